@@ -1,0 +1,54 @@
+"""Siamese masked autoencoder features for video correspondence, and labels carried from one frame through a whole video."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from siammae.config import PropagationConfig
+    from siammae.encoder import Encoder
+    from siammae.features import Geometry, extract_features
+    from siammae.pretrained import WeightsError, load_model, save_model
+    from siammae.propagation import LabelPropagator, propagate_keypoints, propagate_labels
+    from siammae.registry import ModelInfo, list_models, model_info
+    from siammae.video import VideoError, read_frames
+
+__version__ = "0.1.0.dev0"
+
+_HOMES = {
+    "config": ("PropagationConfig",),
+    "encoder": ("Encoder",),
+    "features": ("Geometry", "extract_features"),
+    "pretrained": ("WeightsError", "load_model", "save_model"),
+    "propagation": ("LabelPropagator", "propagate_keypoints", "propagate_labels"),
+    "registry": ("ModelInfo", "list_models", "model_info"),
+    "video": ("VideoError", "read_frames"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Encoder",
+    "Geometry",
+    "LabelPropagator",
+    "ModelInfo",
+    "PropagationConfig",
+    "VideoError",
+    "WeightsError",
+    "extract_features",
+    "list_models",
+    "load_model",
+    "model_info",
+    "propagate_keypoints",
+    "propagate_labels",
+    "read_frames",
+    "save_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'siammae' has no attribute {name!r}")
+    return getattr(import_module(f"siammae.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,326 @@
+"""The `siammae` command: thin typed functions over the public ones, made into commands by tyro.
+
+What a command needs is imported inside it, so that help is instant.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+from tyro.extras import SubcommandApp
+
+from siammae.registry import DEFAULT_MODEL, list_models, model_info
+
+app = SubcommandApp()
+
+Out = Annotated[Path, arg(aliases=["-o"])]
+Dtype = Literal["float32", "float16", "bfloat16"]
+
+
+def main() -> None:
+    """Run the command line; exit code 2 for bad usage or input, 1 for a failure, 130 after Ctrl-C."""
+    try:
+        app.cli(prog="siammae", description="Carry labels through video with self-supervised features.")
+    except KeyboardInterrupt:
+        _stop("interrupted; what was finished is kept", 130)
+    except (ValueError, FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, IsADirectoryError) as error:
+        _stop(str(error), 2)
+    except (OSError, ImportError) as error:
+        from siammae.pretrained import WeightsError
+
+        _stop(str(error), 2 if isinstance(error, WeightsError) else 1)
+
+
+def _stop(message: str, code: int) -> None:
+    print(f"siammae: {message}", file=sys.stderr)
+    sys.stderr.flush()
+    sys.exit(code)
+
+
+@app.command
+def propagate(
+    video: Positional[str],
+    mask: Positional[Path],
+    out: Out,
+    overlay: Path | None = None,
+    model: str = DEFAULT_MODEL,
+    pretrained: bool = True,
+    size: int | None = None,
+    preset: str = "default",
+    set: tuple[str, ...] = (),
+    start: int = 0,
+    void_id: int | None = None,
+    resume: bool = False,
+    device: str | None = None,
+    dtype: Dtype = "float32",
+) -> None:
+    """Carry the mask of one frame through a video.
+
+    Example: siammae propagate horse.mp4 horse.png -o masks --overlay horse-overlay.mp4
+
+    Args:
+        video: Video file, folder of images, or a quoted glob.
+        mask: PNG with the ids of the labelled frame: indexed, or grey.
+        out: Folder for one indexed PNG a frame.
+        overlay: Also write the masks drawn over the frames: .mp4 or .gif.
+        model: Registered name, timm:NAME, model folder or .safetensors file.
+        pretrained: --no-pretrained takes the initial weights of the architecture.
+        size: Shorter side in pixels at which the encoder sees the frames.
+        preset: default, dino, crw or cropmae.
+        set: Single values of the preset, such as top_k=7 radius=20.
+        start: Number of the frame that the mask belongs to.
+        void_id: Id that means "unknown" in the mask, such as 255.
+        resume: Go on with an interrupted run.
+        device: cuda, mps, cpu; the fastest there is if not given.
+        dtype: Of the weights and features.
+    """
+    from siammae.output import check_suffix
+    from siammae.runs import propagate_to_folder, read_masks
+    from siammae.video import read_frames
+
+    if overlay is not None:
+        check_suffix(overlay, (".mp4", ".gif"))
+    frames = read_frames(video)
+    encoder = _load(model, pretrained, device, dtype)
+    config = _config(preset, set)
+    propagate_to_folder(frames, mask, out, encoder, size=size, config=config, start=start, void_id=void_id, resume=resume)
+    print(f"masks: {out}")
+    if overlay is not None:
+        from siammae.labels import as_mask
+
+        _write_overlay(overlay, frames, read_masks(frames, out), as_mask(mask).palette)
+        print(f"overlay: {overlay}")
+
+
+@app.command
+def keypoints(
+    video: Positional[str],
+    points: Positional[Path],
+    out: Out,
+    overlay: Path | None = None,
+    model: str = DEFAULT_MODEL,
+    pretrained: bool = True,
+    size: int | None = None,
+    preset: str = "default",
+    set: tuple[str, ...] = (),
+    start: int = 0,
+    device: str | None = None,
+    dtype: Dtype = "float32",
+) -> None:
+    """Carry keypoints of one frame through a video.
+
+    Example: siammae keypoints dog.mp4 dog-points.csv -o tracks.csv --overlay tracks.mp4
+
+    Args:
+        video: Video file, folder of images, or a quoted glob.
+        points: CSV with the columns x and y, in pixels; (0, 0) is the centre of the top left pixel.
+        out: CSV with the columns frame, point, x, y, score.
+        overlay: Also write the points drawn over the frames: .mp4 or .gif.
+        model: Registered name, timm:NAME, model folder or .safetensors file.
+        pretrained: --no-pretrained takes the initial weights of the architecture.
+        size: Shorter side in pixels at which the encoder sees the frames.
+        preset: default, dino, crw or cropmae.
+        set: Single values of the preset, such as top_k=7 radius=20.
+        start: Number of the frame that the points belong to.
+        device: cuda, mps, cpu; the fastest there is if not given.
+        dtype: Of the weights and features.
+    """
+    from siammae.output import check_suffix, read_keypoints, write_keypoints, write_video
+    from siammae.propagation import propagate_keypoints
+    from siammae.video import read_frames
+    from siammae.visualize import draw_keypoints
+
+    check_suffix(out, (".csv",))
+    if overlay is not None:
+        check_suffix(overlay, (".mp4", ".gif"))
+    frames, points0 = read_frames(video), read_keypoints(points)
+    encoder = _load(model, pretrained, device, dtype)
+    tracks, scores = propagate_keypoints(frames, points0, encoder, size=size, config=_config(preset, set), start=start)
+    write_keypoints(out, tracks, scores)
+    print(f"keypoints: {out}")
+    if overlay is not None:
+        pictures = (draw_keypoints(_pixels(frame), track) for frame, track in zip(frames, tracks, strict=True))
+        write_video(overlay, pictures, frames.fps or 25)
+        print(f"overlay: {overlay}")
+
+
+@app.command
+def features(
+    video: Positional[str],
+    out: Out,
+    model: str = DEFAULT_MODEL,
+    pretrained: bool = True,
+    size: int | None = None,
+    layer: int = -1,
+    normalize: bool = False,
+    batch_size: int = 8,
+    device: str | None = None,
+    dtype: Dtype = "float32",
+) -> None:
+    """Write the dense features of every frame, [frames, channels, rows, columns].
+
+    Example: siammae features street.mp4 -o street.safetensors
+
+    Args:
+        video: Video file, folder of images, or a quoted glob.
+        out: .safetensors (under the name "features") or .npy.
+        model: Registered name, timm:NAME, model folder or .safetensors file.
+        pretrained: --no-pretrained takes the initial weights of the architecture.
+        size: Shorter side in pixels at which the encoder sees the frames.
+        layer: Block whose output is taken; -1 is the last, after the final normalisation.
+        normalize: Scale every feature to unit length.
+        batch_size: Frames encoded together.
+        device: cuda, mps, cpu; the fastest there is if not given.
+        dtype: Of the weights and features; .npy has no bfloat16.
+    """
+    from siammae.features import extract_features
+    from siammae.output import check_suffix, write_features
+    from siammae.video import read_frames
+
+    if check_suffix(out, (".safetensors", ".npy")) == ".npy" and dtype == "bfloat16":
+        raise ValueError(f"{out}: .npy files have no bfloat16; write .safetensors or choose another dtype")
+    frames = read_frames(video)
+    encoder = _load(model, pretrained, device, dtype)
+    values = extract_features(frames, encoder, size=size, layer=layer, normalize=normalize, batch_size=batch_size)
+    write_features(out, values)
+    print(f"features: {out} {list(values.shape)} {dtype}")
+
+
+@app.command
+def models(pattern: Positional[str] = "*") -> None:
+    """List the registered models.
+
+    Args:
+        pattern: Shell pattern of names, such as "vits*".
+    """
+    print(f"{'name':8} {'patch':>5} {'channels':>8} {'blocks':>6} {'parameters':>12}  {'weights':12} licence")
+    for info in map(model_info, list_models(pattern)):
+        weights, licence = info.weights or "none yet", info.licence or "-"
+        row = f"{info.name:8} {info.patch_size:5} {info.embed_dim:8} {info.depth:6} {info.num_parameters:12,}"
+        print(f"{row}  {weights:12} {licence}")
+
+
+@app.command
+def info(name: Positional[str]) -> None:
+    """Say what is known of a registered model.
+
+    Args:
+        name: As `siammae models` lists it.
+    """
+    from dataclasses import asdict
+
+    for key, value in asdict(model_info(name)).items():
+        print(f"{key}: {value}")
+
+
+@app.command
+def env() -> None:
+    """Say what this machine can use: versions, devices, how matrices are multiplied, which video formats are read."""
+    import platform
+    from importlib import metadata
+
+    import av
+    import torch
+
+    from siammae import __version__
+    from siammae.matmul import onednn_is_faster
+    from siammae.pretrained import default_device
+
+    print(f"siammae {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    for package in ("torch", "torchvision", "timm", "huggingface_hub", "safetensors", "av", "numpy", "triton"):
+        try:
+            print(f"{package}: {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            print(f"{package}: not installed")
+    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    print(f"CUDA device: {cuda}; MPS: {'yes' if torch.backends.mps.is_available() else 'no'}; default: {default_device()}")
+    product = "oneDNN" if onednn_is_faster() else "torch's default"
+    print(f"CPU: {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, float32 products by {product}")
+    codecs = [name for name in ("h264", "hevc", "vp9", "av1", "gif", "prores") if name in av.codecs_available]
+    print(f"video codecs: {', '.join(codecs)}")
+    print("propagation: reference (plain torch) on every device")
+
+
+@app.command
+def demo(
+    out: Out = Path("siammae-demo"),
+    model: str = DEFAULT_MODEL,
+    frames: int = 24,
+    size: int | None = None,
+    device: str | None = None,
+) -> None:
+    """Render a short clip of moving animals, propagate the first mask, and score the result against the known masks.
+
+    Args:
+        out: Folder for the clip, the masks and the overlay.
+        model: Registered name, timm:NAME, model folder or .safetensors file.
+        frames: Length of the clip.
+        size: Shorter side in pixels at which the encoder sees the frames.
+        device: cuda, mps, cpu; the fastest there is if not given.
+    """
+    import numpy as np
+
+    from siammae.evaluation.metrics import region_similarity
+    from siammae.output import write_mask, write_video
+    from siammae.propagation import propagate_labels
+    from siammae.synthetic import render_clip
+    from siammae.visualize import overlay
+
+    trained = model not in list_models(pretrained=False)
+    if not trained:
+        print(f"{model} has no published weights yet: the demo runs with its initial, untrained weights")
+    encoder = _load(model, trained, device, "float32")
+    clip = render_clip(frames)
+    masks = propagate_labels(clip.frames, clip.masks[0], encoder, size=size)
+    (out / "masks").mkdir(parents=True, exist_ok=True)
+    for index, mask in enumerate(masks):
+        write_mask(out / "masks" / f"{index:05d}.png", mask)
+    write_video(out / "clip.mp4", clip.frames, clip.fps)
+    write_video(out / "overlay.mp4", map(overlay, clip.frames, masks), clip.fps)
+    for label in range(1, int(clip.masks.max()) + 1):
+        scores = [region_similarity(gt == label, mask == label) for gt, mask in zip(clip.masks, masks, strict=True)]
+        print(f"object {label}: J {np.mean(scores[1:-1]):.3f} over {len(scores) - 2} frames (first and last dropped)")
+    print(f"clip: {out / 'clip.mp4'}\nmasks: {out / 'masks'}\noverlay: {out / 'overlay.mp4'}")
+
+
+def _load(model: str, pretrained: bool, device: str | None, dtype: str) -> Any:
+    import torch
+
+    from siammae.pretrained import load_model
+
+    return load_model(model, pretrained=pretrained, device=device, dtype=getattr(torch, dtype))
+
+
+def _config(preset: str, changes: tuple[str, ...]) -> Any:
+    import json
+
+    from siammae.config import PropagationConfig
+
+    values: dict[str, Any] = {}
+    for change in changes:
+        name, separator, text = change.partition("=")
+        if not separator:
+            raise ValueError(f"--set {change}: expected name=value, such as top_k=7")
+        try:
+            values[name] = json.loads(text)
+        except ValueError:
+            values[name] = text
+    return PropagationConfig.preset(preset, **values)
+
+
+def _write_overlay(path: Path, frames: Any, masks: Iterator[Any], palette: list[int] | None) -> None:
+    from siammae.output import write_video
+    from siammae.visualize import overlay
+
+    pictures = (overlay(_pixels(frame), mask, palette) for frame, mask in zip(frames, masks, strict=True))
+    write_video(path, pictures, frames.fps or 25)
+
+
+def _pixels(frame: Any) -> Any:
+    return frame.permute(1, 2, 0).numpy()
+
+
+if __name__ == "__main__":
+    main()

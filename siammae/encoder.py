@@ -1,0 +1,243 @@
+"""Encoder: a timm vision transformer seen as a dense feature extractor.
+
+Letters: B images, H x W pixels, h x w patches (the grid), D channels, A attention heads, P prefix tokens (CLS, registers).
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from importlib import metadata
+from types import ModuleType
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from siammae.matmul import fast_linear
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+DEFAULT_GRID = 30  # patches along the shorter side when no size is asked for: 480 pixels at patch 16, 240 at patch 8
+
+
+class Encoder(nn.Module):
+    """A vision transformer that turns images into a grid of features.
+
+    The wrapped timm model is `vit`; its state dict, with timm's own keys, is what is saved and loaded.
+
+    Attributes:
+        name: what `load_model` was asked for, or the architecture.
+        architecture: timm's name of the architecture; with `model_args` it rebuilds the model.
+        model_args: keyword arguments of `timm.create_model` beyond the architecture.
+        patch_size: side of a patch in pixels.
+        embed_dim: D, channels of a feature.
+        depth: number of transformer blocks.
+        mean, std: per-channel normalisation of RGB in [0, 1] that `forward` expects to have been applied.
+        default_size: shorter side in pixels at which frames are encoded when none is asked for.
+        metadata: what is known of the weights (licence, data, training, metrics); saved and loaded with them.
+    """
+
+    def __init__(
+        self,
+        vit: Any,
+        *,
+        architecture: str,
+        model_args: Mapping[str, Any],
+        mean: tuple[float, ...] = IMAGENET_MEAN,
+        std: tuple[float, ...] = IMAGENET_STD,
+        default_size: int | None = None,
+        name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if not (hasattr(vit, "patch_embed") and hasattr(vit, "blocks") and hasattr(vit, "forward_intermediates")):
+            raise ValueError(f"{architecture} is a {type(vit).__name__}; an Encoder needs one of timm's plain ViTs")
+        self.vit = vit
+        self.architecture = architecture
+        self.model_args = dict(model_args)
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.name = name or architecture
+        self.metadata = dict(metadata or {})
+        self.patch_size: int = self.vit.patch_embed.patch_size[0]
+        self.embed_dim: int = self.vit.num_features
+        self.depth = len(self.vit.blocks)
+        self.default_size = default_size or DEFAULT_GRID * self.patch_size
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def digest(self) -> str:
+        """SHA-256 of all weights: equal for equal names, types and values."""
+        digest = hashlib.sha256()
+        for key, tensor in sorted(self.vit.state_dict().items()):
+            digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def forward(self, images: Tensor, *, layer: int = -1) -> Tensor:
+        """Features of every patch.
+
+        Args:
+            images: [B, 3, H, W], normalised with `mean` and `std`, both sides multiples of `patch_size`.
+            layer: -1, the last block followed by the final LayerNorm; or a block, 0 to depth - 1 or -depth to -2,
+                whose output is returned as it leaves the block.
+
+        Returns:
+            [B, D, h, w] in the model's dtype, channels last in memory.
+        """
+        _, patches = self._tokens(images, layer)
+        height, width = images.shape[-2:]
+        return rearrange(patches, "b (h w) d -> b d h w", h=height // self.patch_size, w=width // self.patch_size)
+
+    def cls(self, images: Tensor, *, layer: int = -1) -> Tensor:
+        """The CLS token [B, D] of images [B, 3, H, W]; `layer` as in `forward`."""
+        prefix, _ = self._tokens(images, layer)
+        if getattr(self.vit, "cls_token", None) is None:
+            raise ValueError(f"{self.name} has no CLS token")
+        return prefix[:, 0]
+
+    def attention(self, images: Tensor, *, layer: int = -1) -> Tensor:
+        """How the CLS token attends to every patch in one block, per head.
+
+        SiamMAE's project page shows these maps of the last block.
+
+        Args:
+            images: [B, 3, H, W], normalised.
+            layer: block, -depth to depth - 1; -1 is the last.
+
+        Returns:
+            [B, A, h, w], float32; a head's weights add up to 1 together with those of the prefix tokens.
+        """
+        block = self.vit.blocks[self._block_index(layer)]
+        attention: Any = getattr(block, "attn", None)
+        plain = hasattr(attention, "qkv") and hasattr(attention, "q_norm") and not hasattr(self.vit, "rope")
+        if not plain or getattr(self.vit, "cls_token", None) is None:
+            raise ValueError(f"{self.name} has no CLS token with plain self-attention: no CLS attention map to show")
+        kept: list[Tensor] = []
+        handle = block.norm1.register_forward_hook(lambda module, inputs, output: kept.append(output))
+        try:
+            self._tokens(images, self._block_index(layer))
+        finally:
+            handle.remove()
+        height, width = images.shape[-2:]
+        qkv = rearrange(attention.qkv(kept[0]), "b n (three a d) -> three b a n d", three=3, a=attention.num_heads)
+        query, key = attention.q_norm(qkv[0][:, :, :1]).float(), attention.k_norm(qkv[1]).float()
+        weights = torch.softmax(query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1]), dim=-1)  # [B, A, 1, P + hw]
+        patches = weights[:, :, 0, self.vit.num_prefix_tokens :]
+        return rearrange(patches, "b a (h w) -> b a h w", h=height // self.patch_size, w=width // self.patch_size)
+
+    def _tokens(self, images: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """Prefix tokens [B, P, D] and patch tokens [B, hw, D]."""
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images have shape {list(images.shape)}; expected [B, 3, H, W]")
+        height, width = images.shape[-2:]
+        patch = self.patch_size
+        if height % patch or width % patch or not height or not width:
+            raise ValueError(
+                f"images are {height} x {width} pixels; both sides must be multiples of the patch size {patch} "
+                "(siammae.features.preprocess resizes frames so)"
+            )
+        index = self._block_index(layer)
+        with fast_linear():
+            ((patches, prefix),) = self.vit.forward_intermediates(
+                images.to(self.device, self.dtype),
+                indices=[index],
+                norm=layer == -1,
+                return_prefix_tokens=True,
+                output_fmt="NLC",
+                intermediates_only=True,
+                stop_early=True,
+            )
+        return prefix, patches
+
+    def _block_index(self, layer: int) -> int:
+        if not -self.depth <= layer < self.depth:
+            raise ValueError(f"layer is {layer}; {self.name} has {self.depth} blocks: {-self.depth} to {self.depth - 1}")
+        return layer % self.depth
+
+
+def import_timm() -> ModuleType:
+    """timm, or one error that says how to mend a torch and torchvision that do not fit each other."""
+    try:
+        import timm
+    except (ImportError, RuntimeError) as error:
+        versions = ", ".join(f"{name} {_installed_version(name)}" for name in ("timm", "torch", "torchvision"))
+        raise ImportError(
+            f"timm cannot be imported ({versions}): {error}. torch and torchvision are most likely builds that do not "
+            "belong together; install a matching pair with: pip install --upgrade torch torchvision timm"
+        ) from error
+    return timm
+
+
+def _installed_version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "missing"
+
+
+def build_encoder(
+    architecture: str, model_args: Mapping[str, Any], *, initial_weights: bool = True, **attributes: Any
+) -> Encoder:
+    """An Encoder of one of timm's architectures, for images of any size.
+
+    With `initial_weights` it has those that SiamMAE starts from, the same ones each time; otherwise the caller loads some.
+    """
+    timm = import_timm()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        vit = timm.create_model(architecture, num_classes=0, dynamic_img_size=True, **model_args)
+        if initial_weights:
+            initialize(vit)
+    return Encoder(vit, architecture=architecture, model_args=model_args, **attributes)
+
+
+@torch.no_grad()
+def initialize(vit: Any) -> None:
+    """Initial weights as in MAE (which SiamMAE follows, App. A), in place.
+
+    Linear layers and the patch projection (seen as a linear layer) are Xavier-uniform with zero biases, the CLS token is
+    normal with deviation 0.02, LayerNorms are the identity, positions are the fixed sin-cos table.
+    """
+    for module in vit.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            module.reset_parameters()
+    projection = vit.patch_embed.proj
+    nn.init.xavier_uniform_(projection.weight.view(projection.weight.shape[0], -1))
+    nn.init.zeros_(projection.bias)
+    nn.init.normal_(vit.cls_token, std=0.02)
+    height, width = vit.patch_embed.grid_size
+    positions = sincos_positions(height, width, vit.embed_dim)
+    vit.pos_embed[0, 0] = 0
+    vit.pos_embed[0, 1:] = positions
+    vit.pos_embed.requires_grad_(False)
+
+
+def sincos_positions(height: int, width: int, dim: int) -> Tensor:
+    """Fixed 2-D position table [height * width, dim], row by row.
+
+    The first half of the channels encodes the column x, the second half the row y. Each half is the sines, then the
+    cosines, of the coordinate times 10000^(-i / (dim / 4)) for i = 0 .. dim / 4 - 1.
+    """
+    if dim % 4:
+        raise ValueError(f"dim is {dim}; a 2-D sin-cos table needs a multiple of 4")
+    frequencies = 10000.0 ** (-torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    angles = torch.stack([columns, rows]).flatten(1)[..., None] * frequencies  # [2, height * width, dim / 4]
+    table = torch.cat([angles.sin(), angles.cos()], dim=-1)
+    return rearrange(table, "two n d -> n (two d)").float()

@@ -1,0 +1,1 @@
+"""Scores of propagated labels against ground truth."""

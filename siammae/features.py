@@ -1,0 +1,138 @@
+"""Frames to features: resizing and normalising, the geometry between frame and grid, and dense features of a whole video.
+
+Letters: T frames, H x W pixels, h x w grid cells, D channels.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from siammae.encoder import Encoder
+from siammae.pretrained import as_encoder
+from siammae.registry import DEFAULT_MODEL
+from siammae.video import FrameSource, read_frames
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a frame, the encoder's input and the grid of features lie over one another: all three cover the same picture.
+
+    Coordinates are (x, y) with pixel and cell centres at whole numbers, so the picture spans -0.5 to W - 0.5 in pixels and
+    -0.5 to w - 0.5 in cells: x_cell = (x_pixel + 0.5) * w / W - 0.5.
+
+    Attributes:
+        frame: (H, W) of the frames, pixels.
+        input: (H, W) of what the encoder sees, pixels; multiples of the patch size.
+        grid: (h, w), cells.
+    """
+
+    frame: tuple[int, int]
+    input: tuple[int, int]
+    grid: tuple[int, int]
+
+    @classmethod
+    def of(cls, frame: tuple[int, int], encoder: Encoder, size: int | tuple[int, int] | None = None) -> "Geometry":
+        """The geometry of frames of (H, W) pixels.
+
+        Args:
+            frame: (H, W) of the frames.
+            encoder: whose patch size counts.
+            size: the shorter side of the input, in pixels (the longer follows; both are rounded to whole patches); or (H, W) of
+                the input, whole patches, whatever the frame's aspect; None takes `encoder.default_size`.
+        """
+        patch = encoder.patch_size
+        if size is None:
+            size = encoder.default_size
+        if isinstance(size, int):
+            if size < patch:
+                raise ValueError(f"size is {size} pixels; expected at least one patch of {encoder.name}, {patch} pixels")
+            height, width = (max(1, round(side * size / min(frame) / patch)) * patch for side in frame)
+        else:
+            height, width = size
+            if height < patch or width < patch or height % patch or width % patch:
+                raise ValueError(f"size is {height} x {width} pixels; expected whole patches of {encoder.name}, {patch} pixels")
+        return cls(frame, (height, width), (height // patch, width // patch))
+
+    def to_grid(self, points: Tensor) -> Tensor:
+        """Points [..., 2] in frame pixels, as grid cells."""
+        return (points + 0.5) * self._scale(points) - 0.5
+
+    def to_frame(self, points: Tensor) -> Tensor:
+        """Points [..., 2] in grid cells, as frame pixels."""
+        return (points + 0.5) / self._scale(points) - 0.5
+
+    def _scale(self, points: Tensor) -> Tensor:
+        return torch.tensor([self.grid[1] / self.frame[1], self.grid[0] / self.frame[0]], device=points.device)
+
+
+def preprocess(frames: Tensor, encoder: Encoder, input_size: tuple[int, int]) -> Tensor:
+    """Frames [T, 3, H, W], uint8 or float in [0, 1], as `encoder` wants them: on its device, resized, normalised, float32.
+
+    Resizing is bicubic with antialiasing; a frame that has the size already is left as it is.
+    """
+    frames = frames.to(encoder.device)
+    images = frames.float() / 255 if frames.dtype == torch.uint8 else frames.float()
+    if images.shape[-2:] != input_size:
+        images = F.interpolate(images, size=input_size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+    mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (encoder.mean, encoder.std))
+    return (images - mean) / std
+
+
+@torch.inference_mode()
+def extract_features(
+    frames: FrameSource,
+    model: str | Encoder = DEFAULT_MODEL,
+    *,
+    size: int | tuple[int, int] | None = None,
+    layer: int = -1,
+    normalize: bool = False,
+    batch_size: int = 8,
+    progress: bool | None = None,
+) -> Tensor:
+    """Dense features of every frame.
+
+    Args:
+        frames: anything that `read_frames` takes.
+        model: an Encoder, or a name for `load_model`.
+        size: shorter side, or (H, W), at which the encoder sees the frames; None is the model's default.
+        layer: -1 for the last block and final LayerNorm, or a block (see `Encoder.forward`).
+        normalize: scale every feature to unit length.
+        batch_size: frames encoded together.
+        progress: a progress bar; None shows one when standard error is a terminal.
+
+    Returns:
+        [T, D, h, w] on the CPU, in the encoder's dtype. `Geometry.of` tells which part of the frame a cell covers.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; expected at least 1")
+    encoder = as_encoder(model)
+    source = read_frames(frames)
+    features, shape = [], None
+    for batch in _batched(progress_bar(source, source.length, "features", progress), batch_size):
+        shape = shape or Geometry.of(frame_size(batch[0]), encoder, size)
+        grids = encoder(preprocess(torch.stack(batch), encoder, shape.input), layer=layer)
+        features.append((F.normalize(grids, dim=1) if normalize else grids).cpu())
+    return torch.cat(features)
+
+
+def _batched(frames: Iterable[Tensor], batch_size: int) -> Iterator[list[Tensor]]:
+    iterator = iter(frames)
+    while batch := list(islice(iterator, batch_size)):
+        yield batch
+
+
+def frame_size(frame: Tensor) -> tuple[int, int]:
+    """(H, W) of a frame [3, H, W]."""
+    height, width = frame.shape[-2:]
+    return height, width
+
+
+def progress_bar(frames: Iterable[Any], total: int | None, label: str, progress: bool | None) -> Iterable[Any]:
+    """`frames`, counted on standard error with frames per second and time left; None counts only on a terminal."""
+    return tqdm(frames, total=total, desc=label, unit="frame", disable=None if progress is None else not progress)

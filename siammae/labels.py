@@ -1,0 +1,239 @@
+"""Labels as people write them (masks of ids, soft masks, keypoints) and as propagation carries them: soft maps on the grid.
+
+Letters: L labels, H x W pixels, h x w grid cells, K keypoints. Points are (x, y) with pixel (and cell) centres at whole
+numbers: (0, 0) is the centre of the top left one, and a picture spans -0.5 to W - 0.5.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from siammae.video import read_image
+
+Reduction = Literal["area", "bilinear", "nearest"]
+Interpolation = Literal["bilinear", "nearest"]
+
+PLANES_AT_ONCE = 16  # label maps that are held at full resolution together
+
+
+@dataclass(frozen=True)
+class Mask:
+    """The labels of one frame and the form in which their owner keeps them.
+
+    Attributes:
+        values: integer ids [H, W], or soft labels [L, H, W] float32 in [0, 1].
+        form: what `like` returns: a numpy array, a torch tensor, or a PIL image.
+        dtype: of the numpy array or torch tensor that was given.
+        palette: of the picture that was given, 768 numbers, or None.
+        device: of the tensor that was given, or None.
+    """
+
+    values: NDArray[Any]
+    form: Literal["numpy", "torch", "pil"]
+    dtype: Any
+    palette: list[int] | None = None
+    device: torch.device | None = None
+
+    @property
+    def soft(self) -> bool:
+        return self.values.ndim == 3
+
+    @property
+    def size(self) -> tuple[int, int]:
+        height, width = self.values.shape[-2:]
+        return height, width
+
+    def ids(self, void_id: int | None = None) -> list[int]:
+        """The ids that occur, ascending, without the void; of soft labels the channel numbers."""
+        if self.soft:
+            return list(range(len(self.values)))
+        return [int(i) for i in np.unique(self.values) if i != void_id]
+
+    def check_ids(self, ids: Sequence[int]) -> None:
+        """ValueError where the type of this mask cannot hold one of `ids`."""
+        if not self.soft and np.any(np.asarray(ids).astype(self.values.dtype) != ids):
+            raise ValueError(f"ids {list(ids)} do not all fit into the {self.values.dtype} of the first mask")
+
+    def like(self, values: NDArray[Any]) -> Any:
+        """`values` (ids [..., H, W], or soft labels) in the form in which this mask was given."""
+        if self.form == "pil":
+            return to_image(values, self.palette) if self.palette else Image.fromarray(values.astype(self.values.dtype))
+        if self.form == "torch":
+            return torch.from_numpy(values).to(self.device, self.dtype)
+        return values.astype(self.dtype, copy=False)
+
+
+def as_mask(mask: Any, *, empty: bool = False) -> Mask:
+    """A Mask from a path to an indexed or grey PNG, a PIL image, or an array or tensor.
+
+    Integer and bool [H, W] are ids (kept as they are, whatever their values); float [L, H, W] in [0, 1] are soft labels. A
+    path gives what its array would give.
+
+    Raises:
+        FileNotFoundError, VideoError: the file is missing or no picture.
+        ValueError: another shape or type, floats outside [0, 1], or (unless `empty` is allowed) nothing but background, id 0.
+    """
+    label = "the mask"
+    if isinstance(mask, str | os.PathLike):
+        label, picture = os.fspath(mask), read_image(mask)
+        values = _image_ids(picture, label)
+        parsed = Mask(values, "numpy", values.dtype, _palette(picture))
+    elif isinstance(mask, Image.Image):
+        parsed = Mask(_image_ids(mask, label), "pil", None, _palette(mask))
+    elif isinstance(mask, Tensor):
+        parsed = Mask(mask.detach().cpu().numpy(), "torch", mask.dtype, device=mask.device)
+    elif isinstance(mask, np.ndarray):
+        parsed = Mask(mask, "numpy", mask.dtype)
+    else:
+        raise ValueError(f"the mask is a {type(mask).__name__}; expected a path, a PIL image, an array or a tensor")
+    _check(parsed, label)
+    if not empty and not parsed.values.any():
+        raise ValueError(f"{label} holds nothing but background (0): mark at least one pixel of an object")
+    return parsed
+
+
+def _image_ids(picture: Image.Image, label: str) -> NDArray[Any]:
+    if picture.mode not in {"1", "L", "P", "I", "I;16"}:
+        raise ValueError(
+            f"{label} is a {picture.mode} picture; expected ids in an indexed (P) or grey (L) one. Convert colours to ids first"
+        )
+    return np.array(picture)
+
+
+def _palette(picture: Image.Image) -> list[int] | None:
+    if picture.mode != "P":
+        return None
+    colours = picture.getpalette() or []
+    return colours + [0] * (768 - len(colours))
+
+
+def _check(mask: Mask, label: str) -> None:
+    values, floating = mask.values, np.issubdtype(mask.values.dtype, np.floating)
+    if floating and values.ndim == 3:
+        low, high = float(values.min(initial=0)), float(values.max(initial=0))
+        if not (low >= 0 and high <= 1):
+            raise ValueError(f"{label} holds soft labels from {low:g} to {high:g}; expected [0, 1]")
+    elif floating or values.ndim != 2 or not (np.issubdtype(values.dtype, np.integer) or values.dtype == bool):
+        raise ValueError(
+            f"{label} has shape {list(values.shape)} and type {values.dtype}; expected integer or bool ids [H, W], "
+            "or float soft labels [L, H, W]"
+        )
+
+
+def to_image(values: NDArray[Any], palette: Sequence[int] | None = None) -> Image.Image:
+    """Ids [H, W] as an indexed picture with `palette` (DAVIS's if None); ids above 255 as a 16-bit grey picture."""
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise ValueError(f"ids run from {low} to {high}; a PNG holds 0 to 65535")
+    if high > 255:
+        return Image.fromarray(values.astype(np.uint16))
+    picture = Image.fromarray(values.astype(np.uint8)).convert("L")
+    picture.putpalette(list(palette) if palette is not None else davis_palette().ravel().tolist())
+    return picture
+
+
+def davis_palette() -> NDArray[np.uint8]:
+    """The colours [256, 3] of DAVIS (and Pascal VOC) ids: each three bits of an id, lowest first, go to R, G, B."""
+    bits = np.arange(256)[:, None] >> np.arange(9)[None] & 1  # [256, 9]
+    strengths = np.array([128, 64, 32])
+    colours: NDArray[np.uint8] = (bits.reshape(256, 3, 3) * strengths[:, None]).sum(axis=1).astype(np.uint8)
+    return colours
+
+
+def labels_to_grid(mask: Mask, ids: Sequence[int], grid: tuple[int, int], reduction: Reduction = "area") -> Tensor:
+    """Soft labels [L, h, w] of the grid's cells, one map for each of `ids` (of soft labels: for each channel).
+
+    "area": the share of each cell that a label covers, exactly. "bilinear": the one-hot planes sampled at the cell centres
+    (CRW). "nearest": the label of the pixel at the cell's centre, hard (DINO); a thin object may vanish.
+    """
+    planes = []
+    for index, label in enumerate(ids):
+        plane = mask.values[index] if mask.soft else mask.values == label
+        plane = torch.from_numpy(np.ascontiguousarray(plane, dtype=np.float32))  # [H, W]
+        if reduction == "area":
+            rows, columns = coverage(grid[0], plane.shape[0]), coverage(grid[1], plane.shape[1])
+            planes.append(rows @ plane @ columns.T)
+        elif reduction == "bilinear":
+            planes.append(F.interpolate(plane[None, None], size=grid, mode="bilinear", align_corners=False)[0, 0])
+        else:
+            planes.append(F.interpolate(plane[None, None], size=grid, mode="nearest-exact")[0, 0])
+    return torch.stack(planes)
+
+
+def coverage(num_cells: int, num_pixels: int) -> Tensor:
+    """How much of each cell each pixel covers along one axis: [num_cells, num_pixels], rows add up to 1."""
+    cells = torch.linspace(0, num_pixels, num_cells + 1, dtype=torch.float64)
+    pixels = torch.arange(num_pixels + 1, dtype=torch.float64)
+    low = torch.maximum(cells[:-1, None], pixels[None, :-1])
+    high = torch.minimum(cells[1:, None], pixels[None, 1:])
+    return ((high - low).clamp(min=0) * num_cells / num_pixels).float()
+
+
+def upsample(planes: Tensor, size: tuple[int, int], interpolation: Interpolation = "bilinear") -> Tensor:
+    """Maps [L, h, w] at size H x W: [L, H, W]."""
+    if interpolation == "nearest":
+        return F.interpolate(planes[None], size=size, mode="nearest-exact")[0]
+    return F.interpolate(planes[None], size=size, mode="bilinear", align_corners=False)[0]
+
+
+def strongest_label(
+    soft: Tensor, size: tuple[int, int], *, interpolation: Interpolation = "bilinear", normalize: bool = False
+) -> Tensor:
+    """Index of the strongest label of every pixel [H, W], from soft labels [L, h, w]; ties go to the lower index.
+
+    `normalize` stretches each label's upsampled map to the range 0..1 first, as DINO does; a map that is nowhere positive
+    stays. Only a few maps exist at full resolution at a time.
+    """
+    best = torch.full(size, -torch.inf, device=soft.device)
+    winner = torch.zeros(size, dtype=torch.int64, device=soft.device)
+    for first in range(0, len(soft), PLANES_AT_ONCE):
+        planes = upsample(soft[first : first + PLANES_AT_ONCE], size, interpolation)
+        if normalize:
+            planes = _stretch(planes)
+        strength, index = planes.max(dim=0)
+        better = strength > best
+        best = torch.where(better, strength, best)
+        winner = torch.where(better, index + first, winner)
+    return winner
+
+
+def _stretch(planes: Tensor) -> Tensor:
+    low, high = planes.amin(dim=(1, 2), keepdim=True), planes.amax(dim=(1, 2), keepdim=True)
+    stretched = (planes - low) / (high - low).clamp(min=torch.finfo(planes.dtype).tiny)
+    return torch.where(high > 0, stretched, planes)
+
+
+def points_to_grid(points: Tensor, grid: tuple[int, int], sigma: float = 0.5) -> Tensor:
+    """Heat maps [K, h, w] of points [K, 2], both in grid cells: Gaussians of deviation `sigma`, highest cell 1.
+
+    A point that is NaN (not visible) has an empty map.
+    """
+    rows, columns = torch.arange(grid[0]), torch.arange(grid[1])
+    dx = (columns - points[:, :1])[:, None]  # [K, 1, w]
+    dy = (rows - points[:, 1:])[:, :, None]  # [K, h, 1]
+    distance = dx.square() + dy.square()
+    nearest = distance.amin(dim=(1, 2), keepdim=True)
+    return torch.exp((nearest - distance) / (2 * sigma**2)).nan_to_num(0)
+
+
+def grid_to_points(heat: Tensor, top_k: int = 5) -> tuple[Tensor, Tensor]:
+    """Points [K, 2] in grid cells and scores [K] of heat maps [K, h, w].
+
+    A point is the mean of its `top_k` highest cells weighted by their heat (CRW takes 3, CropMAE 5); its score is the highest
+    heat. An empty map gives NaN and 0.
+    """
+    flat = heat.flatten(1)
+    weights, cells = flat.topk(min(top_k, flat.shape[1]), dim=1)  # [K, k]
+    weights = weights.clamp(min=0)
+    share = weights / weights.sum(dim=1, keepdim=True)
+    width = heat.shape[2]
+    points = torch.stack([(share * (cells % width)).sum(1), (share * (cells // width)).sum(1)], dim=1)
+    return points, weights[:, 0]

@@ -1,0 +1,291 @@
+"""Names to weights to Encoders: loading and saving models.
+
+A model folder holds `config.json` (timm's keys `architecture`, `model_args`, `pretrained_cfg`, ... and a `siammae` section),
+`model.safetensors` (the encoder, with timm's own keys) and `README.md` (the model card).
+"""
+
+import difflib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from siammae.encoder import Encoder, build_encoder, import_timm
+from siammae.registry import DEFAULT_MODEL, REGISTRY, WEIGHTS_FOLDER, ModelInfo, list_models, unknown_name
+
+BUILT_IN_ARGS = {"num_classes": 0, "dynamic_img_size": True}  # of timm.create_model, the same for every encoder
+
+CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
+
+
+class WeightsError(OSError):
+    """Weights that are not there, cannot be read, or do not fit the model."""
+
+
+def load_model(
+    name: str | os.PathLike[str] = DEFAULT_MODEL,
+    *,
+    pretrained: bool = True,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> Encoder:
+    """An Encoder in eval mode.
+
+    Args:
+        name: a registered model (`list_models`), a model folder, a `.safetensors` file that `save_model` wrote, or "timm:NAME"
+            for one of timm's vision transformers.
+        pretrained: False gives the initial weights of the architecture: the same ones each time for a registered model.
+        device: where it goes; None takes CUDA, else MPS, else the CPU.
+        dtype: of its weights and features; None is float32.
+
+    Raises:
+        ValueError: no such model.
+        WeightsError: no published weights under that name; or a file that is missing, damaged or does not fit.
+    """
+    text = os.fspath(name)
+    if text.startswith("timm:"):
+        encoder = _from_timm(text.removeprefix("timm:"), pretrained)
+    elif text in REGISTRY:
+        encoder = _from_registry(REGISTRY[text], pretrained)
+    elif text.endswith(".safetensors") or Path(text).is_dir():
+        encoder = _from_files(Path(text), pretrained)
+    elif isinstance(name, os.PathLike) or os.sep in text:
+        raise WeightsError(f"no such model folder or .safetensors file: {text}")
+    else:
+        raise ValueError(unknown_name(text))
+    return encoder.to(device or default_device(), dtype or torch.float32).eval()
+
+
+def as_encoder(model: str | os.PathLike[str] | Encoder) -> Encoder:
+    """An Encoder as it is, or the one of that name."""
+    return model if isinstance(model, Encoder) else load_model(model)
+
+
+def default_device() -> torch.device:
+    """CUDA where there is one, else Apple's MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _from_registry(info: ModelInfo, pretrained: bool) -> Encoder:
+    if not pretrained:
+        return build_encoder(info.architecture, info.model_args, name=info.name)
+    if info.weights is None:
+        available = list_models(pretrained=True)
+        raise WeightsError(
+            f"{info.name} has no published weights yet. Models that have: {', '.join(available) or 'none so far'}. Otherwise "
+            f"use any of timm's vision transformers, such as timm:vit_small_patch16_224.dino, your own model folder, or "
+            f"pretrained=False for the initial weights"
+        )
+    return _from_files(WEIGHTS_FOLDER / info.name, pretrained, name=info.name)
+
+
+def _from_timm(name: str, pretrained: bool) -> Encoder:
+    timm = import_timm()
+    architecture = name.split(".")[0]
+    if not timm.is_model(architecture):
+        close = difflib.get_close_matches(architecture, timm.list_models("*vit*"), n=3, cutoff=0.3)
+        raise ValueError(f"timm has no model {architecture!r}. Closest names: {', '.join(close)}")
+    try:
+        vit = timm.create_model(name, pretrained=pretrained, num_classes=0, dynamic_img_size=True)
+    except TypeError as error:
+        raise ValueError(f"timm:{name} cannot be an encoder: it takes no images of other sizes ({error})") from error
+    except RuntimeError as error:
+        raise ValueError(f"timm has no pretrained weights called {name!r}: {error}") from error
+    except Exception as error:
+        if not pretrained:
+            raise
+        raise WeightsError(f"the weights of timm:{name} could not be fetched: {error}") from error
+    cfg = vit.pretrained_cfg
+    return Encoder(
+        vit,
+        architecture=architecture,
+        model_args={},
+        mean=cfg["mean"],
+        std=cfg["std"],
+        name=f"timm:{name}",
+        metadata={"licence": cfg.get("license")} if pretrained else {},
+    )
+
+
+def _from_files(path: Path, pretrained: bool, name: str | None = None) -> Encoder:
+    """The encoder of a model folder, or of a lone `.safetensors` file, which carries its config in its header."""
+    if path.is_dir():
+        config, weights = _read_config(path / CONFIG_FILE), path / WEIGHTS_FILE
+    else:
+        config, weights = _header_config(path), path
+    label = path / CONFIG_FILE if path.is_dir() else path
+    try:
+        section = dict(config.get("siammae", {}))
+        pretrained_cfg = config["pretrained_cfg"]
+        encoder = build_encoder(
+            config["architecture"],
+            {key: value for key, value in config.get("model_args", {}).items() if key not in BUILT_IN_ARGS},
+            initial_weights=not pretrained,
+            mean=tuple(pretrained_cfg["mean"]),
+            std=tuple(pretrained_cfg["std"]),
+            default_size=section.pop("default_size", None),
+            name=name or section.get("name") or path.name,
+            metadata={key: value for key, value in section.items() if key != "name"},
+        )
+    except KeyError as error:
+        raise WeightsError(f"{label} lacks the key {error}; expected a config that save_model or timm wrote") from error
+    if pretrained:
+        _load_strictly(encoder, read_tensors(weights), weights)
+    return encoder
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = json.loads(path.read_text())
+        return config
+    except FileNotFoundError:
+        raise WeightsError(f"{path.parent} is no model folder: it has no {CONFIG_FILE}") from None
+    except ValueError as error:
+        raise WeightsError(f"{path} is not JSON: {error}") from error
+
+
+def _header_config(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except FileNotFoundError:
+        raise WeightsError(f"no such file: {path}") from None
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is damaged or no safetensors file: {error}") from error
+    if "config" not in metadata:
+        raise WeightsError(f"{path} does not say what model it holds; load its folder, with the {CONFIG_FILE} beside it")
+    config: dict[str, Any] = json.loads(metadata["config"])
+    return config
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; WeightsError where there is none or it is damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise WeightsError(f"no such file: {path}") from None
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is damaged or no safetensors file: {error}") from error
+
+
+def _load_strictly(encoder: Encoder, state: Mapping[str, Tensor], path: Path) -> None:
+    expected = encoder.vit.state_dict()
+    problems = [f"{key} is missing" for key in expected if key not in state]
+    problems += [f"{key} is unexpected" for key in state if key not in expected]
+    problems += [
+        f"{key} is {list(state[key].shape)} instead of {list(tensor.shape)}"
+        for key, tensor in expected.items()
+        if key in state and state[key].shape != tensor.shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise WeightsError(f"{path} does not fit {encoder.architecture}: {'; '.join(problems[:5])}{more}")
+    encoder.vit.load_state_dict(state)
+
+
+def save_model(encoder: Encoder, folder: str | os.PathLike[str], *, card: str | None = None, overwrite: bool = False) -> Path:
+    """Write a model folder that `load_model` and `timm.create_model("local-dir:FOLDER", pretrained=True)` read.
+
+    Args:
+        encoder: saved in its own dtype; its `metadata` (licence, training, metrics, ...) goes into the config.
+        folder: made as a whole, or not at all.
+        card: text of the model card; None writes a short one from the metadata.
+        overwrite: replace a folder that is there already.
+
+    Returns:
+        The folder.
+    """
+    from safetensors.torch import save_file
+
+    target = Path(folder)
+    if target.exists() and not overwrite:
+        raise FileExistsError(f"{target} exists; remove it, choose another folder, or pass overwrite=True")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    config = model_config(encoder)
+    state = {key: tensor.detach().cpu().contiguous() for key, tensor in encoder.vit.state_dict().items()}
+    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        draft.chmod(0o755)
+        (draft / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
+        save_file(state, draft / WEIGHTS_FILE, metadata={"format": "pt", "config": json.dumps(config)})
+        (draft / CARD_FILE).write_text(card or short_card(encoder))
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    _replace_folder(draft, target)
+    return target
+
+
+def _replace_folder(draft: Path, target: Path) -> None:
+    """Rename `draft` to `target`; what was there goes only once the new folder stands."""
+    retired = draft.with_name(draft.name + ".old")
+    if target.exists():
+        target.rename(retired)
+    draft.rename(target)
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+def model_config(encoder: Encoder) -> dict[str, Any]:
+    """The config of a model folder: timm's keys, and ours under "siammae"."""
+    height, width = (side * encoder.patch_size for side in encoder.vit.patch_embed.grid_size)
+    return {
+        "architecture": encoder.architecture,
+        "num_classes": 0,
+        "num_features": encoder.embed_dim,
+        "model_args": {**encoder.model_args, **BUILT_IN_ARGS},
+        "pretrained_cfg": {
+            "input_size": [3, height, width],
+            "fixed_input_size": False,
+            "interpolation": "bicubic",
+            "crop_pct": 1.0,
+            "mean": list(encoder.mean),
+            "std": list(encoder.std),
+            "num_classes": 0,
+            "pool_size": None,
+            "first_conv": "patch_embed.proj",
+            "classifier": "head",
+            "license": encoder.metadata.get("licence"),
+        },
+        "siammae": {"name": encoder.name, "default_size": encoder.default_size, **encoder.metadata},
+    }
+
+
+def short_card(encoder: Encoder) -> str:
+    """A model card that says what the folder holds and how to use it."""
+    licence = encoder.metadata.get("licence")
+    front = ["library_name: siammae", "pipeline_tag: image-feature-extraction"] + ([f"license: {licence}"] if licence else [])
+    return "\n".join(
+        [
+            "---",
+            *front,
+            "---",
+            "",
+            f"# {encoder.name}",
+            "",
+            f"A dense feature extractor for video correspondence: {encoder.architecture}, patch {encoder.patch_size}, "
+            f"{encoder.embed_dim} channels, {encoder.num_parameters:,} parameters.",
+            "",
+            "```python",
+            "import siammae",
+            "",
+            'model = siammae.load_model("path/to/this/folder")',
+            'features = siammae.extract_features("video.mp4", model)  # [frames, channels, rows, columns]',
+            "```",
+            "",
+            f"Licence of the weights: {licence or 'not stated'}.",
+            "",
+        ]
+    )

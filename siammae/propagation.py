@@ -1,0 +1,329 @@
+"""Label propagation: the labels of one frame, carried through a whole video by the similarity of features.
+
+Each new frame takes its labels from the most similar cells of a few frames before it and of the frames labelled by hand.
+Letters: T frames, D channels, L labels, K points, H x W pixels, h x w grid cells.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from siammae import ops
+from siammae.config import ConfigLike, PropagationConfig, as_config
+from siammae.context import Context
+from siammae.encoder import Encoder
+from siammae.features import Geometry, frame_size, preprocess, progress_bar
+from siammae.labels import (
+    Mask,
+    as_mask,
+    grid_to_points,
+    labels_to_grid,
+    points_to_grid,
+    strongest_label,
+    upsample,
+)
+from siammae.pretrained import as_encoder
+from siammae.registry import DEFAULT_MODEL
+from siammae.video import Frames, FrameSource, as_frame, read_frames
+
+
+class SoftPropagator:
+    """Soft labels on the grid, frame by frame: what carries masks and keypoints alike.
+
+    Attributes:
+        geometry: of the frames.
+        context: the frames whose labels are known.
+        num_frames: frames seen so far.
+    """
+
+    def __init__(self, encoder: Encoder, config: PropagationConfig, geometry: Geometry) -> None:
+        self.encoder, self.config, self.geometry = encoder, config, geometry
+        self.context = Context(config.context_frames)
+        self.num_frames = 0
+
+    def encode(self, frame: Tensor) -> Tensor:
+        """Features [D, h, w] of unit length, float32, of a frame [3, H, W]."""
+        if frame_size(frame) != self.geometry.frame:
+            raise ValueError(
+                f"frame {self.num_frames} is {_times(frame_size(frame))} pixels; the frames before it are "
+                f"{_times(self.geometry.frame)}"
+            )
+        image = preprocess(frame[None], self.encoder, self.geometry.input)
+        features = F.normalize(self.encoder(image, layer=self.config.layer)[0].float(), dim=0)
+        if not bool(torch.isfinite(features).all()):
+            raise ValueError(
+                f"frame {self.num_frames} has features that are not finite: the weights of {self.encoder.name} are damaged, or "
+                f"{self.encoder.dtype} is too narrow for them"
+            )
+        return features
+
+    def anchor(self, features: Tensor, labels: Tensor) -> None:
+        """Take a frame with labels [L, h, w] given by hand; what propagation made of the frames before it is forgotten.
+
+        Where it brings more labels than the anchors had, these get theirs by propagation from the new frame.
+        """
+        labels = labels.to(features.device)
+        self.context.add_anchor(features, labels, self._completed(features, labels))
+        if self.config.pad_with_first_frame:
+            for _ in range(self.config.context_frames):
+                self.context.append(features, labels)
+        self.num_frames += 1
+
+    def _completed(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Labels [A, L, h, w] of the anchors so far, with what a new anchor's additional labels look like there."""
+        context, num_anchors = self.context, self.context.num_anchors
+        known = context.labels[:num_anchors]
+        if not num_anchors or known.shape[1] == len(labels):
+            return known
+        new = labels[None, known.shape[1] :]
+        radius = self.config.radius
+        found = torch.stack([self._propagate(anchor, features[None], new, radius) for anchor in context.features[:num_anchors]])
+        return torch.cat([known * (1 - found.sum(dim=1, keepdim=True)).clamp(min=0), found], dim=1)
+
+    def advance(self, features: Tensor) -> Tensor:
+        """Soft labels [L, h, w] of the next frame, which joins the context."""
+        context = self.context
+        anchor_radius = self.config.radius if self.config.restrict_first_frame else math.inf
+        radius = [anchor_radius] * context.num_anchors + [self.config.radius] * (len(context) - context.num_anchors)
+        labels = self._propagate(features, context.features, context.labels, radius)
+        context.append(features, labels)
+        self.num_frames += 1
+        return labels
+
+    def _propagate(self, query: Tensor, context: Tensor, labels: Tensor, radius: float | Sequence[float]) -> Tensor:
+        return ops.propagate(
+            query,
+            context,
+            labels,
+            radius=radius,
+            top_k=self.config.top_k,
+            temperature=self.config.temperature,
+            window=self.config.window,
+            strict=self.config.strict,
+            keep_ties=self.config.keep_ties,
+        )
+
+
+class LabelPropagator:
+    """Carries a mask from frame to frame, one `step` at a time: for cameras, corrections and videos of any length.
+
+    Args:
+        frame0: the labelled frame: an array [H, W, 3], a tensor [3, H, W], a PIL image or a path.
+        mask0: its labels: ids [H, W] (integers or bool; array, tensor, PIL image or path to a PNG), or soft labels [L, H, W].
+        model: an Encoder, or a name for `load_model`.
+        size: shorter side in pixels, or (H, W), at which the encoder sees the frames; None is the model's default.
+        config: a PropagationConfig, the name of a preset, a mapping of its fields, or None for the default.
+        void_id: an id that stands for "unknown" in given masks (255 in DAVIS): its pixels teach nothing, and no pixel gets it.
+
+    Attributes:
+        ids: the ids that are propagated, in the order of the soft labels.
+        labels: soft labels [L, h, w] of the last frame on the grid.
+    """
+
+    def __init__(
+        self,
+        frame0: Any,
+        mask0: Any,
+        model: str | Encoder = DEFAULT_MODEL,
+        *,
+        size: int | tuple[int, int] | None = None,
+        config: ConfigLike = None,
+        void_id: int | None = None,
+    ) -> None:
+        self.encoder, self.size, self.config, self.void_id = as_encoder(model), size, as_config(config), void_id
+        self.reset(frame0, mask0)
+
+    def reset(self, frame0: Any, mask0: Any) -> None:
+        """Forget everything and start from this frame, of any size, and its mask."""
+        frame, mask = as_frame(frame0), as_mask(mask0)
+        geometry = Geometry.of(frame_size(frame), self.encoder, self.size)
+        _check_size(mask, geometry)
+        self.ids = mask.ids(self.void_id)
+        if not self.ids:
+            raise ValueError(f"the mask holds nothing but the void id {self.void_id}")
+        self._form = mask
+        self._propagator = SoftPropagator(self.encoder, self.config, geometry)
+        self._anchor(frame, mask)
+
+    @torch.inference_mode()
+    def step(self, frame: Any) -> Any:
+        """The mask of the next frame, in the form of `mask0`."""
+        self._last_frame = as_frame(frame)
+        propagator = self._propagator
+        self.labels = propagator.advance(propagator.encode(self._last_frame))
+        return self._form.like(self._decode())
+
+    def add(self, frame: Any, mask: Any) -> None:
+        """Labels given by hand for a frame: a correction of the last `step`, a new object, or one more reference.
+
+        The mask labels the whole frame: where it says background (0), no object is. From here on labels come from all frames
+        that were labelled by hand and from what follows; what propagation made of the frames before this one is forgotten. An id
+        seen for the first time is looked up in the earlier hand-labelled frames too, where it was not marked.
+        """
+        frame, mask = as_frame(frame), as_mask(mask, empty=True)
+        _check_size(mask, self._propagator.geometry)
+        if mask.soft != self._form.soft:
+            raise ValueError(f"the mask holds {_kind(mask)}; this propagator was started with {_kind(self._form)}")
+        self._form.check_ids(mask.ids(self.void_id))
+        self.ids += [label for label in mask.ids(self.void_id) if label not in self.ids]
+        self._anchor(frame, mask)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Where the propagation stands; `load_state_dict` of a propagator with the same arguments goes on from there."""
+        return {**self._propagator.context.state_dict(), "ids": torch.tensor(self.ids)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from where the propagator stood that `state_dict` was called on."""
+        self._propagator.context.load_state_dict(state)
+        self.ids = state["ids"].tolist()
+
+    @torch.inference_mode()
+    def _anchor(self, frame: Tensor, mask: Mask) -> None:
+        propagator = self._propagator
+        self.labels = labels_to_grid(mask, self.ids, propagator.geometry.grid, self.config.first_labels)
+        propagator.anchor(propagator.encode(frame), self.labels)
+
+    def _decode(self) -> np.ndarray[Any, Any]:
+        geometry = self._propagator.geometry
+        if self._form.soft:
+            return upsample(self.labels, geometry.frame, self.config.interpolation).cpu().numpy()
+        config = self.config
+        size = geometry.frame if config.decode_at == "frame" else geometry.input
+        winner = strongest_label(self.labels, size, interpolation=config.interpolation, normalize=config.normalize_objects)
+        if size != geometry.frame:
+            winner = F.interpolate(winner[None, None].float(), size=geometry.frame, mode="nearest-exact")[0, 0].long()
+        masks: np.ndarray[Any, Any] = np.asarray(self.ids)[winner.cpu().numpy()]
+        return masks
+
+
+def propagate_labels(
+    frames: FrameSource,
+    mask0: Any,
+    model: str | Encoder = DEFAULT_MODEL,
+    *,
+    size: int | tuple[int, int] | None = None,
+    config: ConfigLike = None,
+    start: int = 0,
+    void_id: int | None = None,
+    progress: bool | None = None,
+) -> Any:
+    """The masks of all frames of a video, from the mask of one.
+
+    Args:
+        frames: anything that `siammae.read_frames` takes.
+        mask0: labels of frame `start`: ids [H, W] (integers or bool; array, tensor, PIL image or path to a PNG), or soft labels
+            [L, H, W] in [0, 1].
+        model, size, config, void_id: see `LabelPropagator`.
+        start: the frame that `mask0` belongs to; labels run forwards to the end and backwards to frame 0.
+        progress: a progress bar; None shows one when standard error is a terminal.
+
+    Returns:
+        Masks in the form of `mask0`: an array or tensor [T, H, W] of the same type (soft labels: [T, L, H, W]), or a list of
+        PIL images with the same palette; a path gives an array. The mask of frame `start` is `mask0` itself. This is all that
+        grows with the video: for one of any length write files (`siammae propagate`) or step through a LabelPropagator.
+    """
+    mask, source = as_mask(mask0), read_frames(frames)
+    masks: dict[int, Any] = {start: mask.like(mask.values)}
+    propagator = None
+    for index, frame in walk(source, start, progress):
+        if propagator is None or index == start:
+            propagator = LabelPropagator(frame, mask0, model, size=size, config=config, void_id=void_id)
+        else:
+            masks[index] = propagator.step(frame)
+    ordered = [masks.pop(index) for index in range(len(masks))]
+    if mask.form == "pil":
+        return ordered
+    return torch.stack(ordered) if mask.form == "torch" else np.stack(ordered)
+
+
+def propagate_keypoints(
+    frames: FrameSource,
+    points0: Any,
+    model: str | Encoder = DEFAULT_MODEL,
+    *,
+    size: int | tuple[int, int] | None = None,
+    config: ConfigLike = None,
+    start: int = 0,
+    progress: bool | None = None,
+) -> tuple[Any, Any]:
+    """The positions of keypoints in all frames of a video, from those in one.
+
+    Args:
+        frames: anything that `siammae.read_frames` takes.
+        points0: (x, y) of K points in frame `start`, [K, 2], in pixels of the frame; (0, 0) is the centre of the top left
+            pixel. A point that cannot be seen is NaN, and stays so.
+        model, size, config, start, progress: see `propagate_labels`.
+
+    Returns:
+        Points [T, K, 2] float32 in pixels of the frames, and scores [T, K] float32: how concentrated a point's label still is,
+        1 in frame `start`, 0 where it is lost (the point is NaN then). Tensors if `points0` is one, else arrays.
+    """
+    given = torch.as_tensor(points0, dtype=torch.float32, device="cpu") if not isinstance(points0, np.ndarray) else None
+    given = torch.from_numpy(points0).float() if given is None else given
+    if given.ndim != 2 or given.shape[1] != 2 or not len(given):
+        raise ValueError(f"points have shape {list(given.shape)}; expected [K, 2], the x and y of K points")
+    encoder, settings, source = as_encoder(model), as_config(config), read_frames(frames)
+    found = {start: (given, torch.isfinite(given).all(dim=1).float())}
+    propagator = None
+    for index, frame in walk(source, start, progress):
+        if propagator is None or index == start:
+            propagator = _point_propagator(frame, given, encoder, settings, size)
+        else:
+            with torch.inference_mode():
+                heat = propagator.advance(propagator.encode(frame))
+                points, scores = grid_to_points(heat.cpu(), settings.point_top_k)
+                found[index] = propagator.geometry.to_frame(points), scores
+    points = torch.stack([found[index][0] for index in range(len(found))])
+    scores = torch.stack([found[index][1] for index in range(len(found))])
+    return (points, scores) if isinstance(points0, Tensor) else (points.numpy(), scores.numpy())
+
+
+@torch.inference_mode()
+def _point_propagator(
+    frame: Tensor, points: Tensor, encoder: Encoder, config: PropagationConfig, size: int | tuple[int, int] | None
+) -> SoftPropagator:
+    height, width = frame_size(frame)
+    outside = (points < -0.5) | (points > torch.tensor([width, height]) - 0.5)
+    if bool(outside.any()):
+        index = int(outside.any(dim=1).nonzero()[0])
+        raise ValueError(f"point {index} is at {points[index].tolist()}, outside the frame of {width} x {height} pixels (x, y)")
+    propagator = SoftPropagator(encoder, config, Geometry.of((height, width), encoder, size))
+    heat = points_to_grid(propagator.geometry.to_grid(points), propagator.geometry.grid, config.point_sigma)
+    propagator.anchor(propagator.encode(frame), heat)
+    return propagator
+
+
+def walk(source: Frames, start: int, progress: bool | None) -> Iterator[tuple[int, Tensor]]:
+    """Number and frame in the order of propagation: `start` to the end, then `start` once more and back to 0."""
+    if start < 0:
+        raise ValueError(f"start is {start}; expected the number of a frame, 0 or more")
+    index, first = -1, None
+    for index, frame in enumerate(progress_bar(source, source.length, "propagate", progress)):
+        if index == start:
+            first = frame
+        if index >= start:
+            yield index, frame
+    if first is None:
+        raise ValueError(f"start is {start}, but {source.label} has only {index + 1} frames")
+    if start:
+        yield start, first
+        backwards = progress_bar(source.backwards(start), start, "propagate backwards", progress)
+        yield from zip(range(start - 1, -1, -1), backwards, strict=True)
+
+
+def _check_size(mask: Mask, geometry: Geometry) -> None:
+    if mask.size != geometry.frame:
+        raise ValueError(f"the mask is {_times(mask.size)} pixels but its frame is {_times(geometry.frame)} (height x width)")
+
+
+def _kind(mask: Mask) -> str:
+    return "soft labels" if mask.soft else "ids"
+
+
+def _times(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"

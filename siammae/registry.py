@@ -1,0 +1,76 @@
+"""The models that siammae knows by name. Reading this costs nothing: no torch is loaded."""
+
+import difflib
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+WEIGHTS_FOLDER = Path(__file__).parent / "weights"  # model folders that come with the package
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is known of a registered model before it is loaded.
+
+    Attributes:
+        name: what `load_model` takes.
+        architecture, model_args: timm's name of the architecture and the arguments that rebuild it.
+        patch_size: pixels; embed_dim: channels of a feature; depth: blocks; num_heads: attention heads of each block.
+        num_parameters: of the encoder, the fixed position table included.
+        weights: where pretrained weights come from ("embedded" in the package), or None while none are published.
+        licence: of the weights, or None.
+    """
+
+    name: str
+    architecture: str
+    patch_size: int
+    embed_dim: int
+    depth: int
+    num_heads: int
+    num_parameters: int
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+    weights: str | None = None
+    licence: str | None = None
+
+
+_PAPER_SIZES = (
+    ModelInfo("vits16", "vit_small_patch16_224", 16, 384, 12, 6, 21_665_664),
+    ModelInfo("vits8", "vit_small_patch8_224", 8, 384, 12, 6, 21_670_272),
+    ModelInfo("vitb16", "vit_base_patch16_224", 16, 768, 12, 12, 85_798_656),
+    ModelInfo("vitl16", "vit_large_patch16_224", 16, 1024, 24, 16, 303_301_632),
+    ModelInfo("vitt16", "vit_tiny_patch16_224", 16, 192, 12, 3, 5_524_416),
+    ModelInfo("vitt8", "vit_tiny_patch16_224", 8, 192, 12, 3, 5_526_720, {"patch_size": 8}),
+)
+REGISTRY = {info.name: info for info in _PAPER_SIZES}
+
+DEFAULT_MODEL = "vits16"
+
+
+def list_models(pattern: str = "*", pretrained: bool | None = None) -> list[str]:
+    """Names of the registered models that match a shell pattern such as "vits*".
+
+    `pretrained` True keeps those with weights, False those without, None both.
+    """
+    return [
+        name
+        for name, info in REGISTRY.items()
+        if fnmatch.fnmatchcase(name, pattern) and pretrained in (None, info.weights is not None)
+    ]
+
+
+def model_info(name: str) -> ModelInfo:
+    """What is known of a registered model; ValueError names the closest ones where there is none of that name."""
+    if name not in REGISTRY:
+        raise ValueError(unknown_name(name))
+    return REGISTRY[name]
+
+
+def unknown_name(name: str) -> str:
+    """What to say of a name that no model has."""
+    close = difflib.get_close_matches(name, REGISTRY, n=3, cutoff=0.5) or list(REGISTRY)
+    return (
+        f"no model is called {name!r}. Closest names: {', '.join(close)}. Also possible: timm:NAME for any of timm's vision "
+        "transformers, a model folder, or a .safetensors file"
+    )

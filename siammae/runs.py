@@ -1,0 +1,152 @@
+"""A video's masks as a folder of PNG files: written one by one, in flat memory, and resumable after an interruption.
+
+The folder holds a mask for each frame, and `siammae.json`, which says how they were made.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from siammae import __version__
+from siammae.config import ConfigLike, as_config
+from siammae.encoder import Encoder
+from siammae.labels import Mask, as_mask
+from siammae.output import atomic, remove_drafts, save_tensors, write_mask
+from siammae.pretrained import as_encoder, read_tensors
+from siammae.propagation import LabelPropagator, walk
+from siammae.registry import DEFAULT_MODEL
+from siammae.video import Frames, FrameSource, read_frames
+
+RECORD_FILE = "siammae.json"
+STATE_FILE = ".siammae-state.safetensors"
+
+SECONDS_BETWEEN_STATES = 20.0
+
+
+def propagate_to_folder(
+    frames: FrameSource,
+    mask0: Any,
+    folder: str | os.PathLike[str],
+    model: str | Encoder = DEFAULT_MODEL,
+    *,
+    size: int | tuple[int, int] | None = None,
+    config: ConfigLike = None,
+    start: int = 0,
+    void_id: int | None = None,
+    resume: bool = False,
+    progress: bool | None = None,
+) -> Path:
+    """Write the mask of every frame of a video as an indexed PNG.
+
+    Args:
+        frames, mask0, model, size, config, start, void_id, progress: see `siammae.propagate_labels`; soft labels are refused.
+        folder: gets one PNG for each frame, named after the frame's own file or numbered 00000 and up, with the palette of
+            `mask0` or DAVIS's. Made if missing.
+        resume: go on where an interrupted run into the same folder, with the same settings, stopped.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileExistsError: the folder holds masks already and `resume` is off.
+        ValueError: `resume` with other settings than before; and what `propagate_labels` raises.
+    """
+    source, mask, encoder, target = read_frames(frames), as_mask(mask0), as_encoder(model), Path(folder)
+    if mask.soft:
+        raise ValueError("soft labels cannot be written as PNG masks; use siammae.propagate_labels")
+    settings = _settings(source, mask, encoder, size, config, start, void_id)
+    if _open_folder(target, settings, resume):
+        return target
+    state = read_tensors(target / STATE_FILE) if (target / STATE_FILE).exists() else {}
+    done = int(state["position"]) if state else -1
+    propagator: LabelPropagator | None = None
+    saved_at = time.monotonic()
+    for position, (index, frame) in enumerate(walk(source, start, progress)):
+        ids = mask.values
+        if propagator is None or index == start:
+            propagator = LabelPropagator(frame, mask0, encoder, size=size, config=config, void_id=void_id)
+        elif position > done:
+            ids = propagator.step(frame)
+        if position == done:
+            propagator.load_state_dict(state)
+        if position <= done:
+            continue
+        write_mask(target / f"{source.name(index)}.png", ids, mask.palette)
+        if position == 0 or time.monotonic() - saved_at > SECONDS_BETWEEN_STATES:
+            _write_state(target, propagator, position)
+            saved_at = time.monotonic()
+    _write_record(target, settings, finished=True)
+    (target / STATE_FILE).unlink(missing_ok=True)
+    return target
+
+
+def read_masks(frames: Frames, folder: str | os.PathLike[str]) -> Iterator[NDArray[Any]]:
+    """The masks [H, W] of all frames, one after another, from the folder that `propagate_to_folder` wrote."""
+    for index, _ in enumerate(frames):
+        yield as_mask(Path(folder) / f"{frames.name(index)}.png", empty=True).values
+
+
+def _settings(
+    source: Frames,
+    mask: Mask,
+    encoder: Encoder,
+    size: int | tuple[int, int] | None,
+    config: ConfigLike,
+    start: int,
+    void_id: int | None,
+) -> dict[str, Any]:
+    """What decides the masks; a resumed run must agree in all of it."""
+    settings = {
+        "siammae": __version__,
+        "frames": source.label,
+        "mask_sha256": hashlib.sha256(np.ascontiguousarray(mask.values).tobytes()).hexdigest(),
+        "model": encoder.name,
+        "weights_sha256": encoder.digest(),
+        "size": size,
+        "start": start,
+        "void_id": void_id,
+        "config": asdict(as_config(config)),
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(settings))
+    return plain
+
+
+def _open_folder(folder: Path, settings: Mapping[str, Any], resume: bool) -> bool:
+    """Make the folder ready; whether it holds the finished run already."""
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_drafts(folder)
+    record = folder / RECORD_FILE
+    if not any(folder.glob("*.png")):
+        (folder / STATE_FILE).unlink(missing_ok=True)
+        _write_record(folder, settings, finished=False)
+        return False
+    if not resume:
+        raise FileExistsError(
+            f"{folder} holds masks already; choose another folder, empty it, or resume the run that made them"
+        )
+    if not record.exists():
+        raise FileExistsError(f"{folder} holds pictures but no {RECORD_FILE}, so no run to resume; choose another folder")
+    before = json.loads(record.read_text())
+    changed = [f"{key} was {before.get(key)}, now {value}" for key, value in settings.items() if before.get(key) != value]
+    if changed:
+        raise ValueError(f"{folder} was made with other settings and cannot be resumed: {'; '.join(changed)}")
+    return bool(before["finished"])
+
+
+def _write_record(folder: Path, settings: Mapping[str, Any], *, finished: bool) -> None:
+    with atomic(folder / RECORD_FILE) as draft:
+        draft.write_text(json.dumps({**settings, "finished": finished}, indent=2) + "\n")
+
+
+def _write_state(folder: Path, propagator: LabelPropagator, position: int) -> None:
+    with atomic(folder / STATE_FILE) as draft:
+        save_tensors(draft, {**propagator.state_dict(), "position": torch.tensor(position)})

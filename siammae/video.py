@@ -1,0 +1,329 @@
+"""Frames from anywhere: video files, folders of images, globs, arrays, tensors, pictures, iterators.
+
+Whatever the source, a frame is a tensor [3, H, W], RGB, either uint8 or float in [0, 1]. Frames are read one at a time.
+"""
+
+import glob
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+FrameSource: TypeAlias = "str | os.PathLike[str] | Frames | Tensor | np.ndarray[Any, Any] | Iterable[Any]"
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+REVERSED_WINDOW = 32  # decoded frames of a video file that are held at once while it is read backwards
+
+
+class VideoError(ValueError):
+    """A video or picture that cannot be read, is damaged, or changes its size on the way."""
+
+
+class Frames:
+    """A sequence of frames, read lazily; iterating yields tensors [3, H, W].
+
+    Attributes:
+        label: how messages call the source.
+        length: number of frames, or None where only reading to the end would tell.
+        fps: frames per second of a video file, else None.
+        names: file name without suffix of each frame of a folder, glob or list of paths, else None.
+    """
+
+    label: str
+    length: int | None = None
+    fps: float | None = None
+    names: list[str] | None = None
+
+    def _read(self) -> Iterator[Tensor]:
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[Tensor]:
+        size = None
+        for index, frame in enumerate(self._read()):
+            size = size or frame.shape[1:]
+            if frame.shape[1:] != size:
+                raise VideoError(
+                    f"{self.label}: frame {self.name(index)} is {_size(frame.shape[1:])} pixels but the frames before it "
+                    f"are {_size(size)}; all frames of a sequence must have one size"
+                )
+            yield frame
+        if size is None:
+            raise VideoError(f"{self.label} holds no frames")
+
+    def name(self, index: int) -> str:
+        """What frame `index` is called in file names: its own file's name, else its number in five digits."""
+        return self.names[index] if self.names is not None else f"{index:05d}"
+
+    def backwards(self, stop: int) -> Iterator[Tensor]:
+        """Frames stop - 1, stop - 2, ..., 0."""
+        raise NotImplementedError
+
+
+class _Items(Frames):
+    """Paths, arrays, tensors or pictures that can be taken by index."""
+
+    def __init__(self, items: Sequence[Any] | Tensor, label: str) -> None:
+        self.items, self.label, self.length = items, label, len(items)
+        if self.length and all(isinstance(item, str | os.PathLike) for item in items):
+            stems = [Path(item).stem for item in items]
+            self.names = stems if len(set(stems)) == len(stems) else None
+
+    def _read(self) -> Iterator[Tensor]:
+        return (as_frame(item, f"{self.label}, frame {self.name(i)}") for i, item in enumerate(self.items))
+
+    def backwards(self, stop: int) -> Iterator[Tensor]:
+        return (as_frame(self.items[i], f"{self.label}, frame {self.name(i)}") for i in range(stop - 1, -1, -1))
+
+
+class _Stream(Frames):
+    """An iterator, read once."""
+
+    def __init__(self, items: Iterable[Any], label: str) -> None:
+        self.items, self.label = items, label
+
+    def _read(self) -> Iterator[Tensor]:
+        return (as_frame(item, f"{self.label}, frame {i}") for i, item in enumerate(self.items))
+
+    def backwards(self, stop: int) -> Iterator[Tensor]:
+        raise ValueError(
+            f"{self.label} can be read forwards only; to start from a middle frame pass a file, a folder, a list or an array"
+        )
+
+
+class _VideoFile(Frames):
+    """A file decoded by PyAV: H.264, HEVC, VP9, AV1, GIF and whatever else its FFmpeg knows."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.label = path, str(path)
+        with self._open() as container:
+            stream = container.streams.video[0]
+            rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+            self.fps = float(rate)
+            self.length = stream.frames or None
+
+    def _open(self) -> Any:
+        import av  # here and not above: loading it costs half a second that users of arrays need not pay
+
+        try:
+            container = av.open(str(self.path))
+        except (av.FFmpegError, OSError) as error:
+            raise VideoError(
+                f"{self.path} cannot be read as a video: {_reason(error)}; expected a complete video file or a folder of images"
+            ) from error
+        if not container.streams.video:
+            container.close()
+            raise VideoError(f"{self.path} has no video stream")
+        return container
+
+    def _decode(self) -> Iterator[Any]:
+        import av
+
+        count, shown, damage, damaged_at = 0, None, None, None
+        with self._open() as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "SLICE"  # frame threads tell of damage late, and near the end of a file not at all
+            try:
+                for packet in container.demux(stream):
+                    damaged_at = packet.pts if packet.size else self._cut_at(stream)
+                    if packet.is_corrupt or (not packet.size and damaged_at is not None):
+                        raise av.InvalidDataError(0, "the file ends too early")
+                    for frame in packet.decode():
+                        if frame.is_corrupt:
+                            damaged_at = frame.pts
+                            raise av.InvalidDataError(0, "its data is damaged")
+                        yield frame
+                        count, shown = count + 1, frame
+            except av.FFmpegError as error:
+                damage = error
+            if damage is not None:
+                for frame in _held_before(damaged_at, shown, stream.codec_context):
+                    yield frame
+                    count += 1
+                raise VideoError(
+                    f"{self.path} is damaged: frame {count} cannot be decoded ({_reason(damage)}); copy or record the file again, "
+                    f"or cut it to its first {count} frames"
+                ) from damage
+
+    def _cut_at(self, stream: Any) -> int | None:
+        """Decoding time of the first packet that the file's index names and the file no longer holds."""
+        size = self.path.stat().st_size
+        return next((entry.timestamp for entry in stream.index_entries if entry.pos + entry.size > size), None)
+
+    def _read(self) -> Iterator[Tensor]:
+        return (_rgb(frame) for frame in self._decode())
+
+    def backwards(self, stop: int) -> Iterator[Tensor]:
+        for end in range(stop, 0, -REVERSED_WINDOW):
+            start = max(end - REVERSED_WINDOW, 0)
+            window = []
+            for index, frame in enumerate(self._decode()):
+                if index == end:
+                    break
+                if index >= start:
+                    window.append(_rgb(frame))
+            if len(window) < end - start:
+                raise VideoError(f"{self.path} holds only {start + len(window)} frames; frame {stop} was asked for")
+            yield from reversed(window)
+
+
+def _held_before(damaged_at: int | None, shown: Any, codec: Any) -> Iterator[Any]:
+    """The frames that a decoder still holds and that follow the last one `shown` without a gap.
+
+    A decoder holds frames that arrive earlier than they are shown, so what it holds may belong behind the damage. No frame is
+    missing before the time `damaged_at`, nor between two frames of which the first lasts until the second.
+    """
+    import av
+
+    try:
+        for frame in codec.decode(None):
+            follows = shown is not None and frame.pts is not None and frame.pts <= shown.pts + shown.duration
+            if frame.is_corrupt or damaged_at is None or not (frame.pts < damaged_at or follows):
+                return
+            yield frame
+            shown = frame
+    except av.FFmpegError:
+        return
+
+
+def _rgb(frame: Any) -> Tensor:
+    """A decoded frame as uint8 [3, H, W], upright."""
+    pixels = frame.to_ndarray(format="rgb24")  # [H, W, 3]
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is not None:
+        pixels = _upright(pixels, np.frombuffer(matrix, np.int32))
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
+
+
+def _upright(pixels: NDArray[Any], matrix: NDArray[np.int32]) -> NDArray[Any]:
+    """Pixels [H, W, 3] turned by quarters and mirrored as a display matrix (libavutil/display.h) asks.
+
+    The matrix takes the place (x, y) to (a x + c y, b x + d y).
+    """
+    a, b, _, c, d = matrix[:5].tolist()
+    if abs(b) > abs(a):
+        pixels, a, d = pixels.swapaxes(0, 1), c, b
+    return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def read_frames(source: FrameSource) -> Frames:
+    """A lazily read sequence of frames from any source.
+
+    Args:
+        source: a video file; a folder of images (in natural order of their names); a glob such as "shots/*.jpg"; a list of
+            paths, arrays, tensors or PIL images in any mix; a uint8 or float array [T, H, W, 3]; a uint8 or float tensor
+            [T, 3, H, W]; any iterable of such frames. Colours are RGB (an array cannot tell if it is BGR: reverse what
+            OpenCV reads with `frame[..., ::-1]`); floats lie in [0, 1].
+
+    Raises:
+        FileNotFoundError: no such file or folder, or a glob that matches nothing.
+        VideoError: a file that is not a video or picture, or is damaged; an empty folder; frames of different sizes. Damage
+            inside a video is raised when the frame is reached, after all the frames before it.
+        ValueError: an array of another shape, type or range.
+    """
+    if isinstance(source, Frames):
+        return source
+    if isinstance(source, str | os.PathLike):
+        return _from_path(os.fspath(source))
+    if isinstance(source, Image.Image):
+        raise ValueError("one picture is no sequence of frames; pass a list: [picture]")
+    if isinstance(source, np.ndarray | Tensor):
+        if source.ndim != 4:
+            expected = "[T, H, W, 3]" if isinstance(source, np.ndarray) else "[T, 3, H, W]"
+            remedy = "; put a single picture into a list: [picture]" if source.ndim == 3 else ""
+            raise ValueError(f"frames have shape {list(source.shape)}; expected {expected}{remedy}")
+        return _Items(source, "the frames")
+    if isinstance(source, Sequence):
+        return _Items(source, "the frames")
+    if isinstance(source, Iterable):
+        return _Stream(source, "the frames")
+    raise ValueError(f"frames are a {type(source).__name__}; expected a path, an array, a tensor or an iterable of frames")
+
+
+def _from_path(text: str) -> Frames:
+    path = Path(text)
+    if path.is_dir():
+        images = [file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")]
+        if not images:
+            raise VideoError(f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        return _Items(sorted(images, key=_natural_order), str(path))
+    if path.is_file():
+        return _Items([path], str(path)) if path.suffix.lower() in IMAGE_SUFFIXES else _VideoFile(path)
+    if glob.has_magic(text):
+        matches = sorted((Path(match) for match in glob.glob(text)), key=_natural_order)
+        if not matches:
+            raise FileNotFoundError(f"no file matches {text}")
+        return _Items(matches, text)
+    raise FileNotFoundError(f"no such video file or folder of images: {text}")
+
+
+def _natural_order(path: Path) -> list[tuple[int, str]]:
+    """A sort key under which frame9 comes before frame10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
+
+
+def as_frame(item: Any, label: str = "the frame") -> Tensor:
+    """One frame [3, H, W], uint8 or float in [0, 1], from a path, a picture, an array [H, W, 3] or a tensor [3, H, W]."""
+    if isinstance(item, str | os.PathLike):
+        item = read_image(item)
+    if isinstance(item, Image.Image):
+        pixels = np.asarray(ImageOps.exif_transpose(item).convert("RGB"))
+        return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+    if isinstance(item, np.ndarray):
+        _check_shape(item.shape, 2, label)
+        if item.dtype.kind not in "iuf":
+            raise ValueError(f"{label} holds {item.dtype}; expected uint8 in 0..255 or float in [0, 1]")
+        item = torch.from_numpy(np.array(item, order="C")).permute(2, 0, 1)
+    elif isinstance(item, Tensor):
+        _check_shape(item.shape, 0, label)
+    else:
+        raise ValueError(f"{label} is a {type(item).__name__}; expected a path, a PIL image, an array or a tensor")
+    if item.dtype == torch.uint8:
+        return item
+    if not item.is_floating_point():
+        raise ValueError(f"{label} holds {item.dtype}; expected uint8 in 0..255 or float in [0, 1]")
+    item = item.float()
+    low, high = float(item.min()), float(item.max())
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"{label} holds floats from {low:g} to {high:g}; expected [0, 1] (or uint8 in 0..255)")
+    return item
+
+
+def _check_shape(shape: Sequence[int], channels: int, label: str) -> None:
+    """ValueError unless the axis `channels` of a frame's shape counts the three colours."""
+    if len(shape) == 3 and min(shape) > 0 and shape[channels] == 3:
+        return
+    remedy = ""
+    if len(shape) == 3 and shape[channels] == 4:
+        remedy = "; drop the fourth channel (alpha), and keep the order R, G, B"
+    elif len(shape) == 3 and shape[2 - channels] == 3:
+        remedy = f"; move the channels: {'frame.transpose(1, 2, 0)' if channels == 2 else 'frame.permute(2, 0, 1)'}"
+    raise ValueError(f"{label} has shape {list(shape)}; expected {'[H, W, 3]' if channels == 2 else '[3, H, W]'}, RGB{remedy}")
+
+
+def read_image(path: str | os.PathLike[str]) -> Image.Image:
+    """A picture, fully decoded; FileNotFoundError or VideoError says what is wrong with it."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no such picture: {os.fspath(path)}") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise VideoError(f"{os.fspath(path)} cannot be read as a picture: {error}") from error
+
+
+def _size(shape: Sequence[int]) -> str:
+    return f"{shape[0]} x {shape[1]}"

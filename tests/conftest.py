@@ -1,0 +1,46 @@
+"""What several tests share: small encoders, textures that move, and the real clips where they are present."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from siammae.encoder import Encoder, build_encoder
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def encoder() -> Encoder:
+    """Two untrained blocks of a tiny transformer, patch 16: quick, and good enough to match textures."""
+    return build_encoder("vit_tiny_patch16_224", {"depth": 2}, name="tiny").eval()
+
+
+@pytest.fixture(scope="session")
+def colours() -> Encoder:
+    """No block at all but the patch projection: features that depend on nothing but a patch's own pixels."""
+    encoder = build_encoder("vit_tiny_patch16_224", {"depth": 1, "patch_size": 8}, name="colours").eval()
+    with torch.no_grad():
+        encoder.vit.pos_embed.zero_()
+        for parameter in encoder.vit.blocks.parameters():
+            parameter.zero_()
+    return encoder
+
+
+@pytest.fixture(scope="session")
+def texture() -> NDArray[np.uint8]:
+    """A picture [256, 256, 3] in which no two places look alike."""
+    return np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real clips with ground truth; the test is skipped where it is absent."""
+    default = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("SIAMMAE_DATA", default))
+    if not (folder / "davis2016").is_dir():
+        pytest.skip(f"no real clips at {folder}; set SIAMMAE_DATA to a folder that holds davis2016")
+    return folder

@@ -1,0 +1,192 @@
+"""Encoder: shapes, positions, layers, attention, the fast product, and features of whole videos."""
+
+import math
+import sys
+
+import numpy as np
+import pytest
+import timm
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from siammae import Geometry, extract_features, load_model
+from siammae.encoder import Encoder, build_encoder, import_timm, sincos_positions
+from siammae.features import preprocess
+from siammae.matmul import _OneDnnLinear, onednn_linear
+
+SIZES = {
+    "vits16": (21_665_664, 21_590_016),
+    "vits8": (21_670_272, 21_368_832),
+    "vitb16": (85_798_656, 85_647_360),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_parameter_counts_are_the_papers(name: str) -> None:
+    encoder = load_model(name, pretrained=False, device="cpu")
+    trainable = sum(p.numel() for p in encoder.parameters() if p.requires_grad)
+    assert (encoder.num_parameters, trainable) == SIZES[name]
+    assert {m.eps for m in encoder.modules() if isinstance(m, torch.nn.LayerNorm)} == {1e-6}
+
+
+def test_positions_follow_the_formula() -> None:
+    table = sincos_positions(3, 5, 8)
+    row, column = 2, 4
+    expected = [f(position * 10000 ** (-i / 2)) for position in (column, row) for f in (math.sin, math.cos) for i in range(2)]
+    assert torch.allclose(table[row * 5 + column], torch.tensor(expected))
+
+
+def test_positions_are_fixed_and_cls_has_none(encoder: Encoder) -> None:
+    assert not encoder.vit.pos_embed.requires_grad
+    assert torch.equal(encoder.vit.pos_embed[0, 1:], sincos_positions(14, 14, 192))
+    assert encoder.vit.pos_embed[0, 0].eq(0).all()
+
+
+@torch.inference_mode()
+def test_features_are_timms_tokens(encoder: Encoder) -> None:
+    images = torch.randn(2, 3, 64, 112)
+    tokens = encoder.vit.forward_features(images)
+    features = encoder(images)
+    assert features.shape == (2, 192, 4, 7)
+    assert features.stride(1) == 1  # channels last: the propagation reads them without a copy
+    assert torch.allclose(features.flatten(2).transpose(1, 2), tokens[:, 1:], atol=1e-5)
+    assert torch.allclose(encoder.cls(images), tokens[:, 0], atol=1e-5)
+
+
+@torch.inference_mode()
+def test_layers(encoder: Encoder) -> None:
+    images = torch.randn(1, 3, 32, 32)
+    last = encoder(images, layer=1)
+    normed = encoder.vit.norm(last.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    assert torch.allclose(encoder(images), normed, atol=1e-5)
+    assert torch.equal(encoder(images, layer=-2), encoder(images, layer=0))
+    assert not torch.allclose(encoder(images, layer=0), last)
+    with pytest.raises(ValueError, match="layer is 2; tiny has 2 blocks: -2 to 1"):
+        encoder(images, layer=2)
+
+
+@torch.inference_mode()
+def test_attention_is_what_the_block_uses(encoder: Encoder) -> None:
+    images = torch.randn(2, 3, 48, 64)
+    maps = encoder.attention(images)
+    assert maps.shape == (2, 3, 3, 4)
+    block = encoder.vit.blocks[-1]
+    tokens = encoder.vit._pos_embed(encoder.vit.patch_embed(images))
+    normed = block.norm1(encoder.vit.blocks[0](encoder.vit.norm_pre(tokens)))
+    block.attn.fused_attn = False
+    kept = []
+    hook = block.attn.attn_drop.register_forward_hook(lambda module, inputs, output: kept.append(output))
+    block.attn(normed)
+    hook.remove()
+    block.attn.fused_attn = True
+    assert torch.allclose(maps.flatten(2), kept[0][:, :, 0, 1:], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((1, 3, 40, 32), "40 x 32 pixels; both sides must be multiples of the patch size 16"),
+        ((3, 32, 32), r"\[3, 32, 32\]; expected \[B, 3, H, W\]"),
+        ((1, 4, 32, 32), r"expected \[B, 3, H, W\]"),
+    ],
+)
+def test_images_that_do_not_fit(encoder: Encoder, shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        encoder(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_features_are_close(encoder: Encoder, dtype: torch.dtype) -> None:
+    half = build_encoder("vit_tiny_patch16_224", {"depth": 2}).to(dtype).eval()
+    images = torch.randn(1, 3, 32, 48)
+    with torch.inference_mode():
+        features, exact = half(images), encoder(images)
+    assert features.dtype == dtype
+    assert F.cosine_similarity(features.float(), exact, dim=1).min() > 0.999
+
+
+@torch.inference_mode()
+def test_onednn_product_is_exact_and_leaves_other_calls_alone() -> None:
+    x, w, b = torch.randn(5, 7, 33), torch.randn(11, 33), torch.randn(11)
+    assert torch.allclose(onednn_linear(x, w, b), F.linear(x, w, b), atol=1e-5)
+    with _OneDnnLinear():
+        assert torch.allclose(F.linear(x, w), x @ w.T, atol=1e-5)
+        assert F.linear(x.double(), w.double()).dtype == torch.float64
+
+
+def test_gradients_flow_through_the_encoder(encoder: Encoder) -> None:
+    images = torch.randn(1, 3, 32, 32, requires_grad=True)
+    with _OneDnnLinear():
+        encoder(images).sum().backward()
+    assert images.grad is not None
+    assert images.grad.abs().sum() > 0
+
+
+def test_a_broken_timm_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+            if name == "timm":
+                raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.delitem(sys.modules, "timm")
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    with pytest.raises(
+        ImportError, match=rf"torch {torch.__version__.split('+')[0]}.*nms.*pip install --upgrade torch torchvision"
+    ):
+        import_timm()
+    monkeypatch.undo()
+    assert import_timm() is timm
+
+
+@settings(deadline=None)
+@given(
+    frame=st.tuples(st.integers(1, 2000), st.integers(1, 2000)),
+    size=st.integers(16, 600),
+    x=st.floats(-50, 2050),
+    y=st.floats(-9, 9),
+)
+def test_geometry_there_and_back(encoder: Encoder, frame: tuple[int, int], size: int, x: float, y: float) -> None:
+    shape = Geometry.of(frame, encoder, size)
+    assert shape.input == (shape.grid[0] * 16, shape.grid[1] * 16)
+    points = torch.tensor([[x, y]])
+    assert torch.allclose(shape.to_frame(shape.to_grid(points)), points, atol=1e-2)
+    height, width = frame
+    corners = torch.tensor([[-0.5, -0.5], [width - 0.5, height - 0.5]])
+    expected = torch.tensor([[-0.5, -0.5], [shape.grid[1] - 0.5, shape.grid[0] - 0.5]])
+    assert torch.allclose(shape.to_grid(corners), expected, atol=1e-3)
+
+
+def test_size_is_the_shorter_side(encoder: Encoder) -> None:
+    assert Geometry.of((480, 854), encoder, 240) == Geometry((480, 854), (240, 432), (15, 27))
+    assert Geometry.of((854, 480), encoder, 240).input == (432, 240)
+    assert Geometry.of((480, 854), encoder).input == (480, 848)
+    assert Geometry.of((480, 854), encoder, (480, 832)).grid == (30, 52)
+
+
+@pytest.mark.parametrize("size", [15, 0, -4, (480, 850), (0, 16)])
+def test_sizes_that_hold_no_whole_patches(encoder: Encoder, size: int | tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=r"size is .*patch"):
+        Geometry.of((480, 854), encoder, size)
+
+
+def test_preprocess_normalizes_and_resizes(encoder: Encoder) -> None:
+    white = torch.full((1, 3, 20, 30), 255, dtype=torch.uint8)
+    images = preprocess(white, encoder, (32, 48))
+    assert images.shape == (1, 3, 32, 48)
+    expected = (1 - torch.tensor(encoder.mean)) / torch.tensor(encoder.std)
+    assert torch.allclose(images.mean(dim=(0, 2, 3)), expected, atol=1e-5)
+    assert torch.allclose(preprocess(white.float() / 255, encoder, (32, 48)), images, atol=1e-5)
+
+
+def test_extract_features_of_a_video(encoder: Encoder) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (5, 40, 60, 3), dtype=np.uint8)
+    features = extract_features(frames, encoder, size=32, batch_size=2)
+    assert features.shape == (5, 192, 2, 3)
+    assert torch.allclose(features, extract_features(iter(frames), encoder, size=32, batch_size=5), atol=1e-5)
+    unit = extract_features(frames, encoder, size=32, normalize=True)
+    assert torch.allclose(unit.norm(dim=1), torch.ones(5, 2, 3), atol=1e-5)
+    assert not torch.allclose(extract_features(frames, encoder, size=32, layer=0), features)
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        extract_features(frames, encoder, batch_size=0)

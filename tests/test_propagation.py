@@ -1,0 +1,284 @@
+"""Labels through time: what must hold whatever the features are."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from siammae import LabelPropagator, PropagationConfig, propagate_keypoints, propagate_labels
+from siammae.encoder import Encoder, build_encoder
+from siammae.synthetic import render_clip
+
+Frames = NDArray[np.uint8]
+
+
+def moving(texture: Frames, num_frames: int, step: int, size: tuple[int, int] = (96, 128)) -> Frames:
+    """A window over the texture that moves left by `step` pixels a frame: what it shows moves right."""
+    height, width = size
+    return np.stack([texture[64 : 64 + height, 64 - t * step : 64 - t * step + width] for t in range(num_frames)])
+
+
+NEAR = {"top_k": 1, "radius": 2}  # what enters the picture finds no match among the objects then
+
+
+def square(size: tuple[int, int] = (96, 128), ids: tuple[int, int] = (0, 1)) -> NDArray[np.int64]:
+    mask = np.full(size, ids[0])
+    mask[32:64, 40:72] = ids[1]
+    return mask
+
+
+def test_a_still_video_keeps_its_labels(encoder: Encoder, texture: Frames) -> None:
+    frames = moving(texture, 6, step=0)
+    masks = propagate_labels(frames, square(), encoder, size=96, config={"top_k": 1})
+    assert masks.shape == (6, 96, 128)
+    for mask in masks:
+        assert (mask != square()).mean() < 0.02  # only the corners of the square are rounded by the grid
+
+
+@pytest.mark.parametrize("preset", ["default", "dino", "crw", "cropmae"])
+def test_a_translated_texture_moves_its_labels_by_the_translation(colours: Encoder, texture: Frames, preset: str) -> None:
+    frames = moving(texture, 6, step=8)
+    masks = propagate_labels(frames, square(), colours, size=(96, 128), config={"preset": preset, **NEAR})
+    for t in range(6):
+        expected = np.roll(square(), 8 * t, axis=1)
+        assert (masks[t] != expected).mean() < 0.02
+
+
+def test_keypoints_move_with_the_texture(colours: Encoder, texture: Frames) -> None:
+    points = np.array([[44.0, 40.0], [60.5, 60.0], [np.nan, np.nan]])
+    tracks, scores = propagate_keypoints(moving(texture, 5, step=8), points, colours, size=(96, 128), config=NEAR)
+    assert tracks.shape == (5, 3, 2)
+    assert scores.shape == (5, 3)
+    assert (tracks[0][:2] == points[:2]).all()
+    for t in range(1, 5):
+        assert np.abs(tracks[t, :2] - points[:2] - [8 * t, 0]).max() < 2
+    assert scores[:, :2].min() > 0.9
+    assert np.isnan(tracks[:, 2]).all()
+    assert (scores[:, 2] == 0).all()
+
+
+def test_keypoint_coordinates_do_not_depend_on_the_frames_resolution(colours: Encoder, texture: Frames) -> None:
+    frames = moving(texture, 3, step=8)
+    doubled = frames.repeat(2, axis=1).repeat(2, axis=2)
+    point = torch.tensor([[20.0, 40.0]])
+    small, _ = propagate_keypoints(frames, point, colours, size=(96, 128))
+    large, _ = propagate_keypoints(doubled, (point + 0.5) * 2 - 0.5, colours, size=(96, 128))
+    assert isinstance(small, torch.Tensor)
+    assert torch.allclose((large + 0.5) / 2 - 0.5, small, atol=0.3)
+
+
+def test_streaming_equals_batch_bit_for_bit(encoder: Encoder) -> None:
+    clip = render_clip(7, (96, 160))
+    batch = propagate_labels(clip.frames, clip.masks[0], encoder, size=96, config="cropmae")
+    propagator = LabelPropagator(clip.frames[0], clip.masks[0], encoder, size=96, config="cropmae")
+    for frame, expected in zip(clip.frames[1:], batch[1:], strict=True):
+        assert (propagator.step(Image.fromarray(frame)) == expected).all()
+
+
+def test_a_restored_propagator_goes_on_as_if_nothing_had_been(encoder: Encoder) -> None:
+    clip = render_clip(8, (96, 160))
+    config = PropagationConfig(context_frames=3)
+    steady = LabelPropagator(clip.frames[0], clip.masks[0], encoder, size=96, config=config)
+    for frame in clip.frames[1:6]:
+        steady.step(frame)
+    restored = LabelPropagator(clip.frames[0], clip.masks[0], encoder, size=96, config=config)
+    restored.load_state_dict(steady.state_dict())
+    for frame in clip.frames[6:]:
+        assert (restored.step(frame) == steady.step(frame)).all()
+        assert torch.equal(restored.labels, steady.labels)
+
+
+@pytest.mark.parametrize("ids", [(0, 255), (-7, 70_000), (3, 4), (0, 1)])
+def test_ids_survive(encoder: Encoder, texture: Frames, ids: tuple[int, int]) -> None:
+    mask0 = square(ids=ids)
+    masks = propagate_labels(moving(texture, 3, 4), mask0, encoder, size=96)
+    assert masks.dtype == mask0.dtype
+    assert set(np.unique(masks)) == set(ids)
+    assert (masks[0] == mask0).all()
+
+
+def test_many_objects_in_every_form(encoder: Encoder, tmp_path: Path) -> None:
+    clip = render_clip(3, (96, 160), num_objects=3)
+    reference = propagate_labels(clip.frames, clip.masks[0], encoder, size=96)
+    tensor = propagate_labels(
+        torch.from_numpy(clip.frames).permute(0, 3, 1, 2), torch.from_numpy(clip.masks[0]), encoder, size=96
+    )
+    assert tensor.dtype == torch.uint8
+    assert (tensor.numpy() == reference).all()
+    picture = Image.fromarray(clip.masks[0])
+    picture.putpalette([i % 256 for i in range(768)])
+    picture.save(tmp_path / "mask.png")
+    pictures = propagate_labels(clip.frames, picture, encoder, size=96)
+    assert pictures[2].getpalette() == picture.getpalette()
+    assert (np.stack([np.array(p) for p in pictures]) == reference).all()
+    assert (propagate_labels(clip.frames, tmp_path / "mask.png", encoder, size=96) == reference).all()
+    soft0 = (clip.masks[0] == np.arange(4)[:, None, None]).astype(np.float32)
+    soft = propagate_labels(clip.frames, soft0, encoder, size=96)
+    assert soft.shape == (3, 4, 96, 160)
+    assert (soft[0] == soft0).all()
+    assert np.allclose(soft.sum(axis=1), 1, atol=1e-4)
+    assert (soft.argmax(axis=1)[1:] == reference[1:]).all()
+
+
+def test_bool_masks(encoder: Encoder, texture: Frames) -> None:
+    masks = propagate_labels(moving(texture, 3, 0), square() == 1, encoder, size=96)
+    assert masks.dtype == bool
+    assert 0.02 < masks[2].mean() < 0.2
+
+
+def test_void_teaches_nothing(encoder: Encoder, texture: Frames) -> None:
+    mask0 = square().astype(np.uint8)
+    mask0[:8] = 255
+    masks = propagate_labels(moving(texture, 3, 0), mask0, encoder, size=96, void_id=255)
+    assert (masks[0] == mask0).all()
+    assert set(np.unique(masks[1:])) == {0, 1}
+    with pytest.raises(ValueError, match="nothing but the void id 255"):
+        propagate_labels(moving(texture, 2, 0), np.full((96, 128), 255), encoder, void_id=255)
+
+
+def test_propagation_runs_backwards_from_a_middle_frame(colours: Encoder, texture: Frames) -> None:
+    frames = moving(texture, 7, step=8)
+    middle = np.roll(square(), 24, axis=1)
+    masks = propagate_labels(frames, middle, colours, size=(96, 128), config=NEAR, start=3)
+    assert (masks[3] == middle).all()
+    for t in range(7):
+        assert (masks[t] != np.roll(square(), 8 * t, axis=1)).mean() < 0.02
+    tracks, _ = propagate_keypoints(frames, [[64.0, 40.0]], colours, size=(96, 128), config=NEAR, start=3)
+    assert np.abs(tracks[:, 0, 0] - (40 + 8 * np.arange(7))).max() < 2
+    reversed_masks = propagate_labels(frames[3::-1], middle, colours, size=(96, 128), config=NEAR)
+    assert (reversed_masks == masks[3::-1]).all()
+
+
+def test_a_new_object_is_carried_on_from_the_frame_where_it_is_added(encoder: Encoder, texture: Frames) -> None:
+    frames = moving(texture, 8, step=0)
+    propagator = LabelPropagator(frames[0], square(), encoder, size=96)
+    for frame in frames[1:4]:
+        assert set(np.unique(propagator.step(frame))) == {0, 1}
+    added = square()
+    added[48:80, 80:112] = 9
+    propagator.add(frames[3], added)
+    assert propagator.ids == [0, 1, 9]
+    for frame in frames[4:]:
+        assert (propagator.step(frame) != added).mean() < 0.1
+
+
+def test_a_correction_replaces_what_was_wrong(encoder: Encoder, texture: Frames) -> None:
+    frames = moving(texture, 6, step=0)
+    propagator = LabelPropagator(frames[0], square(), encoder, size=96)
+    propagator.step(frames[1])
+    right = np.zeros((96, 128), dtype=np.int64)
+    right[32:64, 80:112] = 1
+    propagator.add(frames[1], right)
+    assert (propagator.step(frames[2]) != right).mean() < 0.1
+    propagator.add(frames[2], np.zeros((96, 128), dtype=np.int64))  # the object has left
+    assert (propagator.step(frames[3]) != 0).mean() < 0.1
+
+
+def test_reset_forgets(encoder: Encoder, texture: Frames) -> None:
+    first, second = moving(texture, 2, 4), moving(texture, 2, 4, size=(64, 96))
+    propagator = LabelPropagator(first[0], square(), encoder, size=64)
+    propagator.step(first[1])
+    mask = square((64, 96), ids=(0, 5))
+    propagator.reset(second[0], mask)
+    fresh = LabelPropagator(second[0], mask, encoder, size=64)
+    assert (propagator.step(second[1]) == fresh.step(second[1])).all()
+
+
+def test_several_videos_at_once_share_a_model(encoder: Encoder) -> None:
+    clips = [render_clip(4, (64, 96), seed=seed) for seed in range(3)]
+
+    def run(index: int) -> NDArray[np.uint8]:
+        masks: NDArray[np.uint8] = propagate_labels(clips[index].frames, clips[index].masks[0], encoder, size=64)
+        return masks
+
+    alone = [run(index) for index in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(run, range(3)))
+    assert all((a == b).all() for a, b in zip(alone, together, strict=True))
+
+
+def test_the_context_is_bounded(encoder: Encoder) -> None:
+    clip = render_clip(9, (64, 96))
+    propagator = LabelPropagator(clip.frames[0], clip.masks[0], encoder, size=64, config={"context_frames": 3})
+    sizes = []
+    for frame in clip.frames[1:]:
+        propagator.step(frame)
+        sizes.append(len(propagator._propagator.context))
+    assert sizes == [2, 3, 4, 4, 4, 4, 4, 4]
+    buffers = propagator.state_dict()
+    assert buffers["features"].shape[0] == 4
+
+
+def test_the_first_frame_alone_can_be_the_context(encoder: Encoder) -> None:
+    clip = render_clip(4, (64, 96))
+    masks = propagate_labels(clip.frames, clip.masks[0], encoder, size=64, config={"context_frames": 0})
+    expected = propagate_labels(clip.frames[[0, 3]], clip.masks[0], encoder, size=64)
+    assert (masks[3] == expected[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mask0": np.ones((96, 127), dtype=int)}, r"the mask is 96 x 127 pixels but its frame is 96 x 128"),
+        ({"mask0": np.zeros((96, 128), dtype=int)}, "nothing but background"),
+        ({"size": 8}, "size is 8 pixels; expected at least one patch of tiny, 16 pixels"),
+        ({"config": "deeno"}, "no preset is called 'deeno'; there are default, dino, crw, cropmae"),
+        ({"config": {"topk": 3}}, r"no field 'topk'; did you mean top_k\?"),
+        ({"start": 2}, "start is 2, but the frames has only 2 frames"),
+        ({"start": -1}, "start is -1"),
+        ({"model": "vits17"}, "no model is called 'vits17'"),
+    ],
+)
+def test_arguments_that_cannot_be(encoder: Encoder, texture: Frames, arguments: dict[str, object], message: str) -> None:
+    good: dict[str, object] = {"frames": moving(texture, 2, 0), "mask0": square(), "model": encoder, "size": 96}
+    with pytest.raises(ValueError, match=message):
+        propagate_labels(**{**good, **arguments})
+
+
+def test_a_generator_cannot_run_backwards(encoder: Encoder, texture: Frames) -> None:
+    with pytest.raises(ValueError, match="can be read forwards only"):
+        propagate_labels(iter(moving(texture, 3, 0)), square(), encoder, size=96, start=1)
+
+
+def test_frames_of_another_size_are_refused(encoder: Encoder, texture: Frames) -> None:
+    propagator = LabelPropagator(texture[:96, :128], square(), encoder, size=96)
+    with pytest.raises(ValueError, match="frame 1 is 96 x 100 pixels; the frames before it are 96 x 128"):
+        propagator.step(texture[:96, :100])
+
+
+def test_additions_that_cannot_be(encoder: Encoder, texture: Frames) -> None:
+    frame = texture[:96, :128]
+    propagator = LabelPropagator(frame, square().astype(np.uint8), encoder, size=96)
+    with pytest.raises(ValueError, match="do not all fit into the uint8"):
+        propagator.add(frame, square(ids=(0, 300)))
+    with pytest.raises(ValueError, match="the mask holds soft labels; this propagator was started with ids"):
+        propagator.add(frame, np.zeros((2, 96, 128), dtype=np.float32))
+    with pytest.raises(ValueError, match="the mask is 64 x 128 pixels"):
+        propagator.add(frame, square()[:64])
+    assert propagator.ids == [0, 1]
+
+
+def test_features_that_are_not_finite_are_refused(texture: Frames) -> None:
+    broken = build_encoder("vit_tiny_patch16_224", {"depth": 1}, name="broken").eval()
+    with torch.no_grad():
+        broken.vit.norm.weight[0] = torch.nan
+    with pytest.raises(ValueError, match="frame 0 has features that are not finite: the weights of broken are damaged"):
+        propagate_labels(moving(texture, 2, 0), square(), broken, size=96)
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        ([[10.0, 10.0], [128.0, 5.0]], r"point 1 is at \[128.0, 5.0\], outside the frame of 128 x 96"),
+        ([[-0.6, 0.0]], "point 0"),
+        (np.zeros((3, 3)), r"\[3, 3\]; expected \[K, 2\]"),
+        (np.zeros((0, 2)), r"\[0, 2\]; expected \[K, 2\]"),
+    ],
+)
+def test_points_that_cannot_be(encoder: Encoder, texture: Frames, points: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        propagate_keypoints(moving(texture, 2, 0), points, encoder, size=96)
