@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias
 
-from siammae.labels import Interpolation, Reduction
+from siammae.labels import Interpolation, NearestPixel, Reduction
 from siammae.ops import Window
 
 
@@ -25,10 +25,12 @@ class PropagationConfig:
         restrict_first_frame: the radius holds for the frames labelled by hand too; else they are searched everywhere.
         pad_with_first_frame: until there are `context_frames` recent frames, copies of the first stand in for them.
         first_labels: how a given mask becomes soft labels of the grid ("area", "bilinear" or "nearest"; see
-            `siammae.labels.labels_to_grid`).
+            `siammae.labels.labels_to_grid`); "bilinear" starts from the mask at the input's size, as CRW does.
         interpolation: "bilinear" or "nearest", from grid to pixels.
         decode_at: where the strongest label is chosen: at the "frame"'s size, or at the "input" size of the encoder, resized to
             the frame by the nearest pixel.
+        nearest_pixel: which pixel that is when masks are resized between frame and input size: the one under the "centre" (as
+            PIL resizes) or under the "corner" (as OpenCV does).
         normalize_objects: stretch each label's map to 0..1 over the picture before the strongest is chosen.
         layer: block whose features are compared (see `Encoder.forward`).
         point_sigma: deviation of the Gaussian that stands for a keypoint, in grid cells.
@@ -47,6 +49,7 @@ class PropagationConfig:
     first_labels: Reduction = "area"
     interpolation: Interpolation = "bilinear"
     decode_at: Literal["frame", "input"] = "frame"
+    nearest_pixel: NearestPixel = "centre"
     normalize_objects: bool = False
     layer: int = -1
     point_sigma: float = 0.5
@@ -58,13 +61,14 @@ class PropagationConfig:
             "first_labels": ("area", "bilinear", "nearest"),
             "interpolation": ("bilinear", "nearest"),
             "decode_at": ("frame", "input"),
+            "nearest_pixel": ("centre", "corner"),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}")
         for name, least in {"context_frames": 0, "top_k": 1, "point_top_k": 1}.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least {least}")
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected a whole number, at least {least}")
         for name in ("temperature", "point_sigma"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected a positive number")
@@ -92,7 +96,7 @@ class PropagationConfig:
         for name in values:
             if name not in known:
                 close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-                hint = f"; did you mean {close[0]}?" if close else ""
+                hint = f"; did you mean {close[0]}?" if close else "."
                 raise ValueError(f"a PropagationConfig has no field {name!r}{hint} Its fields: {', '.join(known)}")
         return cls(**values)
 
@@ -108,6 +112,7 @@ _CRW = {
     "pad_with_first_frame": True,
     "first_labels": "bilinear",
     "decode_at": "input",
+    "nearest_pixel": "corner",
 }
 _PRESETS: dict[str, dict[str, Any]] = {
     "default": {},

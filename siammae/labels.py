@@ -6,7 +6,7 @@ numbers: (0, 0) is the centre of the top left one, and a picture spans -0.5 to W
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +20,7 @@ from siammae.video import read_image
 
 Reduction = Literal["area", "bilinear", "nearest"]
 Interpolation = Literal["bilinear", "nearest"]
+NearestPixel = Literal["centre", "corner"]
 
 PLANES_AT_ONCE = 16  # label maps that are held at full resolution together
 
@@ -56,6 +57,10 @@ class Mask:
         if self.soft:
             return list(range(len(self.values)))
         return [int(i) for i in np.unique(self.values) if i != void_id]
+
+    def resized(self, size: tuple[int, int], pixel: NearestPixel) -> "Mask":
+        """This mask at another size, by the nearest pixel."""
+        return replace(self, values=resize_nearest(torch.from_numpy(self.values), size, pixel).numpy())
 
     def check_ids(self, ids: Sequence[int]) -> None:
         """ValueError where the type of this mask cannot hold one of `ids`."""
@@ -156,16 +161,33 @@ def labels_to_grid(mask: Mask, ids: Sequence[int], grid: tuple[int, int], reduct
     """
     planes = []
     for index, label in enumerate(ids):
-        plane = mask.values[index] if mask.soft else mask.values == label
-        plane = torch.from_numpy(np.ascontiguousarray(plane, dtype=np.float32))  # [H, W]
+        chosen = mask.values[index] if mask.soft else mask.values == label
+        plane = torch.from_numpy(np.ascontiguousarray(chosen, dtype=np.float32))  # [H, W]
         if reduction == "area":
             rows, columns = coverage(grid[0], plane.shape[0]), coverage(grid[1], plane.shape[1])
             planes.append(rows @ plane @ columns.T)
         elif reduction == "bilinear":
             planes.append(F.interpolate(plane[None, None], size=grid, mode="bilinear", align_corners=False)[0, 0])
         else:
-            planes.append(F.interpolate(plane[None, None], size=grid, mode="nearest-exact")[0, 0])
+            planes.append(resize_nearest(plane, grid))
     return torch.stack(planes)
+
+
+def resize_nearest(values: Tensor, size: tuple[int, int], pixel: NearestPixel = "centre") -> Tensor:
+    """Values [..., H, W] at another size, each from one pixel: the one under its centre (PIL), or its top left corner (OpenCV)."""
+    rows, columns = (
+        nearest_pixels(num, num_pixels, pixel).to(values.device)
+        for num, num_pixels in zip(size, values.shape[-2:], strict=True)
+    )
+    return values[..., rows[:, None], columns]
+
+
+def nearest_pixels(num: int, num_pixels: int, pixel: NearestPixel) -> Tensor:
+    """Which of `num_pixels` lies under the centre, or the first corner, of each of `num` equal shares, in exact arithmetic."""
+    shares = torch.arange(num)
+    if pixel == "corner":
+        return shares * num_pixels // num
+    return (2 * shares + 1) * num_pixels // (2 * num)
 
 
 def coverage(num_cells: int, num_pixels: int) -> Tensor:
@@ -180,7 +202,7 @@ def coverage(num_cells: int, num_pixels: int) -> Tensor:
 def upsample(planes: Tensor, size: tuple[int, int], interpolation: Interpolation = "bilinear") -> Tensor:
     """Maps [L, h, w] at size H x W: [L, H, W]."""
     if interpolation == "nearest":
-        return F.interpolate(planes[None], size=size, mode="nearest-exact")[0]
+        return resize_nearest(planes, size)
     return F.interpolate(planes[None], size=size, mode="bilinear", align_corners=False)[0]
 
 

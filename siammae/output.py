@@ -43,7 +43,7 @@ def write_mask(path: PathLike, ids: NDArray[Any], palette: Sequence[int] | None 
 
 
 def write_keypoints(path: PathLike, points: NDArray[Any], scores: NDArray[Any]) -> None:
-    """Points [T, K, 2] and scores [T, K] as a CSV with the columns frame, point, x, y, score; x and y of a lost one are empty."""
+    """Points [T, K, 2] and scores [T, K] as a CSV with the columns frame, point, x, y, score; a lost one has no x and y."""
     with atomic(path) as draft, open(draft, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["frame", "point", "x", "y", "score"])
@@ -77,9 +77,13 @@ def write_features(path: PathLike, features: torch.Tensor) -> None:
 
 def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     """Tensors by name as a safetensors file."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    save_file(tensors, path)
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
 
 
 def check_suffix(path: PathLike, suffixes: Iterable[str]) -> str:
@@ -96,11 +100,14 @@ def write_video(path: PathLike, frames: Iterable[NDArray[np.uint8]], fps: float)
 
     is_gif = check_suffix(path, (".mp4", ".gif")) == ".gif"
     with atomic(path) as draft, av.open(str(draft), "w", format="gif" if is_gif else "mp4") as container:
-        encode = None
+        encode, size = None, None
         for picture in frames:
             if encode is None:
+                size = picture.shape
                 rate = Fraction(fps).limit_denominator(1001)
                 encode = _gif_encoder(container, picture, rate) if is_gif else _mp4_encoder(container, picture, rate)
+            if picture.shape != size:
+                raise ValueError(f"{os.fspath(path)}: a picture is {picture.shape}, those before it are {size}")
             encode(picture)
         if encode is None:
             raise ValueError(f"no frames to write to {os.fspath(path)}")

@@ -24,6 +24,7 @@ from siammae.labels import (
     grid_to_points,
     labels_to_grid,
     points_to_grid,
+    resize_nearest,
     strongest_label,
     upsample,
 )
@@ -185,7 +186,10 @@ class LabelPropagator:
     @torch.inference_mode()
     def _anchor(self, frame: Tensor, mask: Mask) -> None:
         propagator = self._propagator
-        self.labels = labels_to_grid(mask, self.ids, propagator.geometry.grid, self.config.first_labels)
+        config, geometry = self.config, propagator.geometry
+        if config.first_labels == "bilinear":
+            mask = mask.resized(geometry.input, config.nearest_pixel)
+        self.labels = labels_to_grid(mask, self.ids, geometry.grid, config.first_labels)
         propagator.anchor(propagator.encode(frame), self.labels)
 
     def _decode(self) -> np.ndarray[Any, Any]:
@@ -195,8 +199,7 @@ class LabelPropagator:
         config = self.config
         size = geometry.frame if config.decode_at == "frame" else geometry.input
         winner = strongest_label(self.labels, size, interpolation=config.interpolation, normalize=config.normalize_objects)
-        if size != geometry.frame:
-            winner = F.interpolate(winner[None, None].float(), size=geometry.frame, mode="nearest-exact")[0, 0].long()
+        winner = resize_nearest(winner, geometry.frame, config.nearest_pixel)
         masks: np.ndarray[Any, Any] = np.asarray(self.ids)[winner.cpu().numpy()]
         return masks
 

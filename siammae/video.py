@@ -131,6 +131,8 @@ class _VideoFile(Frames):
         with self._open() as container:
             stream = container.streams.video[0]
             stream.thread_type = "SLICE"  # frame threads tell of damage late, and near the end of a file not at all
+            if stream.codec_context.name == "hevc":  # it paints over damage; but not "h264": clips cut from longer ones fail
+                stream.codec_context.options = {"err_detect": "explode"}
             try:
                 for packet in container.demux(stream):
                     damaged_at = packet.pts if packet.size else self._cut_at(stream)
@@ -149,8 +151,8 @@ class _VideoFile(Frames):
                     yield frame
                     count += 1
                 raise VideoError(
-                    f"{self.path} is damaged: frame {count} cannot be decoded ({_reason(damage)}); copy or record the file again, "
-                    f"or cut it to its first {count} frames"
+                    f"{self.path} is damaged: frame {count} cannot be decoded ({_reason(damage)}); copy the file again, "
+                    "or work with the frames before this one"
                 ) from damage
 
     def _cut_at(self, stream: Any) -> int | None:
@@ -164,14 +166,14 @@ class _VideoFile(Frames):
     def backwards(self, stop: int) -> Iterator[Tensor]:
         for end in range(stop, 0, -REVERSED_WINDOW):
             start = max(end - REVERSED_WINDOW, 0)
-            window = []
+            window, index = [], -1
             for index, frame in enumerate(self._decode()):
                 if index == end:
                     break
                 if index >= start:
                     window.append(_rgb(frame))
             if len(window) < end - start:
-                raise VideoError(f"{self.path} holds only {start + len(window)} frames; frame {stop} was asked for")
+                raise VideoError(f"{self.path} holds only {index + 1} frames; frame {stop} was asked for")
             yield from reversed(window)
 
 
@@ -244,11 +246,11 @@ def read_frames(source: FrameSource) -> Frames:
             expected = "[T, H, W, 3]" if isinstance(source, np.ndarray) else "[T, 3, H, W]"
             remedy = "; put a single picture into a list: [picture]" if source.ndim == 3 else ""
             raise ValueError(f"frames have shape {list(source.shape)}; expected {expected}{remedy}")
-        return _Items(source, "the frames")
+        return _Items(source, "the sequence")
     if isinstance(source, Sequence):
-        return _Items(source, "the frames")
+        return _Items(source, "the sequence")
     if isinstance(source, Iterable):
-        return _Stream(source, "the frames")
+        return _Stream(source, "the sequence")
     raise ValueError(f"frames are a {type(source).__name__}; expected a path, an array, a tensor or an iterable of frames")
 
 
@@ -279,7 +281,10 @@ def as_frame(item: Any, label: str = "the frame") -> Tensor:
     if isinstance(item, str | os.PathLike):
         item = read_image(item)
     if isinstance(item, Image.Image):
-        pixels = np.asarray(ImageOps.exif_transpose(item).convert("RGB"))
+        if item.mode.startswith(("I", "F")):
+            raise ValueError(f"{label} is a picture of mode {item.mode}, more than 8 bits a colour; convert it to RGB first")
+        picture = item.convert("RGBA") if item.mode == "P" else item  # Pillow warns of transparent colours otherwise
+        pixels = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
     if isinstance(item, np.ndarray):
         _check_shape(item.shape, 2, label)

@@ -32,11 +32,13 @@ def crw_sequence(
     """
     rows, columns = _offsets(*query.shape[1:])
     outside = torch.sqrt(rows.square() + columns.square()) >= radius  # [P, P]
-    similarities = _similarities(query, context)
-    similarities[num_long:] += -1e10 * outside
-    values, cells = (similarities.flatten(0, 1) / temperature).sort(dim=0, descending=True, stable=True)
-    shares = torch.softmax(values[:top_k], dim=0)
-    return _mix(torch.zeros_like(values).scatter_(0, cells[:top_k], shares), labels)
+    values = _similarities(query, context)
+    values[num_long:] += -1e10 * outside
+    values = (values / temperature).flatten(0, 1).T.contiguous()  # [P, NP]
+    kth = values.topk(min(top_k, values.shape[1])).values[:, -1:]
+    above, equal = values > kth, values == kth
+    chosen = above | (equal & (equal.cumsum(dim=1) <= top_k - above.sum(dim=1, keepdim=True)))
+    return _mix(values.masked_fill(~chosen, -torch.inf).softmax(dim=1).T, labels)
 
 
 def _similarities(query: Tensor, context: Tensor) -> Tensor:

@@ -1,0 +1,32 @@
+"""The floor that learned features must beat: each patch's own normalised pixels, propagated like any features.
+
+    python examples/raw_colours.py VIDEO MASK OUT
+"""
+
+import sys
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from siammae import Encoder
+from siammae.encoder import build_encoder
+from siammae.runs import propagate_to_folder
+
+
+class RawColours(Encoder):
+    """An Encoder whose feature of a patch is nothing but the patch's pixels."""
+
+    def __init__(self, patch_size: int = 16) -> None:
+        unused = build_encoder("vit_tiny_patch16_224", {"depth": 1, "patch_size": patch_size})
+        super().__init__(unused.vit, architecture="raw_colours", model_args={}, name="raw colours")
+
+    def forward(self, images: Tensor, *, layer: int = -1) -> Tensor:
+        """Images [B, 3, H, W] as [B, 3 * patch * patch, h, w]."""
+        return F.pixel_unshuffle(images, self.patch_size)
+
+
+if __name__ == "__main__":
+    torch.set_grad_enabled(False)
+    video, mask, out = sys.argv[1:]
+    print(propagate_to_folder(video, mask, out, RawColours(), config="dino"))

@@ -1,0 +1,202 @@
+"""The command line, as a person meets it: outputs, exit codes, and one line instead of a traceback for a mistake."""
+
+import csv
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+
+from siammae import save_model
+from siammae.cli import main
+from siammae.encoder import build_encoder
+from siammae.output import write_video
+from siammae.synthetic import Clip, render_clip
+from siammae.video import read_frames
+
+
+@pytest.fixture(scope="module")
+def clip() -> Clip:
+    return render_clip(5, (64, 96))
+
+
+@pytest.fixture
+def home(tmp_path: Path, clip: Clip, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a clip, its first mask, some points and a small model, which is the working directory."""
+    monkeypatch.chdir(tmp_path)
+    write_video("clip.mp4", clip.frames, 25)
+    picture = Image.fromarray(clip.masks[0])
+    picture.putpalette([0, 0, 0, 10, 200, 30, 250, 120, 0])
+    picture.save("mask.png")
+    (tmp_path / "points.csv").write_text("x,y\n30,20\n,\n")
+    save_model(build_encoder("vit_tiny_patch16_224", {"depth": 1}, default_size=64, name="small"), "small")
+    return tmp_path
+
+
+def run(*arguments: str) -> int:
+    """The exit code of `siammae ARGUMENTS`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["siammae", *arguments])
+        try:
+            main()
+        except SystemExit as stop:
+            return int(stop.code or 0)
+    return 0
+
+
+def test_propagate_writes_masks_and_overlay(home: Path, clip: Clip, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("propagate", "clip.mp4", "mask.png", "-o", "out", "--overlay", "over.mp4", "--model", "small") == 0
+    files = sorted((home / "out").glob("*.png"))
+    assert [file.name for file in files] == [f"{index:05d}.png" for index in range(5)]
+    masks = [Image.open(file) for file in files]
+    assert (np.array(masks[0]) == clip.masks[0]).all()
+    assert all(mask.getpalette()[:9] == [0, 0, 0, 10, 200, 30, 250, 120, 0] for mask in masks)
+    assert set(np.unique(np.array(masks[4]))) <= {0, 1, 2}
+    overlay = list(read_frames("over.mp4"))
+    assert len(overlay) == 5
+    assert overlay[0].shape == (3, 64, 96)
+    record = json.loads((home / "out" / "siammae.json").read_text())
+    assert record["finished"]
+    assert record["model"] == "small"
+    output = capsys.readouterr()
+    assert output.out == "masks: out\noverlay: over.mp4\n"
+    assert output.err == ""  # no progress bar where standard error is no terminal
+
+
+def test_presets_and_single_values(home: Path) -> None:
+    assert run("propagate", "clip.mp4", "mask.png", "-o", "out", "--model", "small", "--preset", "dino", "--set", "top_k=9") == 0
+    config = json.loads((home / "out" / "siammae.json").read_text())["config"]
+    assert (config["top_k"], config["window"], config["context_frames"]) == (9, "square", 7)
+
+
+def test_a_run_is_not_overwritten_and_can_be_resumed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ("propagate", "clip.mp4", "mask.png", "-o", "out", "--model", "small")
+    assert run(*command) == 0
+    assert run(*command) == 2
+    assert "holds masks already" in capsys.readouterr().err
+    assert run(*command, "--resume") == 0
+    assert run(*command, "--resume", "--preset", "dino") == 2
+    assert "made with other settings" in capsys.readouterr().err
+
+
+def test_keypoints_writes_a_table(home: Path) -> None:
+    assert run("keypoints", "clip.mp4", "points.csv", "-o", "tracks.csv", "--overlay", "o.gif", "--model", "small") == 0
+    with open(home / "tracks.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 10
+    assert rows[0] == {"frame": "0", "point": "0", "x": "30.000", "y": "20.000", "score": "1.0000"}
+    assert (rows[1]["x"], rows[1]["score"]) == ("", "0.0000")
+    assert 0 <= float(rows[8]["x"]) < 96
+    assert len(list(read_frames("o.gif"))) == 5
+
+
+def test_features_in_both_formats(home: Path) -> None:
+    assert run("features", "clip.mp4", "-o", "f.safetensors", "--model", "small") == 0
+    assert run("features", "clip.mp4", "-o", "f.npy", "--model", "small") == 0
+    features = load_file(home / "f.safetensors")["features"]
+    assert features.shape == (5, 192, 4, 6)
+    assert np.array_equal(np.load(home / "f.npy"), features.numpy())
+
+
+def test_models_info_and_env(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("models", "vits*") == 0
+    listing = capsys.readouterr().out
+    assert "vits16" in listing
+    assert "vitb16" not in listing
+    assert run("info", "vits8") == 0
+    assert "patch_size: 8" in capsys.readouterr().out
+    assert run("env") == 0
+    report = capsys.readouterr().out
+    assert "torch: " in report
+    assert "default: " in report
+    assert "h264" in report
+
+
+def test_demo_prints_scores_and_paths(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("demo", "--model", "small", "--frames", "4", "-o", "demo") == 0
+    output = capsys.readouterr().out
+    assert "object 1: J " in output
+    assert "object 2: J " in output
+    for line in output.splitlines()[-3:]:
+        assert Path(line.split(": ")[1]).exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("propagate", "no.mp4", "mask.png", "-o", "o"), "no such video file or folder of images: no.mp4"),
+        (("propagate", "clip.mp4", "no.png", "-o", "o", "--model", "small"), "no such picture: no.png"),
+        (("propagate", "points.csv", "mask.png", "-o", "o"), "points.csv cannot be read as a video"),
+        (("propagate", "clip.mp4", "mask.png", "-o", "o"), "has no published weights yet"),
+        (("propagate", "clip.mp4", "mask.png", "-o", "o", "--model", "vits61"), "Closest names: vits16"),
+        (("propagate", "clip.mp4", "mask.png", "-o", "o", "--model", "small", "--overlay", "o.avi"), "o.avi ends in .avi"),
+        (("propagate", "clip.mp4", "mask.png", "-o", "o", "--model", "small", "--set", "topk=3"), "did you mean top_k?"),
+        (("propagate", "clip.mp4", "mask.png", "-o", "o", "--model", "small", "--set", "top_k"), "expected name=value"),
+        (("propagate", "clip.mp4", "mask.png", "-o", "o", "--model", "small", "--preset", "dyno"), "no preset is called 'dyno'"),
+        (("propagate", "clip.mp4", "mask.png", "-o", "clip.mp4/o", "--model", "small"), "clip.mp4/o"),
+        (("keypoints", "clip.mp4", "points.csv", "-o", "t.txt", "--model", "small"), "t.txt ends in .txt; expected one of .csv"),
+        (("features", "clip.mp4", "-o", "f.npy", "--model", "small", "--dtype", "bfloat16"), "no bfloat16"),
+        (("info", "vits61"), "no model is called 'vits61'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    home: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
+) -> None:
+    before = sorted(home.rglob("*"))
+    assert run(*arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("siammae: ")
+    assert message in error
+    assert error.count("\n") == 1
+    left = [path for path in sorted(home.rglob("*")) if path not in before]
+    assert not [path for path in left if path.suffix in {".png", ".mp4", ".csv", ".npy"}]
+
+
+def test_wrong_usage_is_exit_code_2(home: Path) -> None:
+    assert run("propagate", "clip.mp4") == 2
+    assert run("nonsense") == 2
+
+
+def test_a_failure_is_exit_code_1(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("siammae.runs.write_mask", full)
+    assert run("propagate", "clip.mp4", "mask.png", "-o", "out", "--model", "small") == 1
+    assert "No space left on device" in capsys.readouterr().err
+
+
+def test_interrupting_keeps_what_is_finished(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from siammae.propagation import LabelPropagator
+
+    step, count = LabelPropagator.step, iter(range(9))
+
+    def interrupted(self: LabelPropagator, frame: object) -> object:
+        if next(count) == 2:
+            raise KeyboardInterrupt
+        return step(self, frame)
+
+    command = ("propagate", "clip.mp4", "mask.png", "--model", "small")
+    with monkeypatch.context() as patch:
+        patch.setattr(LabelPropagator, "step", interrupted)
+        assert run(*command, "-o", "out") == 130
+    assert len(list((home / "out").glob("*.png"))) == 3
+    assert run(*command, "-o", "out", "--resume") == 0
+    assert run(*command, "-o", "whole") == 0
+    for index in range(5):
+        name = f"{index:05d}.png"
+        assert (home / "out" / name).read_bytes() == (home / "whole" / name).read_bytes()
+
+
+def test_help_is_quick_and_loads_no_torch() -> None:
+    began = time.perf_counter()
+    command = [sys.executable, "-X", "importtime", "-m", "siammae.cli", "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "propagate" in result.stdout
+    assert " torch" not in result.stderr
+    assert time.perf_counter() - began < 10  # far above what it takes; torch alone would take seconds
