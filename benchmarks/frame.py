@@ -47,8 +47,12 @@ def main() -> None:
     print(f"{args.model} at {args.height}x{args.width}, grid {grid}, {args.context} context frames, {args.threads} threads")
     for name in tasks:
         print(f"{name:10} {cpu[name]:7.3f} CPU s {wall[name]:7.3f} wall s")
-    print(f"encoder / bare timm  {cpu['encoder'] / cpu['bare timm']:.2f} (CPU)  {wall['encoder'] / wall['bare timm']:.2f} (wall)")
-    print(f"propagate / encoder  {cpu['propagate'] / cpu['encoder']:.2f} (CPU)  {wall['propagate'] / wall['encoder']:.2f} (wall)")
+    print(
+        f"encoder / bare timm  {cpu['encoder'] / cpu['bare timm']:.2f} (CPU)  {wall['encoder'] / wall['bare timm']:.2f} (wall)"
+    )
+    print(
+        f"propagate / encoder  {cpu['propagate'] / cpu['encoder']:.2f} (CPU)  {wall['propagate'] / wall['encoder']:.2f} (wall)"
+    )
 
 
 def measure(tasks: dict[str, Callable[[], object]], rounds: int) -> tuple[dict[str, float], dict[str, float]]:

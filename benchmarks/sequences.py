@@ -4,8 +4,8 @@
     python benchmarks/sequences.py DAVIS OUT --raw-colours
 
 DAVIS holds JPEGImages/480p and Annotations/480p; OUT gets a folder of masks for each sequence. Options after OUT go to
-`siammae propagate`. J is the region similarity of everything that is not background, first and last frame dropped; sequences that
-are in OUT already are scored as they are.
+`siammae propagate`. J is the region similarity of everything that is not background, first and last frame dropped. Sequences
+that are in OUT already are scored as they are.
 """
 
 import subprocess

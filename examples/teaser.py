@@ -1,6 +1,6 @@
 """The picture of the README: frames of the rendered clip above the masks propagated from the first one.
 
-    python examples/teaser.py docs/images/teaser.jpg --model vits16
+python examples/teaser.py docs/images/teaser.jpg --model vits16
 """
 
 import argparse

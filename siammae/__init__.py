@@ -5,23 +5,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from siammae.config import PropagationConfig
+    from siammae.decoding import VideoError
     from siammae.encoder import Encoder
     from siammae.features import Geometry, extract_features
     from siammae.pretrained import WeightsError, load_model, save_model
     from siammae.propagation import LabelPropagator, propagate_keypoints, propagate_labels
     from siammae.registry import ModelInfo, list_models, model_info
-    from siammae.video import VideoError, read_frames
+    from siammae.video import read_frames
 
 __version__ = "0.1.0.dev0"
 
 _HOMES = {
     "config": ("PropagationConfig",),
+    "decoding": ("VideoError",),
     "encoder": ("Encoder",),
     "features": ("Geometry", "extract_features"),
     "pretrained": ("WeightsError", "load_model", "save_model"),
     "propagation": ("LabelPropagator", "propagate_keypoints", "propagate_labels"),
     "registry": ("ModelInfo", "list_models", "model_info"),
-    "video": ("VideoError", "read_frames"),
+    "video": ("read_frames",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -4,7 +4,6 @@ What a command needs is imported inside it, so that help is instant.
 """
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -41,8 +40,8 @@ def _stop(message: str, code: int) -> None:
 
 @app.command
 def propagate(
-    video: Positional[str],
-    mask: Positional[Path],
+    video: Annotated[Positional[str], arg(metavar="VIDEO")],
+    mask: Annotated[Positional[Path], arg(metavar="MASK")],
     out: Out,
     overlay: Path | None = None,
     model: str = DEFAULT_MODEL,
@@ -76,9 +75,11 @@ def propagate(
         device: cuda, mps, cpu; the fastest there is if not given.
         dtype: Of the weights and features.
     """
-    from siammae.output import check_suffix
-    from siammae.runs import propagate_to_folder, read_masks
+    from siammae.labels import as_mask
+    from siammae.output import check_suffix, write_video
+    from siammae.runs import propagate_to_folder, read_run
     from siammae.video import read_frames
+    from siammae.visualize import overlay as draw_masks
 
     if overlay is not None:
         check_suffix(overlay, (".mp4", ".gif"))
@@ -88,16 +89,16 @@ def propagate(
     propagate_to_folder(frames, mask, out, encoder, size=size, config=config, start=start, void_id=void_id, resume=resume)
     print(f"masks: {out}")
     if overlay is not None:
-        from siammae.labels import as_mask
-
-        _write_overlay(overlay, frames, read_masks(frames, out), as_mask(mask).palette)
+        palette = as_mask(mask).palette
+        pictures = (draw_masks(_pixels(frame), ids, palette) for frame, ids in read_run(frames, out))
+        write_video(overlay, pictures, frames.fps or 25)
         print(f"overlay: {overlay}")
 
 
 @app.command
 def keypoints(
-    video: Positional[str],
-    points: Positional[Path],
+    video: Annotated[Positional[str], arg(metavar="VIDEO")],
+    points: Annotated[Positional[Path], arg(metavar="POINTS")],
     out: Out,
     overlay: Path | None = None,
     model: str = DEFAULT_MODEL,
@@ -148,7 +149,7 @@ def keypoints(
 
 @app.command
 def features(
-    video: Positional[str],
+    video: Annotated[Positional[str], arg(metavar="VIDEO")],
     out: Out,
     model: str = DEFAULT_MODEL,
     pretrained: bool = True,
@@ -189,7 +190,7 @@ def features(
 
 
 @app.command
-def models(pattern: Positional[str] = "*") -> None:
+def models(pattern: Annotated[Positional[str], arg(metavar="PATTERN")] = "*") -> None:
     """List the registered models.
 
     Args:
@@ -203,7 +204,7 @@ def models(pattern: Positional[str] = "*") -> None:
 
 
 @app.command
-def info(name: Positional[str]) -> None:
+def info(name: Annotated[Positional[str], arg(metavar="NAME")]) -> None:
     """Say what is known of a registered model.
 
     Args:
@@ -308,14 +309,6 @@ def _config(preset: str, changes: tuple[str, ...]) -> Any:
         except ValueError:
             values[name] = text
     return PropagationConfig.preset(preset, **values)
-
-
-def _write_overlay(path: Path, frames: Any, masks: Iterator[Any], palette: list[int] | None) -> None:
-    from siammae.output import write_video
-    from siammae.visualize import overlay
-
-    pictures = (overlay(_pixels(frame), mask, palette) for frame, mask in zip(frames, masks, strict=True))
-    write_video(path, pictures, frames.fps or 25)
 
 
 def _pixels(frame: Any) -> Any:

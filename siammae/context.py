@@ -1,12 +1,19 @@
-"""Context: the frames whose labels are known, as `siammae.ops.propagate` takes them.
+"""Soft labels on the grid, frame by frame: the memory of frames whose labels are known, and the step to the next frame.
 
-Letters: N frames, D channels, L labels, h x w grid cells.
+Letters: N frames known, D channels, L labels, h x w grid cells.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from siammae import ops
+from siammae.config import PropagationConfig
+from siammae.encoder import Encoder
+from siammae.features import Geometry, frame_size, preprocess
 
 
 class Context:
@@ -69,3 +76,80 @@ class Context:
         device = self._features.device
         self._features, self._labels = state["features"].to(device), state["labels"].to(device)
         self.num_anchors, self.num_recent = state["counts"].tolist()
+
+
+class SoftPropagator:
+    """Soft labels on the grid, frame by frame: what carries masks and keypoints alike.
+
+    Attributes:
+        geometry: of the frames.
+        context: the frames whose labels are known.
+        num_frames: frames seen so far.
+    """
+
+    def __init__(self, encoder: Encoder, config: PropagationConfig, geometry: Geometry) -> None:
+        self.encoder, self.config, self.geometry = encoder, config, geometry
+        self.context = Context(config.context_frames)
+        self.num_frames = 0
+
+    def encode(self, frame: Tensor) -> Tensor:
+        """Features [D, h, w] of unit length, float32, of a frame [3, H, W]."""
+        if frame_size(frame) != self.geometry.frame:
+            (height, width), (first_height, first_width) = frame_size(frame), self.geometry.frame
+            raise ValueError(
+                f"frame {self.num_frames} is {height} x {width} pixels; the frames before it are {first_height} x {first_width}"
+            )
+        image = preprocess(frame[None], self.encoder, self.geometry.input)
+        features = F.normalize(self.encoder(image, layer=self.config.layer)[0].float(), dim=0)
+        if not bool(torch.isfinite(features).all()):
+            raise ValueError(
+                f"frame {self.num_frames} has features that are not finite: the weights of {self.encoder.name} are damaged, or "
+                f"{self.encoder.dtype} is too narrow for them"
+            )
+        return features
+
+    def anchor(self, features: Tensor, labels: Tensor) -> None:
+        """Take a frame with labels [L, h, w] given by hand; what propagation made of the frames before it is forgotten.
+
+        Where it brings more labels than the anchors had, these get theirs by propagation from the new frame.
+        """
+        labels = labels.to(features.device)
+        self.context.add_anchor(features, labels, self._completed(features, labels))
+        if self.config.pad_with_first_frame:
+            for _ in range(self.config.context_frames):
+                self.context.append(features, labels)
+        self.num_frames += 1
+
+    def _completed(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Labels [A, L, h, w] of the anchors so far, with what a new anchor's additional labels look like there."""
+        context, num_anchors = self.context, self.context.num_anchors
+        known = context.labels[:num_anchors]
+        if not num_anchors or known.shape[1] == len(labels):
+            return known
+        new = labels[None, known.shape[1] :]
+        radius = self.config.radius
+        found = torch.stack([self._propagate(anchor, features[None], new, radius) for anchor in context.features[:num_anchors]])
+        return torch.cat([known * (1 - found.sum(dim=1, keepdim=True)).clamp(min=0), found], dim=1)
+
+    def advance(self, features: Tensor) -> Tensor:
+        """Soft labels [L, h, w] of the next frame, which joins the context."""
+        context = self.context
+        anchor_radius = self.config.radius if self.config.restrict_first_frame else math.inf
+        radius = [anchor_radius] * context.num_anchors + [self.config.radius] * (len(context) - context.num_anchors)
+        labels = self._propagate(features, context.features, context.labels, radius)
+        context.append(features, labels)
+        self.num_frames += 1
+        return labels
+
+    def _propagate(self, query: Tensor, context: Tensor, labels: Tensor, radius: float | Sequence[float]) -> Tensor:
+        return ops.propagate(
+            query,
+            context,
+            labels,
+            radius=radius,
+            top_k=self.config.top_k,
+            temperature=self.config.temperature,
+            window=self.config.window,
+            strict=self.config.strict,
+            keep_ties=self.config.keep_ties,
+        )

@@ -174,7 +174,7 @@ def labels_to_grid(mask: Mask, ids: Sequence[int], grid: tuple[int, int], reduct
 
 
 def resize_nearest(values: Tensor, size: tuple[int, int], pixel: NearestPixel = "centre") -> Tensor:
-    """Values [..., H, W] at another size, each from one pixel: the one under its centre (PIL), or its top left corner (OpenCV)."""
+    """Values [..., H, W] at another size, each from the pixel under its centre (PIL) or its top left corner (OpenCV)."""
     rows, columns = (
         nearest_pixels(num, num_pixels, pixel).to(values.device)
         for num, num_pixels in zip(size, values.shape[-2:], strict=True)

@@ -139,7 +139,7 @@ def _gif_encoder(container: Any, picture: NDArray[np.uint8], rate: Fraction) -> 
     stream = container.add_stream("gif", rate=rate)
     stream.width, stream.height, stream.pix_fmt = width, height, "pal8"
     graph = av.filter.Graph()
-    source = graph.add_buffer(width=width, height=height, format="rgb24", time_base=1 / rate)
+    source = graph.add_buffer(width=width, height=height, format=av.VideoFormat("rgb24"), time_base=1 / rate)
     split = graph.add("split")
     palette = graph.add("palettegen", "stats_mode=single")
     apply = graph.add("paletteuse", "new=1:dither=bayer:bayer_scale=4")

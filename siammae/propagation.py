@@ -1,23 +1,20 @@
 """Label propagation: the labels of one frame, carried through a whole video by the similarity of features.
 
 Each new frame takes its labels from the most similar cells of a few frames before it and of the frames labelled by hand.
-Letters: T frames, D channels, L labels, K points, H x W pixels, h x w grid cells.
+Letters: T frames, L labels, K points, H x W pixels, h x w grid cells.
 """
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from siammae import ops
 from siammae.config import ConfigLike, PropagationConfig, as_config
-from siammae.context import Context
+from siammae.context import SoftPropagator
 from siammae.encoder import Encoder
-from siammae.features import Geometry, frame_size, preprocess, progress_bar
+from siammae.features import Geometry, frame_size, progress_bar
 from siammae.labels import (
     Mask,
     as_mask,
@@ -31,83 +28,6 @@ from siammae.labels import (
 from siammae.pretrained import as_encoder
 from siammae.registry import DEFAULT_MODEL
 from siammae.video import Frames, FrameSource, as_frame, read_frames
-
-
-class SoftPropagator:
-    """Soft labels on the grid, frame by frame: what carries masks and keypoints alike.
-
-    Attributes:
-        geometry: of the frames.
-        context: the frames whose labels are known.
-        num_frames: frames seen so far.
-    """
-
-    def __init__(self, encoder: Encoder, config: PropagationConfig, geometry: Geometry) -> None:
-        self.encoder, self.config, self.geometry = encoder, config, geometry
-        self.context = Context(config.context_frames)
-        self.num_frames = 0
-
-    def encode(self, frame: Tensor) -> Tensor:
-        """Features [D, h, w] of unit length, float32, of a frame [3, H, W]."""
-        if frame_size(frame) != self.geometry.frame:
-            raise ValueError(
-                f"frame {self.num_frames} is {_times(frame_size(frame))} pixels; the frames before it are "
-                f"{_times(self.geometry.frame)}"
-            )
-        image = preprocess(frame[None], self.encoder, self.geometry.input)
-        features = F.normalize(self.encoder(image, layer=self.config.layer)[0].float(), dim=0)
-        if not bool(torch.isfinite(features).all()):
-            raise ValueError(
-                f"frame {self.num_frames} has features that are not finite: the weights of {self.encoder.name} are damaged, or "
-                f"{self.encoder.dtype} is too narrow for them"
-            )
-        return features
-
-    def anchor(self, features: Tensor, labels: Tensor) -> None:
-        """Take a frame with labels [L, h, w] given by hand; what propagation made of the frames before it is forgotten.
-
-        Where it brings more labels than the anchors had, these get theirs by propagation from the new frame.
-        """
-        labels = labels.to(features.device)
-        self.context.add_anchor(features, labels, self._completed(features, labels))
-        if self.config.pad_with_first_frame:
-            for _ in range(self.config.context_frames):
-                self.context.append(features, labels)
-        self.num_frames += 1
-
-    def _completed(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Labels [A, L, h, w] of the anchors so far, with what a new anchor's additional labels look like there."""
-        context, num_anchors = self.context, self.context.num_anchors
-        known = context.labels[:num_anchors]
-        if not num_anchors or known.shape[1] == len(labels):
-            return known
-        new = labels[None, known.shape[1] :]
-        radius = self.config.radius
-        found = torch.stack([self._propagate(anchor, features[None], new, radius) for anchor in context.features[:num_anchors]])
-        return torch.cat([known * (1 - found.sum(dim=1, keepdim=True)).clamp(min=0), found], dim=1)
-
-    def advance(self, features: Tensor) -> Tensor:
-        """Soft labels [L, h, w] of the next frame, which joins the context."""
-        context = self.context
-        anchor_radius = self.config.radius if self.config.restrict_first_frame else math.inf
-        radius = [anchor_radius] * context.num_anchors + [self.config.radius] * (len(context) - context.num_anchors)
-        labels = self._propagate(features, context.features, context.labels, radius)
-        context.append(features, labels)
-        self.num_frames += 1
-        return labels
-
-    def _propagate(self, query: Tensor, context: Tensor, labels: Tensor, radius: float | Sequence[float]) -> Tensor:
-        return ops.propagate(
-            query,
-            context,
-            labels,
-            radius=radius,
-            top_k=self.config.top_k,
-            temperature=self.config.temperature,
-            window=self.config.window,
-            strict=self.config.strict,
-            keep_ties=self.config.keep_ties,
-        )
 
 
 class LabelPropagator:
@@ -163,8 +83,8 @@ class LabelPropagator:
         """Labels given by hand for a frame: a correction of the last `step`, a new object, or one more reference.
 
         The mask labels the whole frame: where it says background (0), no object is. From here on labels come from all frames
-        that were labelled by hand and from what follows; what propagation made of the frames before this one is forgotten. An id
-        seen for the first time is looked up in the earlier hand-labelled frames too, where it was not marked.
+        that were labelled by hand and from what follows; what propagation made of earlier frames is forgotten. An id seen for
+        the first time is looked up in the earlier hand-labelled frames too, where it was not marked.
         """
         frame, mask = as_frame(frame), as_mask(mask, empty=True)
         _check_size(mask, self._propagator.geometry)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from siammae import __version__
 from siammae.config import ConfigLike, as_config
@@ -89,10 +90,10 @@ def propagate_to_folder(
     return target
 
 
-def read_masks(frames: Frames, folder: str | os.PathLike[str]) -> Iterator[NDArray[Any]]:
-    """The masks [H, W] of all frames, one after another, from the folder that `propagate_to_folder` wrote."""
-    for index, _ in enumerate(frames):
-        yield as_mask(Path(folder) / f"{frames.name(index)}.png", empty=True).values
+def read_run(frames: Frames, folder: str | os.PathLike[str]) -> Iterator[tuple[Tensor, NDArray[Any]]]:
+    """Each frame [3, H, W] with its mask [H, W] from the folder that `propagate_to_folder` wrote."""
+    for index, frame in enumerate(frames):
+        yield frame, as_mask(Path(folder) / f"{frames.name(index)}.png", empty=True).values
 
 
 def _settings(
@@ -107,7 +108,7 @@ def _settings(
     """What decides the masks; a resumed run must agree in all of it."""
     settings = {
         "siammae": __version__,
-        "frames": source.label,
+        "frames": str(Path(source.label).resolve()) if Path(source.label).exists() else source.label,
         "mask_sha256": hashlib.sha256(np.ascontiguousarray(mask.values).tobytes()).hexdigest(),
         "model": encoder.name,
         "weights_sha256": encoder.digest(),
@@ -135,7 +136,10 @@ def _open_folder(folder: Path, settings: Mapping[str, Any], resume: bool) -> boo
         )
     if not record.exists():
         raise FileExistsError(f"{folder} holds pictures but no {RECORD_FILE}, so no run to resume; choose another folder")
-    before = json.loads(record.read_text())
+    try:
+        before = json.loads(record.read_text())
+    except ValueError as error:
+        raise ValueError(f"{record} is damaged, so the run cannot be resumed: {error}; choose another folder") from error
     changed = [f"{key} was {before.get(key)}, now {value}" for key, value in settings.items() if before.get(key) != value]
     if changed:
         raise ValueError(f"{folder} was made with other settings and cannot be resumed: {'; '.join(changed)}")

@@ -7,25 +7,21 @@ import glob
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
+
+from siammae.decoding import VideoError, as_rgb, decode, rate_and_length
 
 FrameSource: TypeAlias = "str | os.PathLike[str] | Frames | Tensor | np.ndarray[Any, Any] | Iterable[Any]"
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 REVERSED_WINDOW = 32  # decoded frames of a video file that are held at once while it is read backwards
-
-
-class VideoError(ValueError):
-    """A video or picture that cannot be read, is damaged, or changes its size on the way."""
 
 
 class Frames:
@@ -71,7 +67,7 @@ class Frames:
 class _Items(Frames):
     """Paths, arrays, tensors or pictures that can be taken by index."""
 
-    def __init__(self, items: Sequence[Any] | Tensor, label: str) -> None:
+    def __init__(self, items: Sequence[Any] | Tensor | np.ndarray[Any, Any], label: str) -> None:
         self.items, self.label, self.length = items, label, len(items)
         if self.length and all(isinstance(item, str | os.PathLike) for item in items):
             stems = [Path(item).stem for item in items]
@@ -100,124 +96,27 @@ class _Stream(Frames):
 
 
 class _VideoFile(Frames):
-    """A file decoded by PyAV: H.264, HEVC, VP9, AV1, GIF and whatever else its FFmpeg knows."""
+    """A file that PyAV decodes."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.label = path, str(path)
-        with self._open() as container:
-            stream = container.streams.video[0]
-            rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-            self.fps = float(rate)
-            self.length = stream.frames or None
-
-    def _open(self) -> Any:
-        import av  # here and not above: loading it costs half a second that users of arrays need not pay
-
-        try:
-            container = av.open(str(self.path))
-        except (av.FFmpegError, OSError) as error:
-            raise VideoError(
-                f"{self.path} cannot be read as a video: {_reason(error)}; expected a complete video file or a folder of images"
-            ) from error
-        if not container.streams.video:
-            container.close()
-            raise VideoError(f"{self.path} has no video stream")
-        return container
-
-    def _decode(self) -> Iterator[Any]:
-        import av
-
-        count, shown, damage, damaged_at = 0, None, None, None
-        with self._open() as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "SLICE"  # frame threads tell of damage late, and near the end of a file not at all
-            if stream.codec_context.name == "hevc":  # it paints over damage; but not "h264": clips cut from longer ones fail
-                stream.codec_context.options = {"err_detect": "explode"}
-            try:
-                for packet in container.demux(stream):
-                    damaged_at = packet.pts if packet.size else self._cut_at(stream)
-                    if packet.is_corrupt or (not packet.size and damaged_at is not None):
-                        raise av.InvalidDataError(0, "the file ends too early")
-                    for frame in packet.decode():
-                        if frame.is_corrupt:
-                            damaged_at = frame.pts
-                            raise av.InvalidDataError(0, "its data is damaged")
-                        yield frame
-                        count, shown = count + 1, frame
-            except av.FFmpegError as error:
-                damage = error
-            if damage is not None:
-                for frame in _held_before(damaged_at, shown, stream.codec_context):
-                    yield frame
-                    count += 1
-                raise VideoError(
-                    f"{self.path} is damaged: frame {count} cannot be decoded ({_reason(damage)}); copy the file again, "
-                    "or work with the frames before this one"
-                ) from damage
-
-    def _cut_at(self, stream: Any) -> int | None:
-        """Decoding time of the first packet that the file's index names and the file no longer holds."""
-        size = self.path.stat().st_size
-        return next((entry.timestamp for entry in stream.index_entries if entry.pos + entry.size > size), None)
+        self.fps, self.length = rate_and_length(path)
 
     def _read(self) -> Iterator[Tensor]:
-        return (_rgb(frame) for frame in self._decode())
+        return map(as_rgb, decode(self.path))
 
     def backwards(self, stop: int) -> Iterator[Tensor]:
         for end in range(stop, 0, -REVERSED_WINDOW):
             start = max(end - REVERSED_WINDOW, 0)
             window, index = [], -1
-            for index, frame in enumerate(self._decode()):
+            for index, frame in enumerate(decode(self.path)):
                 if index == end:
                     break
                 if index >= start:
-                    window.append(_rgb(frame))
+                    window.append(as_rgb(frame))
             if len(window) < end - start:
                 raise VideoError(f"{self.path} holds only {index + 1} frames; frame {stop} was asked for")
             yield from reversed(window)
-
-
-def _held_before(damaged_at: int | None, shown: Any, codec: Any) -> Iterator[Any]:
-    """The frames that a decoder still holds and that follow the last one `shown` without a gap.
-
-    A decoder holds frames that arrive earlier than they are shown, so what it holds may belong behind the damage. No frame is
-    missing before the time `damaged_at`, nor between two frames of which the first lasts until the second.
-    """
-    import av
-
-    try:
-        for frame in codec.decode(None):
-            follows = shown is not None and frame.pts is not None and frame.pts <= shown.pts + shown.duration
-            if frame.is_corrupt or damaged_at is None or not (frame.pts < damaged_at or follows):
-                return
-            yield frame
-            shown = frame
-    except av.FFmpegError:
-        return
-
-
-def _rgb(frame: Any) -> Tensor:
-    """A decoded frame as uint8 [3, H, W], upright."""
-    pixels = frame.to_ndarray(format="rgb24")  # [H, W, 3]
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is not None:
-        pixels = _upright(pixels, np.frombuffer(matrix, np.int32))
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
-
-
-def _upright(pixels: NDArray[Any], matrix: NDArray[np.int32]) -> NDArray[Any]:
-    """Pixels [H, W, 3] turned by quarters and mirrored as a display matrix (libavutil/display.h) asks.
-
-    The matrix takes the place (x, y) to (a x + c y, b x + d y).
-    """
-    a, b, _, c, d = matrix[:5].tolist()
-    if abs(b) > abs(a):
-        pixels, a, d = pixels.swapaxes(0, 1), c, b
-    return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
 
 
 def read_frames(source: FrameSource) -> Frames:
@@ -290,20 +189,21 @@ def as_frame(item: Any, label: str = "the frame") -> Tensor:
         _check_shape(item.shape, 2, label)
         if item.dtype.kind not in "iuf":
             raise ValueError(f"{label} holds {item.dtype}; expected uint8 in 0..255 or float in [0, 1]")
-        item = torch.from_numpy(np.array(item, order="C")).permute(2, 0, 1)
+        tensor = torch.from_numpy(np.array(item, order="C")).permute(2, 0, 1)
     elif isinstance(item, Tensor):
         _check_shape(item.shape, 0, label)
+        tensor = item
     else:
         raise ValueError(f"{label} is a {type(item).__name__}; expected a path, a PIL image, an array or a tensor")
-    if item.dtype == torch.uint8:
-        return item
-    if not item.is_floating_point():
-        raise ValueError(f"{label} holds {item.dtype}; expected uint8 in 0..255 or float in [0, 1]")
-    item = item.float()
-    low, high = float(item.min()), float(item.max())
+    if tensor.dtype == torch.uint8:
+        return tensor
+    if not tensor.is_floating_point():
+        raise ValueError(f"{label} holds {tensor.dtype}; expected uint8 in 0..255 or float in [0, 1]")
+    tensor = tensor.float()
+    low, high = float(tensor.min()), float(tensor.max())
     if not (low >= 0 and high <= 1):
         raise ValueError(f"{label} holds floats from {low:g} to {high:g}; expected [0, 1] (or uint8 in 0..255)")
-    return item
+    return tensor
 
 
 def _check_shape(shape: Sequence[int], channels: int, label: str) -> None:

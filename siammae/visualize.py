@@ -37,7 +37,8 @@ def _outline(ids: NDArray[Any]) -> NDArray[np.bool_]:
         first[axis], second[axis] = slice(None, -1), slice(1, None)
         edge[tuple(first)] |= differs
         edge[tuple(second)] |= differs
-    return edge & (ids != 0)
+    edge &= ids != 0
+    return edge
 
 
 def draw_keypoints(frame: NDArray[np.uint8], points: NDArray[Any], *, radius: float | None = None) -> NDArray[np.uint8]:

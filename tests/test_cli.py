@@ -69,7 +69,9 @@ def test_propagate_writes_masks_and_overlay(home: Path, clip: Clip, capsys: pyte
 
 
 def test_presets_and_single_values(home: Path) -> None:
-    assert run("propagate", "clip.mp4", "mask.png", "-o", "out", "--model", "small", "--preset", "dino", "--set", "top_k=9") == 0
+    assert (
+        run("propagate", "clip.mp4", "mask.png", "-o", "out", "--model", "small", "--preset", "dino", "--set", "top_k=9") == 0
+    )
     config = json.loads((home / "out" / "siammae.json").read_text())["config"]
     assert (config["top_k"], config["window"], config["context_frames"]) == (9, "square", 7)
 
@@ -137,9 +139,15 @@ def test_demo_prints_scores_and_paths(home: Path, capsys: pytest.CaptureFixture[
         (("propagate", "clip.mp4", "mask.png", "-o", "o", "--model", "small", "--overlay", "o.avi"), "o.avi ends in .avi"),
         (("propagate", "clip.mp4", "mask.png", "-o", "o", "--model", "small", "--set", "topk=3"), "did you mean top_k?"),
         (("propagate", "clip.mp4", "mask.png", "-o", "o", "--model", "small", "--set", "top_k"), "expected name=value"),
-        (("propagate", "clip.mp4", "mask.png", "-o", "o", "--model", "small", "--preset", "dyno"), "no preset is called 'dyno'"),
+        (
+            ("propagate", "clip.mp4", "mask.png", "-o", "o", "--model", "small", "--preset", "dyno"),
+            "no preset is called 'dyno'",
+        ),
         (("propagate", "clip.mp4", "mask.png", "-o", "clip.mp4/o", "--model", "small"), "clip.mp4/o"),
-        (("keypoints", "clip.mp4", "points.csv", "-o", "t.txt", "--model", "small"), "t.txt ends in .txt; expected one of .csv"),
+        (
+            ("keypoints", "clip.mp4", "points.csv", "-o", "t.txt", "--model", "small"),
+            "t.txt ends in .txt; expected one of .csv",
+        ),
         (("features", "clip.mp4", "-o", "f.npy", "--model", "small", "--dtype", "bfloat16"), "no bfloat16"),
         (("info", "vits61"), "no model is called 'vits61'"),
     ],

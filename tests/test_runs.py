@@ -22,7 +22,7 @@ from siammae.labels import as_mask, davis_palette
 from siammae.output import write_mask, write_video
 from siammae.pretrained import load_model
 from siammae.propagation import propagate_labels
-from siammae.runs import RECORD_FILE, STATE_FILE, propagate_to_folder, read_masks
+from siammae.runs import RECORD_FILE, STATE_FILE, propagate_to_folder, read_run
 from siammae.video import VideoError, read_frames
 
 ROOT = Path(__file__).parent.parent
@@ -86,7 +86,7 @@ def test_a_folder_holds_what_propagate_labels_returns(tmp_path: Path, encoder: E
     folder = run(tmp_path / "masks", encoder)
     expected = propagate_labels(clip(), square(), encoder, size=SIZE, config=CONFIG)
     assert sorted(os.listdir(folder)) == [f"{index:05d}.png" for index in range(COUNT)] + [RECORD_FILE]
-    assert np.array_equal(list(read_masks(read_frames(clip()), folder)), expected)
+    assert np.array_equal([mask for _, mask in read_run(read_frames(clip()), folder)], expected)
     assert np.unique(expected[1:]).tolist() == [0, 1, 7]  # the objects are still there, or nothing would be compared
     record = json.loads((folder / RECORD_FILE).read_text())
     assert record["finished"] is True
@@ -299,7 +299,7 @@ def test_files_follow_the_frames_names_and_the_palette_of_the_mask(tmp_path: Pat
 
 def test_large_ids_are_kept(tmp_path: Path, encoder: Encoder) -> None:
     folder = run(tmp_path / "masks", encoder, mask0=square().astype(np.int32) * 1000)
-    masks = np.stack(list(read_masks(read_frames(clip()), folder)))
+    masks = np.stack([mask for _, mask in read_run(read_frames(clip()), folder)])
     assert np.unique(masks[1:]).tolist() == [0, 1000, 7000]
 
 
@@ -321,14 +321,15 @@ def test_a_disk_too_full_for_the_state_is_an_os_error_and_keeps_the_masks(
 
 
 def test_a_killed_command_can_be_resumed_to_the_same_bits(tmp_path: Path) -> None:
-    count, out, size = 60, tmp_path / "parts", 48
-    write_video(tmp_path / "clip.mp4", list(clip(10)) * 6, 25)
+    count, out, size = 90, tmp_path / "parts", 48
+    write_video(tmp_path / "clip.mp4", list(clip(10)) * 9, 25)
     write_mask(tmp_path / "mask.png", square())
     files = [str(tmp_path / "clip.mp4"), str(tmp_path / "mask.png"), "-o", str(out)]
     options = ["--size", str(size), "--model", "vits16", "--no-pretrained", "--device", "cpu"]
     command = [sys.executable, "-m", "siammae.cli", "propagate", *files, *options]
 
-    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    slowly = ["nice", "-n", "19", *command]  # so that the watching loop gets its turn on a busy machine
+    killed = subprocess.Popen(slowly, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while len(list(out.glob("0*.png"))) < 5 and time.monotonic() < deadline and killed.poll() is None:
         time.sleep(0.002)

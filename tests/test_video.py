@@ -202,8 +202,8 @@ def test_backwards_holds_no_more_than_a_window(tmp_path: Path, monkeypatch: pyte
 def test_a_video_file_is_decoded_lazily(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     converted = []
     source = read_frames(index_first(tmp_path / "clip.mp4"))
-    original = video._rgb
-    monkeypatch.setattr(video, "_rgb", lambda frame: converted.append(frame.pts) or original(frame))
+    original = video.as_rgb
+    monkeypatch.setattr(video, "as_rgb", lambda frame: converted.append(frame.pts) or original(frame))
     frames = iter(source)
     assert converted == []
     for expected in (1, 2, 3):
