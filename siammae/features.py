@@ -84,7 +84,7 @@ def preprocess(frames: Tensor, encoder: Encoder, input_size: tuple[int, int]) ->
     return (images - mean) / std
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def extract_features(
     frames: FrameSource,
     model: str | Encoder = DEFAULT_MODEL,

@@ -71,7 +71,7 @@ class LabelPropagator:
         self._propagator = SoftPropagator(self.encoder, self.config, geometry)
         self._anchor(frame, mask)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def step(self, frame: Any) -> Any:
         """The mask of the next frame, in the form of `mask0`."""
         self._last_frame = as_frame(frame)
@@ -103,7 +103,7 @@ class LabelPropagator:
         self._propagator.context.load_state_dict(state)
         self.ids = state["ids"].tolist()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _anchor(self, frame: Tensor, mask: Mask) -> None:
         propagator = self._propagator
         config, geometry = self.config, propagator.geometry
@@ -197,7 +197,7 @@ def propagate_keypoints(
         if propagator is None or index == start:
             propagator = _point_propagator(frame, given, encoder, settings, size)
         else:
-            with torch.inference_mode():
+            with torch.no_grad():
                 heat = propagator.advance(propagator.encode(frame))
                 points, scores = grid_to_points(heat.cpu(), settings.point_top_k)
                 found[index] = propagator.geometry.to_frame(points), scores
@@ -206,7 +206,7 @@ def propagate_keypoints(
     return (points, scores) if isinstance(points0, Tensor) else (points.numpy(), scores.numpy())
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _point_propagator(
     frame: Tensor, points: Tensor, encoder: Encoder, config: PropagationConfig, size: int | tuple[int, int] | None
 ) -> SoftPropagator:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from siammae import Geometry, extract_features, load_model
+from siammae import Geometry, extract_features, model_info
 from siammae.encoder import Encoder, build_encoder, import_timm, sincos_positions
 from siammae.features import preprocess
 from siammae.matmul import _OneDnnLinear, onednn_linear
@@ -20,14 +20,18 @@ SIZES = {
     "vits16": (21_665_664, 21_590_016),
     "vits8": (21_670_272, 21_368_832),
     "vitb16": (85_798_656, 85_647_360),
+    "vitl16": (303_301_632, 303_099_904),
 }
 
 
 @pytest.mark.parametrize("name", SIZES)
 def test_parameter_counts_are_the_papers(name: str) -> None:
-    encoder = load_model(name, pretrained=False, device="cpu")
-    trainable = sum(p.numel() for p in encoder.parameters() if p.requires_grad)
-    assert (encoder.num_parameters, trainable) == SIZES[name]
+    info = model_info(name)
+    with torch.device("meta"):  # no numbers are drawn
+        encoder = build_encoder(info.architecture, info.model_args, initial_weights=False)
+    positions = encoder.vit.pos_embed.numel()
+    assert (encoder.num_parameters, encoder.num_parameters - positions) == SIZES[name]
+    assert info.num_parameters == encoder.num_parameters
     assert {m.eps for m in encoder.modules() if isinstance(m, torch.nn.LayerNorm)} == {1e-6}
 
 
@@ -185,6 +189,7 @@ def test_extract_features_of_a_video(encoder: Encoder) -> None:
     features = extract_features(frames, encoder, size=32, batch_size=2)
     assert features.shape == (5, 192, 2, 3)
     assert torch.allclose(features, extract_features(iter(frames), encoder, size=32, batch_size=5), atol=1e-5)
+    torch.nn.Linear(192, 1)(features.movedim(1, -1)).sum().backward()  # features can be trained upon
     unit = extract_features(frames, encoder, size=32, normalize=True)
     assert torch.allclose(unit.norm(dim=1), torch.ones(5, 2, 3), atol=1e-5)
     assert not torch.allclose(extract_features(frames, encoder, size=32, layer=0), features)

@@ -13,6 +13,7 @@ from siammae.matmul import fast_linear
 SIMILARITIES_AT_ONCE = 8_000_000  # Q * N * P: 32 MB in float32
 
 
+@torch.no_grad()
 def propagate(
     query: Tensor,
     context: Tensor,
@@ -36,7 +37,7 @@ def propagate(
     propagated = []
     for first in range(0, len(queries), chunk):
         here = slice(first, first + chunk)
-        with fast_linear(), torch.no_grad():
+        with fast_linear():
             similarity = F.linear(queries[here], keys)  # [Q, NP]
         _check_finite(similarity)
         candidates = rearrange(similarity, "q (n p) -> q n p", n=len(context))

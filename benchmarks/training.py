@@ -1,0 +1,168 @@
+"""What a training step costs: pairs per second, share of the machine's matmul peak (MFU), cost of the loader.
+
+    python benchmarks/training.py                                   # random frames: Ti/8 at 112 px, S/16 at 224 px
+    python benchmarks/training.py --data FOLDER_OF_VIDEOS           # and the same steps on real videos
+
+Every step is a forward pass, a backward pass and an AdamW update. FLOPs are counted by torch over the matrix products of
+one pair, forward and backward. The peak is that of a large square matrix product, measured here in the same precision.
+"""
+
+import argparse
+import contextlib
+import itertools
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from siammae.training.batches import CachedSource, Source
+from siammae.training.cache import build_cache
+from siammae.training.config import DataConfig, OptimConfig
+from siammae.training.files import FileSource, find_files
+from siammae.training.loop import build_model, masks_for
+from siammae.training.model import ModelConfig, SiamMAE
+from siammae.training.optim import build_optimizer
+
+MODELS = {
+    "Ti/8 at 112 px": ModelConfig(architecture="vit_tiny_patch16_224", patch_size=8, image_size=112),
+    "S/16 at 224 px": ModelConfig(architecture="vit_small_patch16_224", patch_size=16, image_size=224),
+}
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of a large matrix product, the best of five."""
+    side = 8192 if device.type == "cuda" else 1024
+    left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(5):
+        synchronize(device)
+        start = time.perf_counter()
+        left @ right
+        synchronize(device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * side**3 / best
+
+
+def flops_of_a_pair(config: ModelConfig) -> int:
+    """FLOPs of the matrix products of one pair, forward and backward."""
+    model = build_model(config)
+    frames = torch.zeros(1, 2, 3, config.image_size, config.image_size, dtype=torch.uint8)
+    masks = masks_for(model, 1, seed=0, part=0, device=torch.device("cpu"))
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        model(frames, masks).backward()
+    return counter.get_total_flops()
+
+
+class Stepper:
+    """Training steps on whatever frames are given."""
+
+    def __init__(self, model: SiamMAE, device: torch.device, dtype: torch.dtype) -> None:
+        self.model, self.device, self.dtype = model.to(device), device, dtype
+        self.optimizer = build_optimizer(model, OptimConfig())
+        self.part = 0
+
+    def __call__(self, frames: Tensor) -> None:
+        self.part += 1
+        masks = masks_for(self.model, len(frames), seed=0, part=self.part, device=self.device)
+        context = torch.autocast(self.device.type, self.dtype) if self.dtype != torch.float32 else contextlib.nullcontext()
+        with context:
+            loss = self.model(frames.to(self.device, non_blocking=True), masks)
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+
+def seconds_per_step(step: Stepper, batches: Iterator[Tensor], steps: int) -> float:
+    """Mean time of a step, its data included, after two steps that do not count."""
+    for frames in itertools.islice(batches, 2):
+        step(frames)
+    synchronize(step.device)
+    start = time.perf_counter()
+    for frames in itertools.islice(batches, steps):
+        step(frames)
+    synchronize(step.device)
+    return (time.perf_counter() - start) / steps
+
+
+def random_frames(config: ModelConfig, batch: int, device: torch.device) -> Iterator[Tensor]:
+    side = config.image_size
+    return itertools.repeat(torch.randint(0, 256, (batch, 2, 3, side, side), dtype=torch.uint8, device=device))
+
+
+def real_frames(source: Source) -> Iterator[Tensor]:
+    return (batch.frames for batch in source.parts(0, 1))
+
+
+def measure(name: str, config: ModelConfig, options: argparse.Namespace, device: torch.device) -> None:
+    flops = flops_of_a_pair(config)
+    print(f"\n{name}, batch {options.batch}, {flops / 1e9:.1f} GFLOP per pair")
+    model = build_model(config)
+    if options.compile:
+        model.compile()
+    for precision in options.precisions:
+        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+        peak = matmul_peak(device, dtype)
+        step = Stepper(model, device, dtype)
+        alone = seconds_per_step(step, random_frames(config, options.batch, device), options.steps)
+        rate = options.batch / alone
+        print(
+            f"  {precision}  random frames      {alone:7.3f} s/step  {rate:8.1f} pairs/s  "
+            f"peak {peak / 1e12:.2f} TFLOP/s  MFU {rate * flops / peak:.0%}"
+        )
+        for label, open_source in sources(config, options, device).items():
+            real = seconds_per_step(step, real_frames(open_source()), options.steps)
+            print(
+                f"  {precision}  {label:<17}  {real:7.3f} s/step  {options.batch / real:8.1f} pairs/s  loader {real / alone - 1:+.1%}"
+            )
+
+
+def sources(config: ModelConfig, options: argparse.Namespace, device: torch.device) -> dict[str, Callable[[], Source]]:
+    """Real data by name: from a cache on the device, and decoded by workers."""
+    if options.data is None:
+        return {}
+    data = DataConfig(path=options.data, workers=options.workers, scale=(0.5, 1.0))
+    files = find_files(data)[: options.files]
+    common = {"size": options.batch, "side": config.image_size, "futures": 1, "seed": 0}
+
+    def cached() -> Source:
+        cache = build_cache(files, Path(options.cache), short_side=max(128, config.image_size), fps=8)
+        return CachedSource(cache.to(device) if device.type == "cuda" else cache, data, **common)
+
+    return {
+        "decoded-frame cache": cached,
+        f"{options.workers} video workers": lambda: FileSource(files, data, pin=device.type == "cuda", **common),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="folder of videos for the loader's cost")
+    parser.add_argument("--files", type=int, default=64, help="videos used of it")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    print(f"torch {torch.__version__}, {device.type} ({name}), {torch.get_num_threads()} threads")
+    with tempfile.TemporaryDirectory() as options.cache:
+        for model in options.models:
+            measure(model, MODELS[model], options, device)
+
+
+if __name__ == "__main__":
+    main()
