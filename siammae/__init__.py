@@ -8,9 +8,10 @@ if TYPE_CHECKING:
     from siammae.decoding import VideoError
     from siammae.encoder import Encoder
     from siammae.features import Geometry, extract_features
-    from siammae.pretrained import WeightsError, load_model, save_model
+    from siammae.pretrained import load_model, save_model
     from siammae.propagation import LabelPropagator, propagate_keypoints, propagate_labels
     from siammae.registry import ModelInfo, list_models, model_info
+    from siammae.tensors import WeightsError
     from siammae.video import read_frames
 
 __version__ = "0.1.0.dev0"
@@ -20,9 +21,10 @@ _HOMES = {
     "decoding": ("VideoError",),
     "encoder": ("Encoder",),
     "features": ("Geometry", "extract_features"),
-    "pretrained": ("WeightsError", "load_model", "save_model"),
+    "pretrained": ("load_model", "save_model"),
     "propagation": ("LabelPropagator", "propagate_keypoints", "propagate_labels"),
     "registry": ("ModelInfo", "list_models", "model_info"),
+    "tensors": ("WeightsError",),
     "video": ("read_frames",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -46,10 +48,15 @@ __all__ = [
 ]
 
 
+_MODULES = ("evaluation", "features", "labels", "ops", "output", "runs", "synthetic", "visualize")
+
+
 def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'siammae' has no attribute {name!r}")
-    return getattr(import_module(f"siammae.{_HOME_OF[name]}"), name)
+    if name in _HOME_OF:
+        return getattr(import_module(f"siammae.{_HOME_OF[name]}"), name)
+    if name in _MODULES:
+        return import_module(f"siammae.{name}")
+    raise AttributeError(f"module 'siammae' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -4,6 +4,7 @@ What a command needs is imported inside it, so that help is instant.
 """
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,14 +21,15 @@ Dtype = Literal["float32", "float16", "bfloat16"]
 
 def main() -> None:
     """Run the command line; exit code 2 for bad usage or input, 1 for a failure, 130 after Ctrl-C."""
+    warnings.showwarning = lambda message, *_: print(f"siammae: warning: {message}", file=sys.stderr)
     try:
         app.cli(prog="siammae", description="Carry labels through video with self-supervised features.")
     except KeyboardInterrupt:
-        _stop("interrupted; what was finished is kept", 130)
+        _stop("interrupted; masks and keypoints that were finished are kept", 130)
     except (ValueError, FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, IsADirectoryError) as error:
         _stop(str(error), 2)
     except (OSError, ImportError) as error:
-        from siammae.pretrained import WeightsError
+        from siammae.tensors import WeightsError
 
         _stop(str(error), 2 if isinstance(error, WeightsError) else 1)
 
@@ -46,7 +48,7 @@ def propagate(
     overlay: Path | None = None,
     model: str = DEFAULT_MODEL,
     pretrained: bool = True,
-    size: int | None = None,
+    size: tuple[int, ...] = (),
     preset: str = "default",
     set: tuple[str, ...] = (),
     start: int = 0,
@@ -66,7 +68,7 @@ def propagate(
         overlay: Also write the masks drawn over the frames: .mp4 or .gif.
         model: Registered name, timm:NAME, model folder or .safetensors file.
         pretrained: --no-pretrained takes the initial weights of the architecture.
-        size: Shorter side in pixels at which the encoder sees the frames.
+        size: Shorter side in pixels at which the encoder sees the frames, or height and width.
         preset: default, dino, crw or cropmae.
         set: Single values of the preset, such as top_k=7 radius=20.
         start: Number of the frame that the mask belongs to.
@@ -75,24 +77,33 @@ def propagate(
         device: cuda, mps, cpu; the fastest there is if not given.
         dtype: Of the weights and features.
     """
+    from siammae.decoding import VideoError
     from siammae.labels import as_mask
-    from siammae.output import check_suffix, write_video
+    from siammae.output import check_output, write_video
     from siammae.runs import propagate_to_folder, read_run
     from siammae.video import read_frames
     from siammae.visualize import overlay as draw_masks
 
     if overlay is not None:
-        check_suffix(overlay, (".mp4", ".gif"))
+        check_output(overlay, (".mp4", ".gif"))
     frames = read_frames(video)
     encoder = _load(model, pretrained, device, dtype)
     config = _config(preset, set)
-    propagate_to_folder(frames, mask, out, encoder, size=size, config=config, start=start, void_id=void_id, resume=resume)
+    damage = None
+    try:
+        propagate_to_folder(
+            frames, mask, out, encoder, size=_size(size), config=config, start=start, void_id=void_id, resume=resume
+        )
+    except VideoError as error:
+        damage = error  # the frames before it have their masks, and are shown too
     print(f"masks: {out}")
     if overlay is not None:
         palette = as_mask(mask).palette
         pictures = (draw_masks(_pixels(frame), ids, palette) for frame, ids in read_run(frames, out))
         write_video(overlay, pictures, frames.fps or 25)
         print(f"overlay: {overlay}")
+    if damage is not None:
+        raise damage
 
 
 @app.command
@@ -103,7 +114,7 @@ def keypoints(
     overlay: Path | None = None,
     model: str = DEFAULT_MODEL,
     pretrained: bool = True,
-    size: int | None = None,
+    size: tuple[int, ...] = (),
     preset: str = "default",
     set: tuple[str, ...] = (),
     start: int = 0,
@@ -121,25 +132,36 @@ def keypoints(
         overlay: Also write the points drawn over the frames: .mp4 or .gif.
         model: Registered name, timm:NAME, model folder or .safetensors file.
         pretrained: --no-pretrained takes the initial weights of the architecture.
-        size: Shorter side in pixels at which the encoder sees the frames.
+        size: Shorter side in pixels at which the encoder sees the frames, or height and width.
         preset: default, dino, crw or cropmae.
         set: Single values of the preset, such as top_k=7 radius=20.
         start: Number of the frame that the points belong to.
         device: cuda, mps, cpu; the fastest there is if not given.
         dtype: Of the weights and features.
     """
-    from siammae.output import check_suffix, read_keypoints, write_keypoints, write_video
-    from siammae.propagation import propagate_keypoints
+    import numpy as np
+
+    from siammae.output import check_output, read_keypoints, write_keypoints, write_video
+    from siammae.propagation import track_keypoints
     from siammae.video import read_frames
     from siammae.visualize import draw_keypoints
 
-    check_suffix(out, (".csv",))
+    check_output(out, (".csv",))
     if overlay is not None:
-        check_suffix(overlay, (".mp4", ".gif"))
+        check_output(overlay, (".mp4", ".gif"))
     frames, points0 = read_frames(video), read_keypoints(points)
     encoder = _load(model, pretrained, device, dtype)
-    tracks, scores = propagate_keypoints(frames, points0, encoder, size=size, config=_config(preset, set), start=start)
-    write_keypoints(out, tracks, scores)
+    found: dict[int, Any] = {}
+    try:
+        for index, track in track_keypoints(
+            frames, points0, encoder, size=_size(size), config=_config(preset, set), start=start
+        ):
+            found[index] = track
+    finally:  # what was found before damage or Ctrl-C is kept
+        if found:
+            numbers = sorted(found)
+            tracks, scores = (np.stack([found[index][part].numpy() for index in numbers]) for part in (0, 1))
+            write_keypoints(out, tracks, scores, numbers)
     print(f"keypoints: {out}")
     if overlay is not None:
         pictures = (draw_keypoints(_pixels(frame), track) for frame, track in zip(frames, tracks, strict=True))
@@ -153,7 +175,7 @@ def features(
     out: Out,
     model: str = DEFAULT_MODEL,
     pretrained: bool = True,
-    size: int | None = None,
+    size: tuple[int, ...] = (),
     layer: int = -1,
     normalize: bool = False,
     batch_size: int = 8,
@@ -169,7 +191,7 @@ def features(
         out: .safetensors (under the name "features") or .npy.
         model: Registered name, timm:NAME, model folder or .safetensors file.
         pretrained: --no-pretrained takes the initial weights of the architecture.
-        size: Shorter side in pixels at which the encoder sees the frames.
+        size: Shorter side in pixels at which the encoder sees the frames, or height and width.
         layer: Block whose output is taken; -1 is the last, after the final normalisation.
         normalize: Scale every feature to unit length.
         batch_size: Frames encoded together.
@@ -177,14 +199,14 @@ def features(
         dtype: Of the weights and features; .npy has no bfloat16.
     """
     from siammae.features import extract_features
-    from siammae.output import check_suffix, write_features
+    from siammae.output import check_output, write_features
     from siammae.video import read_frames
 
-    if check_suffix(out, (".safetensors", ".npy")) == ".npy" and dtype == "bfloat16":
+    if check_output(out, (".safetensors", ".npy")) == ".npy" and dtype == "bfloat16":
         raise ValueError(f"{out}: .npy files have no bfloat16; write .safetensors or choose another dtype")
     frames = read_frames(video)
     encoder = _load(model, pretrained, device, dtype)
-    values = extract_features(frames, encoder, size=size, layer=layer, normalize=normalize, batch_size=batch_size)
+    values = extract_features(frames, encoder, size=_size(size), layer=layer, normalize=normalize, batch_size=batch_size)
     write_features(out, values)
     print(f"features: {out} {list(values.shape)} {dtype}")
 
@@ -249,7 +271,7 @@ def demo(
     out: Out = Path("siammae-demo"),
     model: str = DEFAULT_MODEL,
     frames: int = 24,
-    size: int | None = None,
+    size: tuple[int, ...] = (),
     device: str | None = None,
 ) -> None:
     """Render a short clip of moving animals, propagate the first mask, and score the result against the known masks.
@@ -258,7 +280,7 @@ def demo(
         out: Folder for the clip, the masks and the overlay.
         model: Registered name, timm:NAME, model folder or .safetensors file.
         frames: Length of the clip.
-        size: Shorter side in pixels at which the encoder sees the frames.
+        size: Shorter side in pixels at which the encoder sees the frames, or height and width.
         device: cuda, mps, cpu; the fastest there is if not given.
     """
     import numpy as np
@@ -269,12 +291,14 @@ def demo(
     from siammae.synthetic import render_clip
     from siammae.visualize import overlay
 
+    if frames < 3:
+        raise ValueError(f"--frames is {frames}; expected at least 3: the first and the last are not scored")
     trained = model not in list_models(pretrained=False)
     if not trained:
         print(f"{model} has no published weights yet: the demo runs with its initial, untrained weights")
     encoder = _load(model, trained, device, "float32")
     clip = render_clip(frames)
-    masks = propagate_labels(clip.frames, clip.masks[0], encoder, size=size)
+    masks = propagate_labels(clip.frames, clip.masks[0], encoder, size=_size(size))
     (out / "masks").mkdir(parents=True, exist_ok=True)
     for index, mask in enumerate(masks):
         write_mask(out / "masks" / f"{index:05d}.png", mask)
@@ -286,6 +310,11 @@ def demo(
     print(f"clip: {out / 'clip.mp4'}\nmasks: {out / 'masks'}\noverlay: {out / 'overlay.mp4'}")
 
 
+def _size(numbers: tuple[int, ...]) -> Any:
+    """What `--size` stands for: nothing, the shorter side, or height and width."""
+    return None if not numbers else numbers[0] if len(numbers) == 1 else numbers
+
+
 def _load(model: str, pretrained: bool, device: str | None, dtype: str) -> Any:
     import torch
 
@@ -294,9 +323,17 @@ def _load(model: str, pretrained: bool, device: str | None, dtype: str) -> Any:
     return load_model(model, pretrained=pretrained, device=device, dtype=getattr(torch, dtype))
 
 
-def _config(preset: str, changes: tuple[str, ...]) -> Any:
-    import json
+def _value(text: str) -> Any:
+    """A number, True, False, or the word itself."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(text.lower(), text)
 
+
+def _config(preset: str, changes: tuple[str, ...]) -> Any:
     from siammae.config import PropagationConfig
 
     values: dict[str, Any] = {}
@@ -304,10 +341,7 @@ def _config(preset: str, changes: tuple[str, ...]) -> Any:
         name, separator, text = change.partition("=")
         if not separator:
             raise ValueError(f"--set {change}: expected name=value, such as top_k=7")
-        try:
-            values[name] = json.loads(text)
-        except ValueError:
-            values[name] = text
+        values[name] = _value(text)
     return PropagationConfig.preset(preset, **values)
 
 

@@ -4,6 +4,7 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from typing import Any, Literal, TypeAlias
 
 from siammae.labels import Interpolation, NearestPixel, Reduction
@@ -66,17 +67,22 @@ class PropagationConfig:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}")
-        for name, least in {"context_frames": 0, "top_k": 1, "point_top_k": 1}.items():
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected a whole number, at least {least}")
+        for name, least in {"context_frames": 0, "top_k": 1, "point_top_k": 1, "layer": -math.inf}.items():
+            if not _is(getattr(self, name), Integral) or getattr(self, name) < least:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}; expected a whole number" + f", {least} or more" * (least >= 0)
+                )
         for name in ("temperature", "point_sigma"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected a positive number")
-        if not self.radius >= 0 or (self.strict and self.radius == 0):
-            raise ValueError(f"radius is {self.radius}; expected 0 or more, or above 0 where the window is strict")
+            if not _is(getattr(self, name), Real) or not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected a positive number")
+        for name in ("strict", "keep_ties", "restrict_first_frame", "pad_with_first_frame", "normalize_objects"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected True or False")
+        if not _is(self.radius, Real) or not self.radius >= 0 or (self.strict and self.radius == 0):
+            raise ValueError(f"radius is {self.radius!r}; expected a number, 0 or more, or above 0 where the window is strict")
 
     @classmethod
-    def preset(cls, name: str, **changes: Any) -> "PropagationConfig":
+    def preset(cls, name: str, /, **changes: Any) -> "PropagationConfig":
         """A published protocol by name, or "default", with single values changed.
 
         "dino": eval_video_segmentation.py of DINO (Caron et al. 2021). "crw": test.py of the Contrastive Random Walk (Jabri et
@@ -99,6 +105,10 @@ class PropagationConfig:
                 hint = f"; did you mean {close[0]}?" if close else "."
                 raise ValueError(f"a PropagationConfig has no field {name!r}{hint} Its fields: {', '.join(known)}")
         return cls(**values)
+
+
+def _is(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 _CRW = {

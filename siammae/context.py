@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from siammae import ops
 from siammae.config import PropagationConfig
 from siammae.encoder import Encoder
-from siammae.features import Geometry, frame_size, preprocess
+from siammae.features import Geometry, encode, frame_size
 
 
 class Context:
@@ -52,8 +52,9 @@ class Context:
         older_features = self._features[: self.num_anchors]
         self.num_anchors, self.num_recent = self.num_anchors + 1, 0
         num, cells = self.num_anchors + self.capacity, features.permute(1, 2, 0)  # [h, w, D]
-        self._features = features.new_zeros(num, *cells.shape)
-        self._labels = labels.new_zeros(num, *labels.shape)
+        with torch.inference_mode(False):  # buffers that can be written to later, whoever makes them
+            self._features = torch.zeros(num, *cells.shape, device=features.device)
+            self._labels = torch.zeros(num, *labels.shape, device=labels.device)
         self._features[0], self._labels[0] = cells, labels
         if self.num_anchors > 1:
             self._features[1 : self.num_anchors] = older_features
@@ -74,7 +75,8 @@ class Context:
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Become the context that `state_dict` was called on."""
         device = self._features.device
-        self._features, self._labels = state["features"].to(device), state["labels"].to(device)
+        with torch.inference_mode(False):
+            self._features, self._labels = state["features"].to(device).clone(), state["labels"].to(device).clone()
         self.num_anchors, self.num_recent = state["counts"].tolist()
 
 
@@ -99,14 +101,7 @@ class SoftPropagator:
             raise ValueError(
                 f"frame {self.num_frames} is {height} x {width} pixels; the frames before it are {first_height} x {first_width}"
             )
-        image = preprocess(frame[None], self.encoder, self.geometry.input)
-        features = F.normalize(self.encoder(image, layer=self.config.layer)[0].float(), dim=0)
-        if not bool(torch.isfinite(features).all()):
-            raise ValueError(
-                f"frame {self.num_frames} has features that are not finite: the weights of {self.encoder.name} are damaged, or "
-                f"{self.encoder.dtype} is too narrow for them"
-            )
-        return features
+        return F.normalize(encode(self.encoder, [frame], self.geometry, self.config.layer)[0].float(), dim=0)
 
     def anchor(self, features: Tensor, labels: Tensor) -> None:
         """Take a frame with labels [L, h, w] given by hand; what propagation made of the frames before it is forgotten.

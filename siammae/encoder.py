@@ -52,8 +52,11 @@ class Encoder(nn.Module):
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if not (hasattr(vit, "patch_embed") and hasattr(vit, "blocks") and hasattr(vit, "forward_intermediates")):
-            raise ValueError(f"{architecture} is a {type(vit).__name__}; an Encoder needs one of timm's plain ViTs")
+        embedding = type(getattr(vit, "patch_embed", None)).__name__
+        if embedding != "PatchEmbed" or not hasattr(vit, "blocks") or not hasattr(vit, "forward_intermediates"):
+            raise ValueError(
+                f"{architecture} is a {type(vit).__name__}; an Encoder needs one of timm's plain vision transformers"
+            )
         self.vit = vit
         self.architecture = architecture
         self.model_args = dict(model_args)
@@ -124,14 +127,10 @@ class Encoder(nn.Module):
         plain = hasattr(attention, "qkv") and hasattr(attention, "q_norm") and not hasattr(self.vit, "rope")
         if not plain or getattr(self.vit, "cls_token", None) is None:
             raise ValueError(f"{self.name} has no CLS token with plain self-attention: no CLS attention map to show")
-        kept: list[Tensor] = []
-        handle = block.norm1.register_forward_hook(lambda module, inputs, output: kept.append(output))
-        try:
-            self._tokens(images, self._block_index(layer))
-        finally:
-            handle.remove()
+        with fast_linear():
+            tokens = block.norm1(self._input_of_block(self._block_index(layer), images))  # [B, P + hw, D]
         height, width = images.shape[-2:]
-        qkv = rearrange(attention.qkv(kept[0]), "b n (three a d) -> three b a n d", three=3, a=attention.num_heads)
+        qkv = rearrange(attention.qkv(tokens), "b n (three a d) -> three b a n d", three=3, a=attention.num_heads)
         query, key = attention.q_norm(qkv[0][:, :, :1]).float(), attention.k_norm(qkv[1]).float()
         weights = torch.softmax(query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1]), dim=-1)  # [B, A, 1, P + hw]
         patches = weights[:, :, 0, self.vit.num_prefix_tokens :]
@@ -139,6 +138,30 @@ class Encoder(nn.Module):
 
     def _tokens(self, images: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """Prefix tokens [B, P, D] and patch tokens [B, hw, D]."""
+        has_prefix = self.vit.num_prefix_tokens > 0
+        with fast_linear():
+            (tokens,) = self.vit.forward_intermediates(
+                self._checked(images),
+                indices=[self._block_index(layer)],
+                norm=layer == -1,
+                return_prefix_tokens=has_prefix,
+                output_fmt="NLC",
+                intermediates_only=True,
+                stop_early=True,
+            )
+        patches, prefix = tokens if has_prefix else (tokens, tokens[:, :0])
+        return prefix, patches
+
+    def _input_of_block(self, index: int, images: Tensor) -> Tensor:
+        """All tokens [B, P + hw, D] as they enter a block."""
+        if index > 0:
+            return torch.cat(self._tokens(images, index - 1), dim=1)
+        images = self._checked(images)
+        tokens: Tensor = self.vit.norm_pre(self.vit._pos_embed(self.vit.patch_embed(images)))
+        return tokens
+
+    def _checked(self, images: Tensor) -> Tensor:
+        """Images [B, 3, H, W] that fit the patches, on the model's device and in its dtype."""
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"images have shape {list(images.shape)}; expected [B, 3, H, W]")
         height, width = images.shape[-2:]
@@ -148,18 +171,7 @@ class Encoder(nn.Module):
                 f"images are {height} x {width} pixels; both sides must be multiples of the patch size {patch} "
                 "(siammae.features.preprocess resizes frames so)"
             )
-        index = self._block_index(layer)
-        with fast_linear():
-            ((patches, prefix),) = self.vit.forward_intermediates(
-                images.to(self.device, self.dtype),
-                indices=[index],
-                norm=layer == -1,
-                return_prefix_tokens=True,
-                output_fmt="NLC",
-                intermediates_only=True,
-                stop_early=True,
-            )
-        return prefix, patches
+        return images.to(self.device, self.dtype)
 
     def _block_index(self, layer: int) -> int:
         if not -self.depth <= layer < self.depth:
@@ -195,37 +207,38 @@ def build_encoder(
     With `initial_weights` it has those that SiamMAE starts from, the same ones each time; otherwise the caller loads some.
     """
     timm = import_timm()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with torch.random.fork_rng(devices=[]):  # timm draws weights of its own, which are replaced
         vit = timm.create_model(architecture, num_classes=0, dynamic_img_size=True, **model_args)
-        if initial_weights:
-            initialize(vit)
+    if initial_weights:
+        initialize(vit, torch.Generator().manual_seed(0))
     return Encoder(vit, architecture=architecture, model_args=model_args, **attributes)
 
 
 @torch.no_grad()
-def initialize(vit: Any) -> None:
-    """Initial weights as in MAE (which SiamMAE follows, App. A), in place.
+def initialize(vit: Any, generator: torch.Generator) -> None:
+    """Initial weights as in MAE (which SiamMAE follows, App. A), in place, for a plain vision transformer with a CLS token.
 
     Linear layers and the patch projection (seen as a linear layer) are Xavier-uniform with zero biases, the CLS token is
     normal with deviation 0.02, LayerNorms are the identity, positions are the fixed sin-cos table.
     """
+    height, width = vit.patch_embed.grid_size
+    positions = getattr(vit, "pos_embed", None)
+    if vit.cls_token is None or positions is None or positions.shape[1] != 1 + height * width:
+        raise ValueError("SiamMAE's initial weights are for vision transformers with a CLS token, positions and no registers")
     for module in vit.modules():
         if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
+            nn.init.xavier_uniform_(module.weight, generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.LayerNorm):
             module.reset_parameters()
     projection = vit.patch_embed.proj
-    nn.init.xavier_uniform_(projection.weight.view(projection.weight.shape[0], -1))
+    nn.init.xavier_uniform_(projection.weight.view(projection.weight.shape[0], -1), generator=generator)
     nn.init.zeros_(projection.bias)
-    nn.init.normal_(vit.cls_token, std=0.02)
-    height, width = vit.patch_embed.grid_size
-    positions = sincos_positions(height, width, vit.embed_dim)
-    vit.pos_embed[0, 0] = 0
-    vit.pos_embed[0, 1:] = positions
-    vit.pos_embed.requires_grad_(False)
+    nn.init.normal_(vit.cls_token, std=0.02, generator=generator)
+    positions[0, 0] = 0
+    positions[0, 1:] = sincos_positions(height, width, vit.embed_dim)
+    positions.requires_grad_(False)
 
 
 def sincos_positions(height: int, width: int, dim: int) -> Tensor:

@@ -3,9 +3,11 @@
 Letters: T frames, H x W pixels, h x w grid cells, D channels.
 """
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -47,16 +49,16 @@ class Geometry:
                 the input, whole patches, whatever the frame's aspect; None takes `encoder.default_size`.
         """
         patch = encoder.patch_size
-        if size is None:
-            size = encoder.default_size
-        if isinstance(size, int):
-            if size < patch:
-                raise ValueError(f"size is {size} pixels; expected at least one patch of {encoder.name}, {patch} pixels")
-            height, width = (max(1, round(side * size / min(frame) / patch)) * patch for side in frame)
+        numbers = (encoder.default_size,) if size is None else size if isinstance(size, tuple | list) else (size,)
+        if len(numbers) not in (1, 2) or not all(isinstance(number, Integral) for number in numbers):
+            raise ValueError(f"size is {size!r}; expected a whole number of pixels, or (height, width)")
+        if len(numbers) == 2:
+            height, width = map(int, numbers)
         else:
-            height, width = size
-            if height < patch or width < patch or height % patch or width % patch:
-                raise ValueError(f"size is {height} x {width} pixels; expected whole patches of {encoder.name}, {patch} pixels")
+            height, width = (max(1, round(side * int(numbers[0]) / min(frame) / patch)) * patch for side in frame)
+        if min(numbers) < patch or (len(numbers) == 2 and (height % patch or width % patch)):
+            wanted = "at least one patch" if len(numbers) == 1 else "whole patches"
+            raise ValueError(f"size is {size} pixels; expected {wanted} of {encoder.name}, {patch} pixels")
         return cls(frame, (height, width), (height // patch, width // patch))
 
     def to_grid(self, points: Tensor) -> Tensor:
@@ -113,12 +115,30 @@ def extract_features(
         raise ValueError(f"batch_size is {batch_size}; expected at least 1")
     encoder = as_encoder(model)
     source = read_frames(frames)
-    features, shape = [], None
+    grids: deque[Tensor] = deque()
+    shape = None
     for batch in _batched(progress_bar(source, source.length, "features", progress), batch_size):
         shape = shape or Geometry.of(frame_size(batch[0]), encoder, size)
-        grids = encoder(preprocess(torch.stack(batch), encoder, shape.input), layer=layer)
-        features.append((F.normalize(grids, dim=1) if normalize else grids).cpu())
-    return torch.cat(features)
+        grid = encode(encoder, batch, shape, layer)
+        grids.append((F.normalize(grid, dim=1) if normalize else grid).cpu())
+    features = grids[0].new_empty(sum(map(len, grids)), *grids[0].shape[1:])
+    filled = 0
+    while grids:  # each batch is freed once it is copied, so that nothing is held twice
+        grid = grids.popleft()
+        features[filled : filled + len(grid)] = grid
+        filled += len(grid)
+    return features
+
+
+def encode(encoder: Encoder, frames: Sequence[Tensor], shape: Geometry, layer: int) -> Tensor:
+    """Features [B, D, h, w] of frames [3, H, W]; ValueError where they are not finite."""
+    images = torch.cat([preprocess(frame[None], encoder, shape.input) for frame in frames])
+    features: Tensor = encoder(images, layer=layer)
+    if not bool(torch.isfinite(features).all()):
+        raise ValueError(
+            f"{encoder.name} gives features that are not finite: its weights are damaged, or {encoder.dtype} is too narrow"
+        )
+    return features
 
 
 def _batched(frames: Iterable[Tensor], batch_size: int) -> Iterator[list[Tensor]]:

@@ -60,7 +60,8 @@ class Mask:
 
     def resized(self, size: tuple[int, int], pixel: NearestPixel) -> "Mask":
         """This mask at another size, by the nearest pixel."""
-        return replace(self, values=resize_nearest(torch.from_numpy(self.values), size, pixel).numpy())
+        rows, columns = (nearest_pixels(num, old, pixel).numpy() for num, old in zip(size, self.size, strict=True))
+        return replace(self, values=self.values[..., rows[:, None], columns])
 
     def check_ids(self, ids: Sequence[int]) -> None:
         """ValueError where the type of this mask cannot hold one of `ids`."""
@@ -94,9 +95,11 @@ def as_mask(mask: Any, *, empty: bool = False) -> Mask:
     elif isinstance(mask, Image.Image):
         parsed = Mask(_image_ids(mask, label), "pil", None, _palette(mask))
     elif isinstance(mask, Tensor):
-        parsed = Mask(mask.detach().cpu().numpy(), "torch", mask.dtype, device=mask.device)
+        known = mask.float() if mask.dtype == torch.bfloat16 else mask  # numpy has no bfloat16
+        parsed = Mask(known.detach().cpu().numpy(), "torch", mask.dtype, device=mask.device)
     elif isinstance(mask, np.ndarray):
-        parsed = Mask(mask, "numpy", mask.dtype)
+        native = np.array(mask, dtype=mask.dtype.newbyteorder("="), order="C")
+        parsed = Mask(native, "numpy", mask.dtype)
     else:
         raise ValueError(f"the mask is a {type(mask).__name__}; expected a path, a PIL image, an array or a tensor")
     _check(parsed, label)

@@ -2,6 +2,8 @@
 
 import csv
 import os
+import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
@@ -13,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from siammae.labels import to_image
+from siammae.tensors import save_tensors
 
 PathLike = str | os.PathLike[str]
 
@@ -21,18 +24,23 @@ PathLike = str | os.PathLike[str]
 def atomic(path: PathLike) -> Iterator[Path]:
     """A temporary path beside `path`, with its suffix; renamed to `path` when the block ends well, removed when it does not."""
     target = Path(path)
-    draft = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
+    draft = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")
     try:
         yield draft
         draft.replace(target)
+    except OSError as error:
+        if error.filename is None or str(error.filename) == str(draft):  # what people know is the target
+            raise OSError(error.errno, f"{target} cannot be written: {error.strerror or error}") from error
+        raise
     finally:
         draft.unlink(missing_ok=True)
 
 
 def remove_drafts(folder: PathLike) -> None:
-    """Remove what `atomic` leaves in a folder when its process is killed."""
+    """Remove what `atomic` left in a folder when its process was killed: drafts that nobody has touched for a minute."""
     for draft in Path(folder).glob(".*.part.*"):
-        draft.unlink()
+        if time.time() - draft.stat().st_mtime > 60:
+            draft.unlink(missing_ok=True)
 
 
 def write_mask(path: PathLike, ids: NDArray[Any], palette: Sequence[int] | None = None) -> None:
@@ -42,27 +50,37 @@ def write_mask(path: PathLike, ids: NDArray[Any], palette: Sequence[int] | None 
         image.save(draft, format="PNG")
 
 
-def write_keypoints(path: PathLike, points: NDArray[Any], scores: NDArray[Any]) -> None:
-    """Points [T, K, 2] and scores [T, K] as a CSV with the columns frame, point, x, y, score; a lost one has no x and y."""
+def write_keypoints(path: PathLike, points: NDArray[Any], scores: NDArray[Any], frames: Iterable[int] | None = None) -> None:
+    """Points [T, K, 2] and scores [T, K] as a CSV with the columns frame, point, x, y, score; a lost point has no x and y.
+
+    `frames` numbers the T frames; None counts from 0.
+    """
+    numbers = range(len(points)) if frames is None else frames
     with atomic(path) as draft, open(draft, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["frame", "point", "x", "y", "score"])
-        for frame, (positions, confidences) in enumerate(zip(points, scores, strict=True)):
+        for frame, positions, confidences in zip(numbers, points, scores, strict=True):
             for point, ((x, y), score) in enumerate(zip(positions, confidences, strict=True)):
                 place = ["", ""] if np.isnan(x) else [f"{x:.3f}", f"{y:.3f}"]
                 writer.writerow([frame, point, *place, f"{score:.4f}"])
 
 
 def read_keypoints(path: PathLike) -> NDArray[np.float32]:
-    """Points [K, 2] from a CSV with the columns x and y, one row a point; empty for a point that cannot be seen."""
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
+    """Points [K, 2] of one frame from a CSV with the columns x and y, one row a point; empty for one that cannot be seen."""
+    label = os.fspath(path)
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file, skipinitialspace=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{label} is no CSV table: {error}") from error
     if not rows or not {"x", "y"} <= rows[0].keys():
-        raise ValueError(f"{os.fspath(path)} has no rows with the columns x and y")
+        raise ValueError(f"{label} has no rows with the columns x and y")
+    if len({row.get("frame") for row in rows}) > 1:
+        raise ValueError(f"{label} holds the points of several frames; keep the rows of one")
     try:
         return np.array([[float(row[axis] or "nan") for axis in ("x", "y")] for row in rows], dtype=np.float32)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{os.fspath(path)}: x and y must be numbers ({error})") from error
+        raise ValueError(f"{label}: x and y must be numbers ({error})") from error
 
 
 def write_features(path: PathLike, features: torch.Tensor) -> None:
@@ -72,25 +90,19 @@ def write_features(path: PathLike, features: torch.Tensor) -> None:
         ".npy": lambda draft: np.save(draft, features.numpy()),
     }
     with atomic(path) as draft:
-        writers[check_suffix(path, writers)](draft)
+        writers[check_output(path, writers)](draft)
 
 
-def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Tensors by name as a safetensors file."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+def check_output(path: PathLike, suffixes: Iterable[str]) -> str:
+    """The suffix of a file to be written, before any work is done for it.
 
-    try:
-        save_file(tensors, path)
-    except SafetensorError as error:
-        raise OSError(f"{path} cannot be written: {error}") from error
-
-
-def check_suffix(path: PathLike, suffixes: Iterable[str]) -> str:
-    """The suffix of `path` if it is one of `suffixes`; otherwise a ValueError that lists them."""
+    ValueError lists `suffixes` where it is none of them; FileNotFoundError where its folder does not exist.
+    """
     suffix = Path(path).suffix.lower()
     if suffix not in suffixes:
         raise ValueError(f"{os.fspath(path)} ends in {suffix or 'no suffix'}; expected one of {', '.join(sorted(suffixes))}")
+    if not Path(path).parent.is_dir():
+        raise FileNotFoundError(f"{os.fspath(path)} cannot be written: there is no folder {Path(path).parent}")
     return suffix
 
 
@@ -98,7 +110,7 @@ def write_video(path: PathLike, frames: Iterable[NDArray[np.uint8]], fps: float)
     """Pictures [H, W, 3], uint8 RGB, all of one size, as .mp4 (H.264) or .gif, by the suffix. Written as they come."""
     import av
 
-    is_gif = check_suffix(path, (".mp4", ".gif")) == ".gif"
+    is_gif = check_output(path, (".mp4", ".gif")) == ".gif"
     with atomic(path) as draft, av.open(str(draft), "w", format="gif" if is_gif else "mp4") as container:
         encode, size = None, None
         for picture in frames:

@@ -18,14 +18,11 @@ from torch import Tensor
 
 from siammae.encoder import Encoder, build_encoder, import_timm
 from siammae.registry import DEFAULT_MODEL, REGISTRY, WEIGHTS_FOLDER, ModelInfo, list_models, unknown_name
+from siammae.tensors import WeightsError, read_header, read_tensors, save_tensors
 
 BUILT_IN_ARGS = {"num_classes": 0, "dynamic_img_size": True}  # of timm.create_model, the same for every encoder
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
-
-
-class WeightsError(OSError):
-    """Weights that are not there, cannot be read, or do not fit the model."""
 
 
 def load_model(
@@ -59,11 +56,18 @@ def load_model(
         raise WeightsError(f"no such model folder or .safetensors file: {text}")
     else:
         raise ValueError(unknown_name(text))
-    return encoder.to(device or default_device(), dtype or torch.float32).eval()
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ValueError(f"dtype is {dtype!r}; expected a floating torch.dtype such as torch.float16")
+    try:
+        return encoder.to(device or default_device(), dtype or torch.float32).eval()
+    except (AssertionError, RuntimeError) as error:
+        raise ValueError(f"device {str(device)!r} cannot be used here: {str(error).splitlines()[0]}") from error
 
 
 def as_encoder(model: str | os.PathLike[str] | Encoder) -> Encoder:
     """An Encoder as it is, or the one of that name."""
+    if not isinstance(model, str | os.PathLike | Encoder):
+        raise ValueError(f"the model is a {type(model).__name__}; expected an Encoder or a name for load_model")
     return model if isinstance(model, Encoder) else load_model(model)
 
 
@@ -132,11 +136,13 @@ def _from_files(path: Path, pretrained: bool, name: str | None = None) -> Encode
             mean=tuple(pretrained_cfg["mean"]),
             std=tuple(pretrained_cfg["std"]),
             default_size=section.pop("default_size", None),
-            name=name or section.get("name") or path.name,
-            metadata={key: value for key, value in section.items() if key != "name"},
+            name=name or section.pop("name", None) or path.name,
+            metadata=section,
         )
     except KeyError as error:
         raise WeightsError(f"{label} lacks the key {error}; expected a config that save_model or timm wrote") from error
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+        raise WeightsError(f"{label} describes no model that can be built: {error}") from error
     if pretrained:
         _load_strictly(encoder, read_tensors(weights), weights)
     return encoder
@@ -153,32 +159,11 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _header_config(path: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except FileNotFoundError:
-        raise WeightsError(f"no such file: {path}") from None
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is damaged or no safetensors file: {error}") from error
-    if "config" not in metadata:
+    header = read_header(path)
+    if "config" not in header:
         raise WeightsError(f"{path} does not say what model it holds; load its folder, with the {CONFIG_FILE} beside it")
-    config: dict[str, Any] = json.loads(metadata["config"])
+    config: dict[str, Any] = json.loads(header["config"])
     return config
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; WeightsError where there is none or it is damaged."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except FileNotFoundError:
-        raise WeightsError(f"no such file: {path}") from None
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is damaged or no safetensors file: {error}") from error
 
 
 def _load_strictly(encoder: Encoder, state: Mapping[str, Tensor], path: Path) -> None:
@@ -208,34 +193,31 @@ def save_model(encoder: Encoder, folder: str | os.PathLike[str], *, card: str | 
     Returns:
         The folder.
     """
-    from safetensors.torch import save_file
-
-    target = Path(folder)
+    target = Path(folder).resolve()
     if target.exists() and not overwrite:
         raise FileExistsError(f"{target} exists; remove it, choose another folder, or pass overwrite=True")
+    if target.exists() and not {file.name for file in target.iterdir()} <= {CONFIG_FILE, WEIGHTS_FILE, CARD_FILE}:
+        raise FileExistsError(f"{target} holds more than a model, so it is not overwritten; choose another folder")
     target.parent.mkdir(parents=True, exist_ok=True)
     config = model_config(encoder)
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in encoder.vit.state_dict().items()}
     draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    retired = draft / "replaced"  # what is overwritten lives on in here until the new folder stands
     try:
         draft.chmod(0o755)
         (draft / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
-        save_file(state, draft / WEIGHTS_FILE, metadata={"format": "pt", "config": json.dumps(config)})
+        save_tensors(draft / WEIGHTS_FILE, state, {"format": "pt", "config": json.dumps(config)})
         (draft / CARD_FILE).write_text(card or short_card(encoder))
+        if target.exists():
+            target.rename(retired)
+        draft.rename(target)
     except BaseException:
+        if retired.exists():
+            retired.rename(target)
         shutil.rmtree(draft, ignore_errors=True)
         raise
-    _replace_folder(draft, target)
-    return target
-
-
-def _replace_folder(draft: Path, target: Path) -> None:
-    """Rename `draft` to `target`; what was there goes only once the new folder stands."""
-    retired = draft.with_name(draft.name + ".old")
-    if target.exists():
-        target.rename(retired)
-    draft.rename(target)
-    shutil.rmtree(retired, ignore_errors=True)
+    shutil.rmtree(target / retired.name, ignore_errors=True)
+    return Path(folder)
 
 
 def model_config(encoder: Encoder) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Each new frame takes its labels from the most similar cells of a few frames befo
 Letters: T frames, L labels, K points, H x W pixels, h x w grid cells.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -59,26 +60,30 @@ class LabelPropagator:
         self.encoder, self.size, self.config, self.void_id = as_encoder(model), size, as_config(config), void_id
         self.reset(frame0, mask0)
 
+    @torch.no_grad()
     def reset(self, frame0: Any, mask0: Any) -> None:
         """Forget everything and start from this frame, of any size, and its mask."""
         frame, mask = as_frame(frame0), as_mask(mask0)
         geometry = Geometry.of(frame_size(frame), self.encoder, self.size)
         _check_size(mask, geometry)
-        self.ids = mask.ids(self.void_id)
-        if not self.ids:
+        if mask.soft and self.void_id is not None:
+            raise ValueError(f"void_id is {self.void_id}, but soft labels have no ids; leave it out")
+        ids = mask.ids(self.void_id)
+        if not ids:
             raise ValueError(f"the mask holds nothing but the void id {self.void_id}")
-        self._form = mask
-        self._propagator = SoftPropagator(self.encoder, self.config, geometry)
-        self._anchor(frame, mask)
+        propagator = SoftPropagator(self.encoder, self.config, geometry)
+        features = propagator.encode(frame)
+        self._form, self._propagator = mask, propagator
+        self._anchor(features, mask, ids)
 
     @torch.no_grad()
     def step(self, frame: Any) -> Any:
         """The mask of the next frame, in the form of `mask0`."""
-        self._last_frame = as_frame(frame)
         propagator = self._propagator
-        self.labels = propagator.advance(propagator.encode(self._last_frame))
+        self.labels = propagator.advance(propagator.encode(as_frame(frame)))
         return self._form.like(self._decode())
 
+    @torch.no_grad()
     def add(self, frame: Any, mask: Any) -> None:
         """Labels given by hand for a frame: a correction of the last `step`, a new object, or one more reference.
 
@@ -90,9 +95,12 @@ class LabelPropagator:
         _check_size(mask, self._propagator.geometry)
         if mask.soft != self._form.soft:
             raise ValueError(f"the mask holds {_kind(mask)}; this propagator was started with {_kind(self._form)}")
-        self._form.check_ids(mask.ids(self.void_id))
-        self.ids += [label for label in mask.ids(self.void_id) if label not in self.ids]
-        self._anchor(frame, mask)
+        known = set(self.ids)
+        ids = self.ids + [label for label in mask.ids(self.void_id) if label not in known]
+        if mask.soft and len(mask.values) < len(known):
+            raise ValueError(f"the mask holds {len(mask.values)} soft labels; expected at least the {len(known)} known so far")
+        self._form.check_ids(ids)
+        self._anchor(self._propagator.encode(frame), mask, ids)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Where the propagation stands; `load_state_dict` of a propagator with the same arguments goes on from there."""
@@ -103,14 +111,21 @@ class LabelPropagator:
         self._propagator.context.load_state_dict(state)
         self.ids = state["ids"].tolist()
 
-    @torch.no_grad()
-    def _anchor(self, frame: Tensor, mask: Mask) -> None:
-        propagator = self._propagator
-        config, geometry = self.config, propagator.geometry
+    def _anchor(self, features: Tensor, mask: Mask, ids: list[int]) -> None:
+        config, geometry = self.config, self._propagator.geometry
         if config.first_labels == "bilinear":
             mask = mask.resized(geometry.input, config.nearest_pixel)
-        self.labels = labels_to_grid(mask, self.ids, geometry.grid, config.first_labels)
-        propagator.anchor(propagator.encode(frame), self.labels)
+        self.ids = ids
+        self.labels = labels_to_grid(mask, ids, geometry.grid, config.first_labels).to(features.device)
+        self._propagator.anchor(features, self.labels)
+        if not mask.soft:
+            lost = set(mask.ids(self.void_id)) - set(np.unique(self._decode()).tolist()) - {0}
+            if lost:
+                warnings.warn(
+                    f"ids {sorted(lost)} are too small for a grid of {geometry.grid[0]} x {geometry.grid[1]} cells and will be "
+                    "lost; encode the frames at a larger size",
+                    stacklevel=3,
+                )
 
     def _decode(self) -> np.ndarray[Any, Any]:
         geometry = self._propagator.geometry
@@ -150,12 +165,12 @@ def propagate_labels(
         PIL images with the same palette; a path gives an array. The mask of frame `start` is `mask0` itself. This is all that
         grows with the video: for one of any length write files (`siammae propagate`) or step through a LabelPropagator.
     """
-    mask, source = as_mask(mask0), read_frames(frames)
+    mask, source, encoder = as_mask(mask0), read_frames(frames), as_encoder(model)
     masks: dict[int, Any] = {start: mask.like(mask.values)}
     propagator = None
     for index, frame in walk(source, start, progress):
         if propagator is None or index == start:
-            propagator = LabelPropagator(frame, mask0, model, size=size, config=config, void_id=void_id)
+            propagator = LabelPropagator(frame, mask0, encoder, size=size, config=config, void_id=void_id)
         else:
             masks[index] = propagator.step(frame)
     ordered = [masks.pop(index) for index in range(len(masks))]
@@ -186,24 +201,41 @@ def propagate_keypoints(
         Points [T, K, 2] float32 in pixels of the frames, and scores [T, K] float32: how concentrated a point's label still is,
         1 in frame `start`, 0 where it is lost (the point is NaN then). Tensors if `points0` is one, else arrays.
     """
-    given = torch.as_tensor(points0, dtype=torch.float32, device="cpu") if not isinstance(points0, np.ndarray) else None
-    given = torch.from_numpy(points0).float() if given is None else given
+    found = dict(track_keypoints(frames, points0, model, size=size, config=config, start=start, progress=progress))
+    points = torch.stack([found[index][0] for index in range(len(found))])
+    scores = torch.stack([found[index][1] for index in range(len(found))])
+    if isinstance(points0, Tensor):
+        return points.to(points0.device), scores.to(points0.device)
+    return points.numpy(), scores.numpy()
+
+
+def track_keypoints(
+    frames: FrameSource,
+    points0: Any,
+    model: str | Encoder = DEFAULT_MODEL,
+    *,
+    size: int | tuple[int, int] | None = None,
+    config: ConfigLike = None,
+    start: int = 0,
+    progress: bool | None = None,
+) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
+    """What `propagate_keypoints` returns, frame by frame as it comes: the frame's number, its points [K, 2] and scores [K]."""
+    given = (
+        points0.detach().float().cpu() if isinstance(points0, Tensor) else torch.from_numpy(np.array(points0, dtype=np.float32))
+    )
     if given.ndim != 2 or given.shape[1] != 2 or not len(given):
         raise ValueError(f"points have shape {list(given.shape)}; expected [K, 2], the x and y of K points")
     encoder, settings, source = as_encoder(model), as_config(config), read_frames(frames)
-    found = {start: (given, torch.isfinite(given).all(dim=1).float())}
     propagator = None
     for index, frame in walk(source, start, progress):
         if propagator is None or index == start:
             propagator = _point_propagator(frame, given, encoder, settings, size)
+            yield index, (given, torch.isfinite(given).all(dim=1).float())
         else:
             with torch.no_grad():
                 heat = propagator.advance(propagator.encode(frame))
                 points, scores = grid_to_points(heat.cpu(), settings.point_top_k)
-                found[index] = propagator.geometry.to_frame(points), scores
-    points = torch.stack([found[index][0] for index in range(len(found))])
-    scores = torch.stack([found[index][1] for index in range(len(found))])
-    return (points, scores) if isinstance(points0, Tensor) else (points.numpy(), scores.numpy())
+            yield index, (propagator.geometry.to_frame(points), scores)
 
 
 @torch.no_grad()
@@ -223,8 +255,7 @@ def _point_propagator(
 
 def walk(source: Frames, start: int, progress: bool | None) -> Iterator[tuple[int, Tensor]]:
     """Number and frame in the order of propagation: `start` to the end, then `start` once more and back to 0."""
-    if start < 0:
-        raise ValueError(f"start is {start}; expected the number of a frame, 0 or more")
+    check_start(source, start)
     index, first = -1, None
     for index, frame in enumerate(progress_bar(source, source.length, "propagate", progress)):
         if index == start:
@@ -237,6 +268,14 @@ def walk(source: Frames, start: int, progress: bool | None) -> Iterator[tuple[in
         yield start, first
         backwards = progress_bar(source.backwards(start), start, "propagate backwards", progress)
         yield from zip(range(start - 1, -1, -1), backwards, strict=True)
+
+
+def check_start(source: Frames, start: int) -> None:
+    """ValueError where propagation cannot begin at frame `start`, as far as that is known before reading."""
+    if start < 0:
+        raise ValueError(f"start is {start}; expected the number of a frame, 0 or more")
+    if start:
+        source.backwards(start)  # nothing is read yet; but frames that come only once say so
 
 
 def _check_size(mask: Mask, geometry: Geometry) -> None:

@@ -4,6 +4,7 @@ The folder holds a mask for each frame, and `siammae.json`, which says how they 
 """
 
 import hashlib
+import itertools
 import json
 import os
 import time
@@ -21,10 +22,11 @@ from siammae import __version__
 from siammae.config import ConfigLike, as_config
 from siammae.encoder import Encoder
 from siammae.labels import Mask, as_mask
-from siammae.output import atomic, remove_drafts, save_tensors, write_mask
-from siammae.pretrained import as_encoder, read_tensors
-from siammae.propagation import LabelPropagator, walk
+from siammae.output import atomic, remove_drafts, write_mask
+from siammae.pretrained import as_encoder
+from siammae.propagation import LabelPropagator, check_start, walk
 from siammae.registry import DEFAULT_MODEL
+from siammae.tensors import read_tensors, save_tensors
 from siammae.video import Frames, FrameSource, read_frames
 
 RECORD_FILE = "siammae.json"
@@ -64,6 +66,9 @@ def propagate_to_folder(
     source, mask, encoder, target = read_frames(frames), as_mask(mask0), as_encoder(model), Path(folder)
     if mask.soft:
         raise ValueError("soft labels cannot be written as PNG masks; use siammae.propagate_labels")
+    check_start(source, start)
+    if source.folder is not None and source.folder.resolve() == target.resolve():
+        raise ValueError(f"{target} is the folder of the frames; choose another for the masks")
     settings = _settings(source, mask, encoder, size, config, start, void_id)
     if _open_folder(target, settings, resume):
         return target
@@ -91,9 +96,11 @@ def propagate_to_folder(
 
 
 def read_run(frames: Frames, folder: str | os.PathLike[str]) -> Iterator[tuple[Tensor, NDArray[Any]]]:
-    """Each frame [3, H, W] with its mask [H, W] from the folder that `propagate_to_folder` wrote."""
-    for index, frame in enumerate(frames):
-        yield frame, as_mask(Path(folder) / f"{frames.name(index)}.png", empty=True).values
+    """Each frame [3, H, W] with its mask [H, W] from the folder that `propagate_to_folder` wrote, as far as there are masks."""
+    names = frames.names or map("{:05d}".format, itertools.count())
+    masks = itertools.takewhile(Path.exists, (Path(folder) / f"{name}.png" for name in names))
+    for mask, frame in zip(masks, frames, strict=False):
+        yield frame, as_mask(mask, empty=True).values
 
 
 def _settings(

@@ -32,12 +32,14 @@ class Frames:
         length: number of frames, or None where only reading to the end would tell.
         fps: frames per second of a video file, else None.
         names: file name without suffix of each frame of a folder, glob or list of paths, else None.
+        folder: that holds the first of these files, else None.
     """
 
     label: str
     length: int | None = None
     fps: float | None = None
     names: list[str] | None = None
+    folder: Path | None = None
 
     def _read(self) -> Iterator[Tensor]:
         raise NotImplementedError
@@ -60,8 +62,10 @@ class Frames:
         return self.names[index] if self.names is not None else f"{index:05d}"
 
     def backwards(self, stop: int) -> Iterator[Tensor]:
-        """Frames stop - 1, stop - 2, ..., 0."""
-        raise NotImplementedError
+        """Frames stop - 1, stop - 2, ..., 0; ValueError where frames come only once."""
+        raise ValueError(
+            f"{self.label} can be read forwards only; to start from a middle frame pass a file, a folder, a list or an array"
+        )
 
 
 class _Items(Frames):
@@ -72,6 +76,7 @@ class _Items(Frames):
         if self.length and all(isinstance(item, str | os.PathLike) for item in items):
             stems = [Path(item).stem for item in items]
             self.names = stems if len(set(stems)) == len(stems) else None
+            self.folder = Path(str(items[0])).parent
 
     def _read(self) -> Iterator[Tensor]:
         return (as_frame(item, f"{self.label}, frame {self.name(i)}") for i, item in enumerate(self.items))
@@ -88,11 +93,6 @@ class _Stream(Frames):
 
     def _read(self) -> Iterator[Tensor]:
         return (as_frame(item, f"{self.label}, frame {i}") for i, item in enumerate(self.items))
-
-    def backwards(self, stop: int) -> Iterator[Tensor]:
-        raise ValueError(
-            f"{self.label} can be read forwards only; to start from a middle frame pass a file, a folder, a list or an array"
-        )
 
 
 class _VideoFile(Frames):

@@ -18,8 +18,8 @@ def overlay(
 ) -> NDArray[np.uint8]:
     """A frame [H, W, 3] with the objects of `ids` [H, W] tinted in their colours and outlined; id 0 is left as it is.
 
-    `palette` holds R, G, B of the ids one after another (the first 21 colours of DAVIS if None); ids beyond it begin again at its
-    second colour.
+    `palette` holds R, G, B of the ids one after another (the first 21 colours of DAVIS if None); ids beyond it begin again at
+    its second colour.
     """
     colours = davis_palette()[:21] if palette is None else np.asarray(palette, dtype=np.uint8).reshape(-1, 3)
     index = np.where(ids == 0, 0, 1 + (ids.astype(np.int64) - 1) % (len(colours) - 1))

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -70,10 +71,50 @@ def test_propagate_writes_masks_and_overlay(home: Path, clip: Clip, capsys: pyte
 
 def test_presets_and_single_values(home: Path) -> None:
     assert (
-        run("propagate", "clip.mp4", "mask.png", "-o", "out", "--model", "small", "--preset", "dino", "--set", "top_k=9") == 0
+        run(
+            "propagate",
+            "clip.mp4",
+            "mask.png",
+            "-o",
+            "out",
+            "--model",
+            "small",
+            "--preset",
+            "dino",
+            "--set",
+            "top_k=9",
+            "keep_ties=False",
+            "radius=inf",
+            "--size",
+            "64",
+            "96",
+        )
+        == 0
     )
     config = json.loads((home / "out" / "siammae.json").read_text())["config"]
     assert (config["top_k"], config["window"], config["context_frames"]) == (9, "square", 7)
+    assert (config["keep_ties"], config["radius"]) == (False, float("inf"))
+
+
+def test_what_was_tracked_before_damage_is_kept(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures = render_clip(9, (96, 128)).frames
+    write_video("long.mp4", pictures, 25)
+    remuxed = home / "cut.mp4"
+    with av.open("long.mp4") as source, av.open(str(remuxed), "w", options={"movflags": "faststart"}) as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    remuxed.write_bytes(remuxed.read_bytes()[: int(remuxed.stat().st_size * 0.8)])
+    assert run("keypoints", "cut.mp4", "points.csv", "-o", "t.csv", "--model", "small") == 2
+    assert "cut.mp4 is damaged: frame" in capsys.readouterr().err
+    with open("t.csv", newline="") as file:
+        frames = {row["frame"] for row in csv.DictReader(file)}
+    assert 1 <= len(frames) < 9
+    Image.fromarray(render_clip(1, (96, 128)).masks[0]).save("large.png")
+    assert run("propagate", "cut.mp4", "large.png", "-o", "out", "--overlay", "o.mp4", "--model", "small") == 2
+    assert len(list(read_frames("o.mp4"))) == len(list((home / "out").glob("*.png"))) == len(frames)
 
 
 def test_a_run_is_not_overwritten_and_can_be_resumed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,6 +191,21 @@ def test_demo_prints_scores_and_paths(home: Path, capsys: pytest.CaptureFixture[
         ),
         (("features", "clip.mp4", "-o", "f.npy", "--model", "small", "--dtype", "bfloat16"), "no bfloat16"),
         (("info", "vits61"), "no model is called 'vits61'"),
+        (
+            ("keypoints", "clip.mp4", "points.csv", "-o", "no/t.csv", "--model", "small"),
+            "no/t.csv cannot be written: there is no",
+        ),
+        (("features", "clip.mp4", "-o", "no/f.npy", "--model", "small"), "no/f.npy cannot be written: there is no folder no"),
+        (
+            ("propagate", "clip.mp4", "mask.png", "-o", "o", "--model", "small", "--set", "strict=maybe"),
+            "expected True or False",
+        ),
+        (("propagate", "clip.mp4", "mask.png", "-o", "o", "--model", "small", "--set", "radius=far"), "radius is 'far'"),
+        (
+            ("propagate", "clip.mp4", "mask.png", "-o", "o", "--model", "small", "--device", "gpu"),
+            "device 'gpu' cannot be used",
+        ),
+        (("demo", "--frames", "2"), "expected at least 3"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(

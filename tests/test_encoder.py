@@ -2,6 +2,7 @@
 
 import math
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from siammae import Geometry, extract_features, model_info
+from siammae import Geometry, extract_features, load_model, model_info
 from siammae.encoder import Encoder, build_encoder, import_timm, sincos_positions
 from siammae.features import preprocess
 from siammae.matmul import _OneDnnLinear, onednn_linear
@@ -86,6 +87,25 @@ def test_attention_is_what_the_block_uses(encoder: Encoder) -> None:
     hook.remove()
     block.attn.fused_attn = True
     assert torch.allclose(maps.flatten(2), kept[0][:, :, 0, 1:], atol=1e-5)
+
+
+@torch.inference_mode()
+def test_attention_of_the_first_block_and_of_models_without_cls(encoder: Encoder) -> None:
+    maps = encoder.attention(torch.randn(1, 3, 32, 32), layer=0)
+    assert maps.shape == (1, 3, 2, 2)
+    assert 0 < maps.sum(dim=(2, 3)).max() < 1
+    no_cls = load_model("timm:vit_medium_patch16_gap_240", pretrained=False, device="cpu")
+    assert no_cls(torch.zeros(2, 3, 32, 48)).shape == (2, 512, 2, 3)
+    with pytest.raises(ValueError, match="has no CLS token"):
+        no_cls.attention(torch.zeros(1, 3, 32, 48))
+
+
+def test_maps_of_several_threads_do_not_mix(encoder: Encoder) -> None:
+    images = [torch.randn(1, 3, 32, 32) for _ in range(8)]
+    with torch.no_grad(), ThreadPoolExecutor(4) as pool:
+        alone = [encoder.attention(image) for image in images]
+        together = list(pool.map(torch.no_grad()(encoder.attention), images))
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -169,9 +189,9 @@ def test_size_is_the_shorter_side(encoder: Encoder) -> None:
     assert Geometry.of((480, 854), encoder, (480, 832)).grid == (30, 52)
 
 
-@pytest.mark.parametrize("size", [15, 0, -4, (480, 850), (0, 16)])
+@pytest.mark.parametrize("size", [15, 0, -4, (480, 850), (0, 16), "480", 480.0, (480,) * 3])
 def test_sizes_that_hold_no_whole_patches(encoder: Encoder, size: int | tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match=r"size is .*patch"):
+    with pytest.raises(ValueError, match=r"size is .*(patch|expected a whole number of pixels)"):
         Geometry.of((480, 854), encoder, size)
 
 
@@ -193,5 +213,7 @@ def test_extract_features_of_a_video(encoder: Encoder) -> None:
     unit = extract_features(frames, encoder, size=32, normalize=True)
     assert torch.allclose(unit.norm(dim=1), torch.ones(5, 2, 3), atol=1e-5)
     assert not torch.allclose(extract_features(frames, encoder, size=32, layer=0), features)
+    mixed = [frames[0], torch.from_numpy(frames[1]).permute(2, 0, 1) / 255, *frames[2:]]
+    assert torch.allclose(extract_features(mixed, encoder, size=32, batch_size=5), features, atol=1e-5)
     with pytest.raises(ValueError, match="batch_size is 0"):
         extract_features(frames, encoder, batch_size=0)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from siammae import WeightsError, list_models, load_model, model_info, save_model
 from siammae.encoder import Encoder, build_encoder
-from siammae.pretrained import default_device
+from siammae.pretrained import as_encoder, default_device
 
 
 @pytest.fixture
@@ -111,6 +111,32 @@ def test_saving_never_destroys(encoder: Encoder, folder: Path, monkeypatch: pyte
     other = build_encoder("vit_tiny_patch16_224", {"depth": 1})
     assert load_model(save_model(other, folder, overwrite=True), device="cpu").digest() == other.digest()
     assert [entry.name for entry in folder.parent.iterdir()] == ["model"]
+
+
+def test_a_folder_that_holds_more_than_a_model_is_never_overwritten(encoder: Encoder, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(FileExistsError, match="holds more than a model"):
+        save_model(encoder, tmp_path, overwrite=True)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    "change", [{"architecture": "resnet18"}, {"architecture": None}, {"pretrained_cfg": None}, {"siammae": None}]
+)
+def test_configs_that_describe_no_model(folder: Path, change: dict[str, object]) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(WeightsError, match=r"config.json describes no model that can be built"):
+        load_model(folder)
+
+
+def test_devices_and_types_that_cannot_be() -> None:
+    with pytest.raises(ValueError, match="device 'gpu' cannot be used here"):
+        load_model("vitt16", pretrained=False, device="gpu")
+    with pytest.raises(ValueError, match=r"dtype is 'float16'; expected a floating torch.dtype"):
+        load_model("vitt16", pretrained=False, dtype="float16")
+    with pytest.raises(ValueError, match="the model is a NoneType"):
+        as_encoder(None)
 
 
 def test_keys_that_do_not_fit_are_named(folder: Path) -> None:

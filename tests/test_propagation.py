@@ -65,9 +65,9 @@ def test_keypoints_move_with_the_texture(colours: Encoder, texture: Frames) -> N
 def test_keypoint_coordinates_do_not_depend_on_the_frames_resolution(colours: Encoder, texture: Frames) -> None:
     frames = moving(texture, 3, step=8)
     doubled = frames.repeat(2, axis=1).repeat(2, axis=2)
-    point = torch.tensor([[20.0, 40.0]])
-    small, _ = propagate_keypoints(frames, point, colours, size=(96, 128))
-    large, _ = propagate_keypoints(doubled, (point + 0.5) * 2 - 0.5, colours, size=(96, 128))
+    point = torch.tensor([[60.0, 40.0]])
+    small, _ = propagate_keypoints(frames, point, colours, size=(96, 128), config=NEAR)
+    large, _ = propagate_keypoints(doubled, (point + 0.5) * 2 - 0.5, colours, size=(96, 128), config=NEAR)
     assert isinstance(small, torch.Tensor)
     assert torch.allclose((large + 0.5) / 2 - 0.5, small, atol=0.3)
 
@@ -267,7 +267,7 @@ def test_features_that_are_not_finite_are_refused(texture: Frames) -> None:
     broken = build_encoder("vit_tiny_patch16_224", {"depth": 1}, name="broken").eval()
     with torch.no_grad():
         broken.vit.norm.weight[0] = torch.nan
-    with pytest.raises(ValueError, match="frame 0 has features that are not finite: the weights of broken are damaged"):
+    with pytest.raises(ValueError, match="broken gives features that are not finite: its weights are damaged"):
         propagate_labels(moving(texture, 2, 0), square(), broken, size=96)
 
 
@@ -283,3 +283,56 @@ def test_features_that_are_not_finite_are_refused(texture: Frames) -> None:
 def test_points_that_cannot_be(encoder: Encoder, texture: Frames, points: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         propagate_keypoints(moving(texture, 2, 0), points, encoder, size=96)
+
+
+def test_small_objects_are_not_lost_in_silence(encoder: Encoder, texture: Frames) -> None:
+    mask = square()
+    mask[4:7, 4:7] = 9
+    with pytest.warns(UserWarning, match=r"ids \[9\] are too small for a grid of 6 x 8 cells and will be lost"):
+        LabelPropagator(texture[:96, :128], mask, encoder, size=96)
+
+
+def test_a_refused_addition_changes_nothing(encoder: Encoder, texture: Frames) -> None:
+    propagator = LabelPropagator(texture[:96, :128], square(), encoder, size=96)
+    with pytest.raises(ValueError, match="frame 1 is 96 x 100 pixels"):
+        propagator.add(texture[:96, :100], square(ids=(0, 7)))
+    assert propagator.ids == [0, 1]
+    soft = np.stack([square() == 0, square() == 1]).astype(np.float32)
+    propagator.reset(texture[:96, :128], soft)
+    with pytest.raises(ValueError, match="holds 1 soft labels; expected at least the 2 known so far"):
+        propagator.add(texture[:96, :128], soft[:1])
+    with pytest.raises(ValueError, match="void_id is 255, but soft labels have no ids"):
+        LabelPropagator(texture[:96, :128], soft, encoder, size=96, void_id=255)
+
+
+def test_a_state_is_a_snapshot(encoder: Encoder) -> None:
+    clip = render_clip(5, (64, 96))
+    propagator = LabelPropagator(clip.frames[0], clip.masks[0], encoder, size=64, config={"context_frames": 1})
+    propagator.step(clip.frames[1])
+    state = propagator.state_dict()
+    runs = []
+    for _ in range(2):
+        propagator.load_state_dict(state)
+        runs.append([propagator.step(frame) for frame in clip.frames[2:]])
+    assert np.array_equal(runs[0], runs[1])
+
+
+def test_propagators_may_be_made_in_inference_mode_and_used_outside(encoder: Encoder) -> None:
+    clip = render_clip(3, (64, 96))
+    with torch.inference_mode():
+        propagator = LabelPropagator(clip.frames[0], clip.masks[0], encoder, size=64)
+        propagator.step(clip.frames[1])
+    assert propagator.step(clip.frames[2]).shape == (64, 96)
+
+
+def test_arrays_of_any_memory_layout(encoder: Encoder, texture: Frames) -> None:
+    frames = moving(texture, 2, 0)
+    points = np.array([[40.0, 20.0]])[:, ::-1]
+    points.flags.writeable = False
+    tracks, _ = propagate_keypoints(frames, points, encoder, size=96)
+    assert tracks[0].tolist() == [[20.0, 40.0]]
+    big_endian = square()[::-1, ::-1].astype(">i4")
+    masks = propagate_labels(frames, big_endian, encoder, size=96, config="crw")
+    assert (masks[0] == big_endian).all()
+    soft = torch.from_numpy(np.stack([square() == 0, square() == 1])).bfloat16()
+    assert propagate_labels(frames, soft, encoder, size=96).dtype == torch.bfloat16

@@ -70,7 +70,8 @@ def propagate(
     if radii is None or not bool((radii >= 0).all()) or (strict and not bool((radii > 0).all())):
         least = "above 0, since the window is strict" if strict else "0 or more"
         raise ValueError(f"radius is {radius}; expected one number, or one for each of {num} context frames, {least}")
-    return reference.propagate(query, context, context_labels, radii, top_k, temperature, window, strict, keep_ties)
+    with torch.autocast(query.device.type, enabled=False):  # similarities of 8 bits would pick other matches
+        return reference.propagate(query, context, context_labels, radii, top_k, temperature, window, strict, keep_ties)
 
 
 def _fits(radius: float | Sequence[float] | Tensor, num: int) -> bool:
