@@ -121,9 +121,8 @@ def measure(name: str, config: ModelConfig, options: argparse.Namespace, device:
         )
         for label, open_source in sources(config, options, device).items():
             real = seconds_per_step(step, real_frames(open_source()), options.steps)
-            print(
-                f"  {precision}  {label:<17}  {real:7.3f} s/step  {options.batch / real:8.1f} pairs/s  loader {real / alone - 1:+.1%}"
-            )
+            pairs = options.batch / real
+            print(f"  {precision}  {label:<17}  {real:7.3f} s/step  {pairs:8.1f} pairs/s  loader {real / alone - 1:+.1%}")
 
 
 def sources(config: ModelConfig, options: argparse.Namespace, device: torch.device) -> dict[str, Callable[[], Source]]:

@@ -52,11 +52,11 @@ class Encoder(nn.Module):
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        embedding = type(getattr(vit, "patch_embed", None)).__name__
-        if embedding != "PatchEmbed" or not hasattr(vit, "blocks") or not hasattr(vit, "forward_intermediates"):
-            raise ValueError(
-                f"{architecture} is a {type(vit).__name__}; an Encoder needs one of timm's plain vision transformers"
-            )
+        embedding = getattr(vit, "patch_embed", None)
+        plain = hasattr(embedding, "patch_size") and not hasattr(embedding, "backbone")  # hybrids embed what a ConvNet gives
+        if not plain or not hasattr(vit, "blocks") or not hasattr(vit, "forward_intermediates"):
+            kind = type(vit).__name__
+            raise ValueError(f"{architecture} is a {kind}; an Encoder needs one of timm's plain vision transformers")
         self.vit = vit
         self.architecture = architecture
         self.model_args = dict(model_args)

@@ -206,6 +206,8 @@ def test_demo_prints_scores_and_paths(home: Path, capsys: pytest.CaptureFixture[
             "device 'gpu' cannot be used",
         ),
         (("demo", "--frames", "2"), "expected at least 3"),
+        (("train", "run.yaml"), "run.yaml"),
+        (("train", "mask.png"), "mask.png"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
@@ -219,6 +221,17 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert error.count("\n") == 1
     left = [path for path in sorted(home.rglob("*")) if path not in before]
     assert not [path for path in left if path.suffix in {".png", ".mp4", ".csv", ".npy"}]
+
+
+def test_training_from_the_command_line(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    smoke = Path(__file__).parents[1] / "examples" / "training" / "cpu-smoke.yaml"
+    assert run("train", str(smoke), "model.decodr=cross") == 2
+    assert "decoder" in capsys.readouterr().err
+    write_video("moving.mp4", render_clip(40, (64, 96)).frames, 25)
+    tiny = ["model.depth=1", "model.decoder_depth=1", "batch_size=2", "data.workers=0", "max_minutes=null", "steps=2"]
+    assert run("train", str(smoke), "data.path=moving.mp4", "output=run", *tiny) == 0
+    printed = capsys.readouterr().out
+    assert Path(printed.split("checkpoint: ")[1].strip()).exists()
 
 
 def test_wrong_usage_is_exit_code_2(home: Path) -> None:

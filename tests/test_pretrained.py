@@ -199,6 +199,7 @@ def test_timms_vision_transformers_by_name() -> None:
         ("timm:vit_tinny_patch16_224", "timm has no model 'vit_tinny_patch16_224'. Closest names: .*vit_tiny_patch16_224"),
         ("timm:vit_tiny_patch16_224.nonsense", "timm has no pretrained weights called 'vit_tiny_patch16_224.nonsense'"),
         ("timm:resnet18", "timm:resnet18 cannot be an encoder"),
+        ("timm:vit_tiny_r_s16_p8_224", "an Encoder needs one of timm's plain vision transformers"),
     ],
 )
 def test_timm_names_that_cannot_be(name: str, message: str) -> None:

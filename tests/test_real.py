@@ -65,6 +65,7 @@ def test_a_real_video_file(real_data: Path, encoder: Encoder) -> None:
     assert all(0.5 < frame.sum() / mask.sum() < 2 for frame in masks)
 
 
+@pytest.mark.filterwarnings("ignore:ids .* are too small")
 def test_many_classes_keep_their_ids_and_palette(real_data: Path, encoder: Encoder) -> None:
     annotations = sorted((real_data / "chen" / "Annotations" / "soccer").glob("*.png"))[:4]
     images = sorted((real_data / "chen" / "JPEGImages" / "soccer").iterdir())[:4]

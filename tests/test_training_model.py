@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,15 @@ TINY = ModelConfig(
     architecture="vit_tiny_patch16_224", depth=1, patch_size=8, image_size=32,
     decoder_depth=1, decoder_width=64, decoder_heads=2, future_ratio=0.75,
 )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Models this small lose more to the meeting of threads than they gain."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def tiny(**changes: Any) -> SiamMAE:
@@ -128,9 +138,7 @@ def test_target_has_zero_mean_and_unbiased_unit_variance() -> None:
 
 VARIANTS = [
     {"encoder": encoder, "decoder": decoder, "mask": mask}
-    for encoder, decoder, mask in itertools.product(
-        ("siamese", "joint"), ("cross-self", "cross", "joint"), ("random", "grid")
-    )
+    for encoder, decoder, mask in itertools.product(("siamese", "joint"), ("cross-self", "cross", "joint"), ("random", "grid"))
 ]
 
 
@@ -157,7 +165,7 @@ def test_overfits_one_pair() -> None:
     """Masked patches of the one pair it knows come out above 25 dB."""
     model = tiny(decoder_width=128)
     frames = smooth_frames(1, 32)
-    fit(model, [frames.expand(8, -1, -1, -1, -1)], steps=120)
+    fit(model, [frames.expand(8, -1, -1, -1, -1)], steps=200)
     masks = masks_of(model, 1, part=10_000)
     predicted = model.patchify(model.reconstruct(frames, masks).prediction[:, 0])
     truth = model.patchify(frames[:, 1].float() / 255)
@@ -171,14 +179,14 @@ def test_learns_to_copy_an_identical_past_frame() -> None:
     def final_loss(past_known: bool) -> float:
         model = tiny(image_size=24, future_ratio=0.7)
         batches = []
-        for step in range(150):
+        for step in range(200):
             frame = smooth_frames(16, 24, frames=1, seed=step, detail=7)
             past = frame if past_known else torch.full_like(frame, 128)
             batches.append(torch.cat([past, frame], dim=1))
-        return float(np.mean(fit(model, batches, steps=150, rate=4e-3)[-10:]))
+        return float(np.mean(fit(model, batches, steps=200, rate=3e-3)[-10:]))
 
     with_past, without = final_loss(True), final_loss(False)
-    assert with_past < 0.6 * without, (with_past, without)
+    assert with_past < 0.5 * without, (with_past, without)
 
 
 def test_masked_patches_never_reach_the_encoder() -> None:

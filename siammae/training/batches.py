@@ -1,0 +1,118 @@
+"""Batches: what a training step receives, whatever source it came from.
+
+A step's `batch_size` pairs are cut into parts, one for every backward pass of every process. Part number
+`step * parts + k` is drawn from a random generator of its own, so the run is the same for any number of processes,
+loader workers and resumes.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from siammae.training.cache import FrameCache
+from siammae.training.config import DataConfig
+from siammae.training.crops import Box, random_box, resample
+
+CPU_FRAMES = 8  # frames cropped together on a CPU, so that they stay in its cache; an accelerator takes all at once
+
+
+class Batch(NamedTuple):
+    """One part of a step's samples."""
+
+    frames: Tensor  # [B, 1 + T, 3, S, S], uint8: the past frame, then its futures
+    names: list[str]  # the file of each sample
+    skipped: list[tuple[str, str]]  # files found unusable on the way, each with the reason
+
+
+class Source(Protocol):
+    """Something that gives the parts of a run in order, from any part on.
+
+    Attributes:
+        num_files: files or clips that make an epoch; None where that is not known.
+        skipped: sources found unusable before the run, each with the reason.
+    """
+
+    num_files: int | None
+    skipped: tuple[tuple[str, str], ...]
+
+    def parts(self, first: int, stride: int) -> Iterator[Batch]:
+        """Parts first, first + stride, first + 2 * stride, ... without end."""
+        ...
+
+
+class CachedSource:
+    """Samples from a `FrameCache`: every frame is as likely as any other to be the past frame.
+
+    Args:
+        cache: decoded frames, on the device where crops are made.
+        config: gap, crop and flip.
+        size: samples of a part.
+        side: S, pixels of a crop's side.
+        futures: T.
+        seed: of the run.
+
+    Raises:
+        ValueError: no clip is as long as the shortest gap.
+    """
+
+    def __init__(self, cache: FrameCache, config: DataConfig, *, size: int, side: int, futures: int, seed: int) -> None:
+        self._cache, self._config = cache, config
+        self._size, self._side, self._futures, self._seed = size, side, futures, seed
+        self._shortest = max(1, round(config.gap[0] / cache.interval))
+        self._longest = max(self._shortest, round(config.gap[1] / cache.interval))
+        self._clips = [clip for clip in cache.clips if clip.frames > self._shortest]
+        if not self._clips:
+            raise ValueError(f"no clip is longer than the shortest gap, {config.gap[0]:.3g} s")
+        self.num_files: int | None = len(self._clips)
+        self.skipped = cache.skipped
+        self._ends = np.cumsum([clip.frames - self._shortest for clip in self._clips])
+
+    def parts(self, first: int, stride: int) -> Iterator[Batch]:
+        part = first
+        while True:
+            yield self.part(part)
+            part += stride
+
+    def part(self, index: int) -> Batch:
+        """Part number `index` of the run."""
+        rng = np.random.default_rng([self._seed, 1, index])
+        origins, strides, boxes, flips, names = [], [], [], [], []
+        for number in rng.integers(self._ends[-1], size=self._size):
+            chosen = int(np.searchsorted(self._ends, number, side="right"))
+            clip = self._clips[chosen]
+            past = int(number - (self._ends[chosen - 1] if chosen else 0))
+            longest = min(self._longest, clip.frames - 1 - past)
+            gaps = rng.integers(self._shortest, longest, size=self._futures, endpoint=True)
+            box = random_box(clip.height, clip.width, self._config.scale, rng, self._config.ratio)
+            flip = bool(rng.random() < self._config.flip)
+            for frame in (past, *(past + gap for gap in sorted(gaps))):
+                start = clip.offset + int(frame) * clip.height * clip.width
+                origins.append(start + box.top * clip.width + box.left)
+                strides.append(clip.width)
+                boxes.append(box)
+                flips.append(flip)
+            names.append(clip.name)
+        together = CPU_FRAMES if self._cache.pixels.device.type == "cpu" else len(boxes)
+        crops = torch.cat(
+            [
+                self._crop(
+                    origins[i : i + together], strides[i : i + together], boxes[i : i + together], flips[i : i + together]
+                )
+                for i in range(0, len(boxes), together)
+            ]
+        )
+        return Batch(crops.unflatten(0, (self._size, 1 + self._futures)), names, [])
+
+    def _crop(self, origins: list[int], strides: list[int], boxes: list[Box], flips: list[bool]) -> Tensor:
+        """One gather of these boxes, then one resampling: [len(boxes), 3, S, S]."""
+        device = self._cache.pixels.device
+        sizes = torch.tensor([(box.height, box.width) for box in boxes], device=device)
+        height, width = max(box.height for box in boxes), max(box.width for box in boxes)
+        rows = torch.minimum(torch.arange(height, device=device), sizes[:, :1] - 1)  # [n, H]
+        columns = torch.minimum(torch.arange(width, device=device), sizes[:, 1:] - 1)
+        starts = torch.tensor(origins, device=device)[:, None] + rows * torch.tensor(strides, device=device)[:, None]
+        frames = self._cache.pixels[starts[:, :, None] + columns[:, None, :]]  # [n, H, W, 3]
+        return resample(frames, sizes, torch.tensor(flips, device=device), self._side)

@@ -1,0 +1,76 @@
+"""Crops: a random part of a frame, resampled to a square, flipped or not, shared by the frames of a sample.
+
+Resampling is two small matrix products with triangle weights, as wide as the reduction (so it does not alias), the
+same arithmetic on every device, for a whole batch of boxes of different sizes.
+
+Letters: B frames, H x W pixels, S pixels of a crop's side.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+
+class Box(NamedTuple):
+    """A part of a frame, in whole pixels of that frame."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def random_box(
+    height: int, width: int, scale: tuple[float, float], rng: np.random.Generator, ratio: tuple[float, float]
+) -> Box:
+    """A random box whose area is `scale` of the frame's and whose width / height lies in `ratio` (log-uniform).
+
+    After ten draws that do not fit, the largest central box of an allowed ratio.
+    """
+    for _ in range(10):
+        area = height * width * rng.uniform(*scale)
+        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        box_height, box_width = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
+        if 0 < box_height <= height and 0 < box_width <= width:
+            top, left = rng.integers(height - box_height + 1), rng.integers(width - box_width + 1)
+            return Box(int(top), int(left), box_height, box_width)
+    aspect = min(max(width / height, ratio[0]), ratio[1])
+    box_height, box_width = min(height, round(width / aspect)), min(width, round(height * aspect))
+    return Box((height - box_height) // 2, (width - box_width) // 2, box_height, box_width)
+
+
+def resample(frames: Tensor, sizes: Tensor, flips: Tensor, side: int) -> Tensor:
+    """The top left part of each frame, resampled to side x side.
+
+    Args:
+        frames: [B, H, W, 3], uint8.
+        sizes: [B, 2], height and width of the part of each frame that counts.
+        flips: [B], bool: mirrored left to right.
+        side: S.
+
+    Returns:
+        [B, 3, S, S], uint8.
+    """
+    rows = _weights(sizes[:, 0], frames.shape[1], side)  # [B, S, H]
+    columns = _weights(sizes[:, 1], frames.shape[2], side)
+    columns = torch.where(flips[:, None, None], columns.flip(1), columns)
+    batch, height, width, _ = frames.shape
+    pixels = frames.float().view(batch, height, width * 3)
+    reduced = torch.bmm(rows, pixels).view(batch, side, width, 3)
+    reduced = rearrange(reduced, "b s w c -> b w (s c)")
+    crops = torch.bmm(columns, reduced).round_().clamp_(0, 255).to(torch.uint8)
+    return rearrange(crops, "b t (s c) -> b c s t", c=3).contiguous()
+
+
+def _weights(lengths: Tensor, full: int, side: int) -> Tensor:
+    """Triangle weights [B, S, full] that take the first `lengths` of `full` samples to `side`; each row adds up to 1."""
+    scale = lengths[:, None, None].float() / side
+    centres = (torch.arange(side, device=lengths.device)[:, None] + 0.5) * scale - 0.5  # [B, S, 1]
+    positions = torch.arange(full, device=lengths.device)
+    weights = (1 - (positions - centres).abs() / scale.clamp(min=1)).clamp_(min=0)
+    weights = weights.masked_fill(positions >= lengths[:, None, None], 0)
+    return weights / weights.sum(-1, keepdim=True)

@@ -1,0 +1,213 @@
+"""Export: from a checkpoint of a run to a model folder that `siammae.load_model` reads."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from siammae.pretrained import load_model, save_model
+from siammae.training.checkpoint import CheckpointError, checkpoints, read_state
+from siammae.training.config import TrainConfig, config_from_dict
+from siammae.training.log import CURVE, draw_log, read_log
+from siammae.training.loop import build_model
+from siammae.training.model import ModelConfig, SiamMAE
+
+DECODER_FILE = "decoder.safetensors"
+ENCODER_PREFIX = "encoder.vit."
+
+
+def export(
+    source: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    precision: Literal["fp16", "fp32"] = "fp16",
+    with_decoder: bool = False,
+    licence: str | None = None,
+    data: str = "",
+    results: str = "",
+    metrics: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write the encoder of a checkpoint as a model folder: weights, config and card.
+
+    Args:
+        source: a checkpoint folder; a run's folder, for its newest checkpoint; or one of a run's snapshots, a
+            .safetensors file. Where a run averages its weights, the average is taken.
+        folder: the model folder to write; it appears whole or not at all.
+        name: of the model; by default the folder's name.
+        precision: of the stored weights.
+        with_decoder: keep what `load_siammae` needs to reconstruct frames, in decoder.safetensors.
+        licence: of the weights, such as cc-by-nc-4.0.
+        data: Markdown for the card: what the weights were trained on, with licences.
+        results: Markdown for the card: measured results, with protocol and command.
+        metrics: numbers for the config's `siammae` section.
+        overwrite: replace `folder` if it exists.
+
+    Raises:
+        CheckpointError: `source` is no checkpoint, or a snapshot is asked for its decoder.
+        FileExistsError: `folder` exists and `overwrite` is not set.
+    """
+    target = Path(folder).absolute()
+    if target.exists() and not overwrite:
+        raise FileExistsError(f"{target} exists; choose another folder or pass overwrite=True")
+    run, step, config, weights = _read(Path(source))
+    model = build_model(config.model)
+    encoder = model.encoder
+    encoder.vit.load_state_dict(_below(weights, ENCODER_PREFIX))
+    encoder.name = name or target.name
+    encoder.metadata = {
+        "licence": licence,
+        "data": data,
+        "training": _summary(run, step, config),
+        "metrics": dict(metrics or {}),
+        "decoder": asdict(config.model) if with_decoder else None,
+    }
+    if precision == "fp16":
+        encoder.half()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as draft:
+        made = save_model(encoder, Path(draft) / "model", card=_card(encoder.name, encoder.metadata, results))
+        draw_log(run)
+        if (run / CURVE).exists():
+            shutil.copyfile(run / CURVE, made / CURVE)
+        if with_decoder:
+            decoder = {key: value for key, value in weights.items() if not key.startswith(ENCODER_PREFIX)}
+            if not decoder:
+                raise CheckpointError(f"{source} holds the encoder alone; export a checkpoint to keep the decoder")
+            dtype = torch.float16 if precision == "fp16" else torch.float32
+            save_file({key: value.to(dtype).contiguous() for key, value in decoder.items()}, made / DECODER_FILE)
+        if target.exists():
+            target.rename(Path(draft) / "before")
+        made.rename(target)
+    return target
+
+
+def load_siammae(folder: str | os.PathLike[str]) -> SiamMAE:
+    """The whole model, decoder included, of a folder exported with `with_decoder`, in evaluation mode.
+
+    Raises:
+        CheckpointError: the folder has no decoder.
+    """
+    path = Path(folder)
+    encoder = load_model(str(path), device="cpu")
+    stored = encoder.metadata.get("decoder")
+    if not stored or not (path / DECODER_FILE).exists():
+        raise CheckpointError(f"{path} has no decoder; export it with with_decoder=True")
+    model = SiamMAE(encoder, ModelConfig(**stored))
+    decoder = {key: value.float() for key, value in load_file(path / DECODER_FILE).items()}
+    encoder_keys = {key for key in model.state_dict() if key.startswith(ENCODER_PREFIX)}
+    missing, unexpected = model.load_state_dict(decoder, strict=False)
+    if set(missing) != encoder_keys or unexpected:
+        raise CheckpointError(f"{path / DECODER_FILE} does not fit its config: {sorted(set(missing) - encoder_keys)[:3]}")
+    return model.eval()
+
+
+def _read(source: Path) -> tuple[Path, int, TrainConfig, dict[str, Tensor]]:
+    """The run's folder, the step, the run's config and the weights by the names of a SiamMAE."""
+    if source.suffix == ".safetensors":
+        run = source.parent.parent
+        found = checkpoints(run)
+        if not found:
+            raise CheckpointError(f"{run} has no checkpoint, so nothing says what model {source.name} is of")
+        config = config_from_dict(read_state(found[-1])["config"])
+        step = int(source.stem.rpartition("-")[2])
+        return run, step, config, {ENCODER_PREFIX + key: value for key, value in load_file(source).items()}
+    if not (source / "run.json").exists() and checkpoints(source):
+        source = checkpoints(source)[-1]
+    state = read_state(source)
+    return source.parent, state["step"], config_from_dict(state["config"]), _weights(source)
+
+
+def _weights(checkpoint: Path) -> dict[str, Tensor]:
+    """A checkpoint's weights, whole however many processes wrote them, averaged where the run averages."""
+    sharded = checkpoint / "pytorch_model_fsdp_0"
+    if sharded.is_dir():
+        from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+
+        with tempfile.TemporaryDirectory() as draft:
+            dcp_to_torch_save(sharded, Path(draft) / "whole.pt")
+            weights: dict[str, Tensor] = torch.load(Path(draft) / "whole.pt", weights_only=True)["model"]
+            return weights
+    weights = load_file(checkpoint / "model.safetensors")
+    average = checkpoint / "custom_checkpoint_0.pkl"
+    if average.exists():
+        averaged = torch.load(average, map_location="cpu", weights_only=True)
+        weights |= {key: value for key, value in averaged.items() if key in weights}
+    return weights
+
+
+def _below(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+
+
+def _summary(run: Path, step: int, config: TrainConfig) -> dict[str, Any]:
+    """How the weights came to be, for the config and the card."""
+    log = [entry for entry in read_log(run) if entry["step"] <= step]
+    return {
+        "method": "SiamMAE (Gupta et al., NeurIPS 2023)",
+        "steps": step,
+        "pairs": step * config.batch_size * config.model.futures,
+        "minutes": round(log[-1]["seconds"] / 60, 1) if log else None,
+        "loss": log[-1]["loss"] if log else None,
+        "model": asdict(config.model),
+        "gap_seconds": list(config.data.gap),
+        "crop_scale": list(config.data.scale),
+        "batch_size": config.batch_size,
+        "base_lr": config.optim.base_lr,
+        "ema": config.optim.ema,
+        "precision": config.precision,
+        "seed": config.seed,
+    }
+
+
+def _card(name: str, metadata: Mapping[str, Any], results: str) -> str:
+    """The model card: what it is, how to use it, how it was trained, what it reaches."""
+    training, licence = metadata["training"], metadata["licence"]
+    model = training["model"]
+    rows = [(key.replace("_", " "), value) for key, value in training.items() if key not in ("method", "model")]
+    rows += [(key.replace("_", " "), value) for key, value in model.items() if value is not None]
+    table = "\n".join(f"| {key} | {value} |" for key, value in rows)
+    front = f"---\nlibrary_name: siammae\npipeline_tag: image-feature-extraction\n{f'license: {licence}' if licence else ''}"
+    return f"""{front.rstrip()}
+---
+
+# {name}
+
+A dense feature extractor for video correspondence and label propagation: {model["architecture"]} with patch
+{model["patch_size"]}, pretrained by {training["method"]} on unlabelled video.
+
+```python
+import siammae
+
+model = siammae.load_model("path/to/this/folder")
+masks = siammae.propagate_labels("video.mp4", mask_of_the_first_frame, model)
+```
+
+## Results
+
+{results.strip() or "None measured yet."}
+
+## Data
+
+{metadata["data"].strip() or "Not stated."}
+
+## Training
+
+![loss on masked patches over steps]({CURVE})
+
+| | |
+|---|---|
+{table}
+
+## Licence
+
+{licence or "Not stated."}
+"""

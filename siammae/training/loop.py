@@ -1,0 +1,288 @@
+"""The training loop, on accelerate: one CPU core or a cluster, the same code.
+
+A step is `accumulation` backward passes in each process; every pass trains on one part of the step's batch
+(`siammae.training.batches`). Loss, clock and requests to stop are exchanged once a step, so that all processes decide
+alike.
+"""
+
+import math
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from siammae.encoder import build_encoder
+from siammae.training import checkpoint as ck
+from siammae.training.batches import Batch
+from siammae.training.config import TrainConfig, config_to_dict
+from siammae.training.engine import build_accelerator
+from siammae.training.log import append_log, draw_log, rewind_log
+from siammae.training.masking import Mask
+from siammae.training.model import Masks, ModelConfig, SiamMAE
+from siammae.training.optim import WeightAverage, build_optimizer
+from siammae.training.pictures import draw_reconstructions, save_png
+from siammae.training.schedule import learning_rate, peak_rate
+from siammae.training.signals import stop_requests
+from siammae.training.sources import build_source
+
+if TYPE_CHECKING:
+    Bar = tqdm[Any]
+
+
+class TrainingStopped(RuntimeError):
+    """The loss is no number. The message names the step, the batch's files and where the state was saved."""
+
+
+def train(config: TrainConfig) -> Path:
+    """Run a training to its end, or to SIGTERM, and return its last checkpoint.
+
+    Called by every process of a launch (`torchrun`, `accelerate launch`) or by a single one. Goes on from the newest
+    checkpoint in `config.output`, if there is one. Loader workers import the calling script anew: guard its call with
+    `if __name__ == "__main__":`.
+
+    Raises:
+        ValueError: the config or the data cannot work.
+        siammae.training.checkpoint.CheckpointError: a checkpoint cannot be written, or is another model's.
+        TrainingStopped: the loss became NaN or infinite.
+    """
+    return Run(config).run()
+
+
+def build_model(config: ModelConfig, seed: int = 0) -> SiamMAE:
+    """A SiamMAE with initial weights: the encoder's as `build_encoder` makes them, the decoder's by `seed`."""
+    arguments = {"patch_size": config.patch_size, "img_size": config.image_size}
+    if config.depth is not None:
+        arguments["depth"] = config.depth
+    encoder = build_encoder(config.architecture, arguments)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return SiamMAE(encoder, config)
+
+
+def masks_for(model: SiamMAE, batch: int, *, seed: int, part: int, device: torch.device) -> Masks:
+    """The masks of part number `part` of a run, the same in whatever process they are drawn."""
+    state = np.random.SeedSequence([seed, 0, part]).generate_state(1, np.uint64)[0]
+    masks = model.draw_masks(batch, torch.Generator().manual_seed(int(state >> 1)))
+    return Masks(*(Mask(*(index.to(device, non_blocking=True) for index in mask)) for mask in masks))
+
+
+class Run:
+    """One training run: model, optimiser, data, clock and log."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.output = Path(config.output)
+        self.accelerator = build_accelerator(config)
+        self.device = self.accelerator.device
+        self.processes, self.process = self.accelerator.num_processes, self.accelerator.process_index
+        self.main = self.accelerator.is_main_process
+        self.parts = self.processes * config.accumulation  # of one step
+        if config.batch_size % self.parts:
+            raise ValueError(
+                f"batch_size {config.batch_size} is no multiple of {self.parts} "
+                f"({self.processes} processes x accumulation {config.accumulation})"
+            )
+        if not config.resume and ck.checkpoints(self.output):
+            raise ValueError(f"{self.output} holds an earlier run's checkpoints; choose another output, or set resume=true")
+        self.output.mkdir(parents=True, exist_ok=True)
+        self.raw_model = build_model(config.model, config.seed).to(self.device)
+        self.average = WeightAverage(self.raw_model, config.optim.ema) if config.optim.ema else None
+        if config.compile:
+            self.raw_model.compile()
+        optimizer = build_optimizer(self.raw_model, config.optim)
+        self.model, self.optimizer = self.accelerator.prepare(self.raw_model, optimizer)
+        if self.average:
+            self.accelerator.register_for_checkpointing(self.average)
+        self.source = build_source(config, config.batch_size // self.parts, self.accelerator)
+        self.total = self._total_steps()
+        self.step = 0
+        self.seconds = 0.0  # of training, over all resumes
+        self.snapshots = 0
+        self.skipped: dict[str, str] = {}
+        for name, reason in self.source.skipped:
+            self._skip(name, reason)
+        self.resumed = self._resume() if config.resume else None
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done, 0 to 1: of its minutes if it has a time budget, else of its steps."""
+        if self.total is None:
+            return min(1.0, self.seconds / (60 * (self.config.max_minutes or math.inf)))
+        return min(1.0, self.step / self.total)
+
+    def run(self) -> Path:
+        """Train to the end of the schedule, or to a request to stop."""
+        if self.resumed and self.progress >= 1:
+            return self.resumed
+        config = self.config
+        parts = self.source.parts(self.step * self.parts + self.process, self.processes)
+        start = time.monotonic() - self.seconds
+        saved, losses, window_start = self.seconds, list[float](), self.seconds
+        path = self.output
+        self.model.train()
+        bar = tqdm(total=self.total, initial=self.step, unit="step", disable=not self.main, dynamic_ncols=True)
+        with stop_requests() as requests, bar:
+            while self.progress < 1:
+                batches, loss = self._backward(parts)
+                mean, self.seconds, stop = self._agree(loss, time.monotonic() - start, bool(requests))
+                if not math.isfinite(mean):
+                    self._stop_at_bad_loss(mean, batches)
+                norm = self._update()
+                losses.append(mean)
+                bar.update()
+                last = stop or self.progress >= 1
+                if self.step % config.log_every == 0 or last:
+                    rate = len(losses) * config.batch_size / max(1e-9, self.seconds - window_start)
+                    self._log(sum(losses) / len(losses), rate, norm, bar)
+                    losses, window_start = [], self.seconds
+                if self.step % config.picture_every == 0 or last:
+                    self._draw(batches[0])
+                while self.snapshots < int(self.progress * config.snapshots):
+                    self.snapshots += 1
+                    self._snapshot()
+                overdue = self.seconds - saved > config.checkpoint_minutes * 60
+                if self.step % config.checkpoint_every == 0 or overdue or last:
+                    saved, path = self.seconds, self._checkpoint()
+                if stop:
+                    break
+        self.accelerator.end_training()
+        return path
+
+    def _total_steps(self) -> int | None:
+        """Steps of the run; None if a time budget decides."""
+        if self.config.epochs is None:
+            return self.config.steps
+        if self.source.num_files is None:
+            raise ValueError("the number of clips in shards is not known: set steps (clips x epochs / batch_size), not epochs")
+        return max(1, math.ceil(self.config.epochs * self.source.num_files / self.config.batch_size))
+
+    def _backward(self, parts: Iterator[Batch]) -> tuple[list[Batch], Tensor]:
+        """This process's backward passes of one step: its batches and their mean loss."""
+        batches: list[Batch] = []
+        losses: list[Tensor] = []
+        for k in range(self.config.accumulation):
+            batch = next(parts)
+            part = self.step * self.parts + k * self.processes + self.process
+            masks = masks_for(self.raw_model, len(batch.frames), seed=self.config.seed, part=part, device=self.device)
+            with self.accelerator.accumulate(self.model):
+                loss = self.model(batch.frames.to(self.device, non_blocking=True), masks)
+                self.accelerator.backward(loss)
+            for name, reason in batch.skipped:
+                self._skip(name, reason)
+            batches.append(batch)
+            losses.append(loss.detach())
+        return batches, torch.stack(losses).mean()
+
+    def _agree(self, loss: Tensor, seconds: float, stop: bool) -> tuple[float, float, bool]:
+        """Mean loss, the first process's clock, whether any process was asked to stop: the same in every process."""
+        mine = torch.tensor([[float(loss), seconds, float(stop)]], device=self.device, dtype=torch.float32)
+        everyone = self.accelerator.gather(mine)
+        return float(everyone[:, 0].mean()), float(everyone[0, 1]), bool(everyone[:, 2].any())
+
+    def _update(self) -> float | None:
+        """The optimiser's step at the rate of this moment; the gradient's norm where it is clipped."""
+        optim, norm = self.config.optim, None
+        if optim.clip is not None:
+            norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), optim.clip))
+        self.rate = learning_rate(self.progress, peak_rate(optim.base_lr, self.config.batch_size), optim.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        if self.average:
+            self.average.update(self.raw_model)
+        return norm
+
+    def _skip(self, name: str, reason: str) -> None:
+        """Count an unusable file and warn of it, once."""
+        if name not in self.skipped:
+            self.skipped[name] = reason
+            warnings.warn(f"skipped {reason}", stacklevel=2)
+
+    def _log(self, loss: float, pairs: float, norm: float | None, bar: "Bar") -> None:
+        entry = {
+            "step": self.step, "progress": round(self.progress, 6), "seconds": round(self.seconds, 2),
+            "loss": round(loss, 6), "lr": self.rate, "pairs_per_second": round(pairs, 2), "skipped": len(self.skipped),
+        }  # fmt: skip
+        if norm is not None:
+            entry["grad_norm"] = round(norm, 4)
+        self.accelerator.log({key: entry[key] for key in ("loss", "lr", "pairs_per_second")}, step=self.step)
+        if self.main:
+            left = self.seconds / self.progress - self.seconds
+            bar.set_postfix_str(f"loss {loss:.3f}, {pairs:.0f} pairs/s, {left / 60:.0f} min left")
+            append_log(self.output, entry)
+
+    def _draw(self, batch: Batch) -> None:
+        """The loss curve so far, and reconstructions of a few samples (not where FSDP shards the weights)."""
+        if not self.main:
+            return
+        draw_log(self.output)
+        if not self.config.fsdp:
+            few = batch.frames[:6].to(self.device)
+            masks = masks_for(self.raw_model, len(few), seed=self.config.seed, part=self.step, device=self.device)
+            with self.accelerator.autocast():
+                reconstruction = self.raw_model.reconstruct(few, masks)
+            save_png(draw_reconstructions(few, reconstruction), self.output / f"reconstruction-{self.step:07d}.png")
+
+    def _snapshot(self) -> None:
+        """The encoder as it is now (or its average), by timm's keys."""
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+        whole = StateDictOptions(full_state_dict=True, cpu_offload=True)  # gathered where FSDP shards them
+        weights: dict[str, Any] = dict(get_model_state_dict(self.model, options=whole))
+        if self.main:
+            weights |= self.average.weights if self.average else {}
+            prefix, folder = "encoder.vit.", self.output / "snapshots"
+            folder.mkdir(exist_ok=True)
+            encoder = {key.removeprefix(prefix): value.cpu() for key, value in weights.items() if key.startswith(prefix)}
+            save_file(encoder, folder / f"encoder-{self.step:07d}.safetensors")
+
+    def _checkpoint(self, name: str | None = None, **more: Any) -> Path:
+        state = {
+            "step": self.step, "seconds": self.seconds, "snapshots": self.snapshots, "skipped": self.skipped,
+            "config": config_to_dict(self.config), **more,
+        }  # fmt: skip
+        path = ck.write_checkpoint(
+            self.output,
+            name or f"checkpoint-{self.step:07d}",
+            state,
+            lambda folder: self.accelerator.save_state(str(folder)),
+            main=self.main,
+            wait=self.accelerator.wait_for_everyone,
+        )
+        if self.main:
+            ck.remove_old(self.output, self.config.keep)
+        return path
+
+    def _resume(self) -> Path | None:
+        """Go on from the newest checkpoint, if there is one."""
+        found = ck.checkpoints(self.output)
+        if not found:
+            return None
+        state = ck.read_state(found[-1])
+        ck.check_same_model(found[-1], state["config"]["model"], config_to_dict(self.config)["model"])
+        self.accelerator.load_state(str(found[-1]))
+        self.step, self.seconds, self.snapshots = state["step"], state["seconds"], state["snapshots"]
+        self.skipped |= state["skipped"]
+        if self.main:
+            rewind_log(self.output, self.step)
+        return found[-1]
+
+    def _stop_at_bad_loss(self, loss: float, batches: list[Batch]) -> None:
+        from accelerate.utils import gather_object
+
+        files = sorted(set(gather_object([name for batch in batches for name in batch.names])))
+        path = self._checkpoint(f"stopped-{self.step:07d}", loss=str(loss), files=files)
+        shown = ", ".join(files[:4]) + (f" and {len(files) - 4} more" if len(files) > 4 else "")
+        raise TrainingStopped(
+            f"the loss is {loss} at step {self.step}, on samples of {shown}. The state before this step and the list of "
+            f"files are in {path}; a lower optim.base_lr or optim.clip=1.0 usually helps"
+        )

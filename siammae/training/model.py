@@ -1,0 +1,257 @@
+"""SiamMAE: predict the masked patches of a future frame from a past frame.
+
+Gupta, Wu, Deng, Fei-Fei, "Siamese Masked Autoencoders", NeurIPS 2023 (arXiv 2305.14344).
+
+Letters: B pairs, T future frames of one past frame, S pixels of a crop's side, N patches of a frame, K of them visible,
+M masked, D channels of the encoder, E of the decoder, p pixels of a patch's side.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from einops import rearrange, repeat
+from torch import Tensor, nn
+
+from siammae.encoder import Encoder, sincos_positions
+from siammae.training.decoder import EPS, DecoderBlocks, DecoderKind
+from siammae.training.masking import Mask, MaskKind, draw_mask, gather_patches, visible_count
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What is trained. Sizes left at None follow the encoder's width (`decoder_size`)."""
+
+    architecture: str = "vit_small_patch16_224"  # timm's name of the encoder
+    patch_size: int = 16
+    depth: int | None = None  # blocks of the encoder; None is the architecture's own number
+    image_size: int = 224  # side of the crops in pixels
+    encoder: Literal["siamese", "joint"] = "siamese"  # frames apart with shared weights | all visible patches together
+    decoder: DecoderKind = "cross-self"
+    decoder_depth: int | None = None
+    decoder_width: int | None = None
+    decoder_heads: int | None = None
+    mask: MaskKind = "random"
+    past_ratio: float = 0.0  # masked share of the past frame
+    future_ratio: float = 0.95  # masked share of every future frame
+    futures: int = 1  # future frames predicted from one past frame; the paper has 1
+
+    def __post_init__(self) -> None:
+        if self.encoder not in ("siamese", "joint"):
+            raise ValueError(f"model.encoder is {self.encoder!r}; expected siamese or joint")
+        if self.decoder not in ("cross-self", "cross", "joint"):
+            raise ValueError(f"model.decoder is {self.decoder!r}; expected cross-self, cross or joint")
+        if self.mask not in ("random", "grid"):
+            raise ValueError(f"model.mask is {self.mask!r}; expected random or grid")
+        if self.image_size < 1 or self.patch_size < 1 or self.image_size % self.patch_size:
+            raise ValueError(
+                f"model.image_size {self.image_size} is no multiple of model.patch_size {self.patch_size}; "
+                f"take {max(1, round(self.image_size / max(1, self.patch_size))) * self.patch_size}"
+            )
+        if self.futures < 1:
+            raise ValueError(f"model.futures is {self.futures}; expected 1 or more")
+        patches = (self.image_size // self.patch_size) ** 2
+        if not 0 <= self.past_ratio < 1 or visible_count(patches, self.past_ratio) < 1:
+            raise ValueError(
+                f"model.past_ratio {self.past_ratio:g} leaves none of the past frame's {patches} patches visible; "
+                "expected 0 (all visible, as in the paper) or a share below 1 that leaves one patch"
+            )
+        if not 0 <= self.future_ratio <= 1 or not 1 <= visible_count(patches, self.future_ratio) < patches:
+            raise ValueError(
+                f"model.future_ratio {self.future_ratio:g} leaves {visible_count(patches, self.future_ratio)} of "
+                f"{patches} patches visible; the loss needs at least one visible and one masked (the paper: 0.95)"
+            )
+        width, heads = self.decoder_width, self.decoder_heads
+        if width is not None and (width < 4 or width % 4 or width % (heads or 1)):
+            raise ValueError(f"model.decoder_width {width} must be a multiple of 4 and of model.decoder_heads {heads}")
+
+
+def decoder_size(embed_dim: int) -> tuple[int, int, int]:
+    """Default (depth, width, heads) for an encoder of `embed_dim` channels: narrower than the encoder on purpose.
+
+    The paper is silent; a wide decoder does the encoder's work. ViT-Ti 4 x 128, -S 4 x 256, -B 8 x 512, -L 12 x 1024.
+    """
+    if embed_dim <= 192:
+        return 4, 128, 4
+    if embed_dim <= 384:
+        return 4, 256, 8
+    if embed_dim <= 768:
+        return 8, 512, 16
+    return 12, 1024, 16
+
+
+class Masks(NamedTuple):
+    """Masks of a batch: one for the B past frames, one for the B * T future frames."""
+
+    past: Mask
+    future: Mask
+
+
+class Reconstruction(NamedTuple):
+    """Pictures of a batch, RGB in [0, 1], each [B, T, 3, S, S]."""
+
+    masked: Tensor  # the future frame as the encoder sees it, masked patches grey
+    prediction: Tensor  # visible patches as they are, masked ones as predicted
+
+
+class SiamMAE(nn.Module):
+    """An encoder with the decoder that trains it.
+
+    `forward` is the training step's loss. The encoder's state dict keeps its own keys under `encoder.`.
+    """
+
+    def __init__(self, encoder: Encoder, config: ModelConfig) -> None:
+        super().__init__()
+        if encoder.patch_size != config.patch_size:
+            raise ValueError(f"the encoder has patch size {encoder.patch_size}, the config {config.patch_size}")
+        depth, width, heads = decoder_size(encoder.embed_dim)
+        depth, width = config.decoder_depth or depth, config.decoder_width or width
+        heads = config.decoder_heads or (heads if config.decoder_width is None else max(1, width // 32))
+        self.config = config
+        self.grid = config.image_size // config.patch_size
+        if encoder.vit.pos_embed.shape[1] != 1 + self.grid**2:
+            raise ValueError(
+                f"the encoder's position table has {encoder.vit.pos_embed.shape[1] - 1} patches, the crops "
+                f"{self.grid**2}: build it with img_size={config.image_size}"
+            )
+        self.encoder = encoder
+        self.decoder_embed = nn.Linear(encoder.embed_dim, width)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.decoder = DecoderBlocks(config.decoder, depth, width, heads)
+        self.decoder_norm = nn.LayerNorm(width, eps=EPS)
+        self.decoder_pred = nn.Linear(width, 3 * config.patch_size**2)
+        positions = torch.cat([torch.zeros(1, width), sincos_positions(self.grid, self.grid, width)])
+        self.register_buffer("decoder_positions", positions[None], persistent=False)
+        self.register_buffer("mean", torch.tensor(encoder.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(encoder.std).view(3, 1, 1), persistent=False)
+        self.decoder_positions: Tensor
+        self.mean: Tensor
+        self.std: Tensor
+        self._initialize_decoder()
+
+    def _initialize_decoder(self) -> None:
+        """Xavier-uniform linear layers, zero biases, normal mask token (0.02), and a prediction that starts near zero.
+
+        The last makes the first loss about 1, the variance of the normalised target.
+        """
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear) and not name.startswith("encoder."):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        nn.init.normal_(self.mask_token, std=0.02)
+        nn.init.normal_(self.decoder_pred.weight, std=0.002)
+        if self.config.decoder == "joint":
+            nn.init.normal_(self.decoder.frame_embed, std=0.02)
+
+    def draw_masks(self, batch: int, generator: torch.Generator) -> Masks:
+        """Masks for `batch` pairs from a CPU generator: the past frames' first, then the future frames'."""
+        kind, grid, config = self.config.mask, self.grid, self.config
+        past = draw_mask(kind, batch, grid, grid, config.past_ratio, generator)
+        return Masks(past, draw_mask(kind, batch * config.futures, grid, grid, config.future_ratio, generator))
+
+    def forward(self, frames: Tensor, masks: Masks) -> Tensor:
+        """Mean squared error of the normalised pixels of the masked patches.
+
+        Args:
+            frames: [B, 1 + T, 3, S, S], uint8: the past frame, then its futures.
+            masks: from `draw_masks`, on the device of the frames.
+        """
+        images = self.normalize(frames)
+        futures = rearrange(images[:, 1:], "b t c h w -> (b t) c h w")
+        predicted = self._predict(images[:, 0], futures, masks)  # [B * T, M, 3 * p * p]
+        target = gather_patches(self.patchify(futures), masks.future.masked)
+        return (predicted.float() - normalize_patches(target)).square().mean()
+
+    def normalize(self, frames: Tensor) -> Tensor:
+        """uint8 RGB [..., 3, S, S] -> what the encoder expects, float32."""
+        return (frames.float() / 255 - self.mean) / self.std
+
+    def patchify(self, images: Tensor) -> Tensor:
+        """[B, 3, S, S] -> [B, N, 3 * p * p], pixels in the order row, column, channel."""
+        p = self.config.patch_size
+        return rearrange(images, "b c (h p) (w q) -> b (h w) (p q c)", p=p, q=p)
+
+    def unpatchify(self, patches: Tensor) -> Tensor:
+        """The inverse of `patchify`."""
+        p = self.config.patch_size
+        return rearrange(patches, "b (h w) (p q c) -> b c (h p) (w q)", h=self.grid, p=p, q=p, c=3)
+
+    @torch.no_grad()
+    def reconstruct(self, frames: Tensor, masks: Masks) -> Reconstruction:
+        """Pictures of what the model predicts, for eyes and for PSNR.
+
+        Predictions are of normalised patches; each is given back its own patch's mean and deviation, as MAE's
+        pictures are.
+
+        Args:
+            frames: [B, 1 + T, 3, S, S], uint8.
+            masks: as for `forward`.
+        """
+        images = self.normalize(frames)
+        futures = rearrange(images[:, 1:], "b t c h w -> (b t) c h w")
+        patches = self.patchify(futures)
+        target = gather_patches(patches, masks.future.masked)
+        predicted = self._predict(images[:, 0], futures, masks).float()
+        mean, var = target.mean(-1, keepdim=True), target.var(-1, keepdim=True)
+        index = masks.future.masked[..., None].expand_as(target)
+        filled = patches.scatter(1, index, predicted * (var + 1e-6).sqrt() + mean)
+        pictures = [self._picture(patches.scatter(1, index, torch.zeros_like(target))), self._picture(filled)]
+        return Reconstruction(*(rearrange(x, "(b t) c h w -> b t c h w", b=len(frames)) for x in pictures))
+
+    def _picture(self, patches: Tensor) -> Tensor:
+        return (self.unpatchify(patches) * self.std + self.mean).clamp(0, 1)
+
+    def _predict(self, past: Tensor, futures: Tensor, masks: Masks) -> Tensor:
+        """past [B, 3, S, S], futures [B * T, 3, S, S] -> normalised masked patches [B * T, M, 3 * p * p]."""
+        times = len(futures) // len(past)
+        past_tokens, future_tokens = self._encode(past, futures, masks)  # [B * T, 1 + K, D] each
+        past_tokens, future_tokens = self.decoder_embed(past_tokens), self.decoder_embed(future_tokens)
+        past_visible = masks.past.visible.repeat_interleave(times, dim=0)
+        past_tokens = past_tokens + self._positions(past_visible)
+        tokens = self.decoder(self._fill(future_tokens, masks.future), past_tokens)
+        masked = gather_patches(tokens[:, 1:], masks.future.masked)
+        predicted: Tensor = self.decoder_pred(self.decoder_norm(masked))
+        return predicted
+
+    def _encode(self, past: Tensor, futures: Tensor, masks: Masks) -> tuple[Tensor, Tensor]:
+        """Encoded visible tokens, CLS first, of the past frames (once for each of their futures) and of the futures."""
+        times = len(futures) // len(past)
+        past_tokens = self._embed(past, masks.past.visible)
+        future_tokens = self._embed(futures, masks.future.visible)
+        if self.config.encoder == "siamese":
+            past_tokens = self._blocks(past_tokens).repeat_interleave(times, dim=0)
+            return past_tokens, self._blocks(future_tokens)
+        # one CLS token, then the visible patches of both frames in one sequence; the CLS goes to either side
+        together = torch.cat([past_tokens.repeat_interleave(times, dim=0), future_tokens[:, 1:]], dim=1)
+        together = self._blocks(together)
+        count = past_tokens.shape[1]
+        return together[:, :count], torch.cat([together[:, :1], together[:, count:]], dim=1)
+
+    def _embed(self, images: Tensor, visible: Tensor) -> Tensor:
+        """Patch projection plus positions, gathered to the visible ones, behind the CLS token: [B, 1 + K, D]."""
+        vit = self.encoder.vit
+        patches = vit.patch_embed(images).flatten(1, 2) + vit.pos_embed[:, 1:]
+        cls = (vit.cls_token + vit.pos_embed[:, :1]).expand(len(images), -1, -1)
+        return torch.cat([cls, gather_patches(patches, visible).to(cls.dtype)], dim=1)
+
+    def _blocks(self, tokens: Tensor) -> Tensor:
+        encoded: Tensor = self.encoder.vit.norm(self.encoder.vit.blocks(tokens))
+        return encoded
+
+    def _positions(self, visible: Tensor) -> Tensor:
+        """Decoder positions of the CLS token (zeros) and of the visible patches: [B, 1 + K, E]."""
+        table = self.decoder_positions.expand(len(visible), -1, -1)
+        return torch.cat([table[:, :1], gather_patches(table[:, 1:], visible)], dim=1)
+
+    def _fill(self, tokens: Tensor, mask: Mask) -> Tensor:
+        """Encoded tokens [B, 1 + K, E] and mask tokens, in the order of the patches, with positions: [B, 1 + N, E]."""
+        full = repeat(self.mask_token, "1 1 e -> b n e", b=len(tokens), n=self.grid**2).to(tokens.dtype)
+        index = mask.visible[..., None].expand(-1, -1, tokens.shape[-1])
+        full = full.scatter(1, index, tokens[:, 1:])
+        return torch.cat([tokens[:, :1], full], dim=1) + self.decoder_positions
+
+
+def normalize_patches(patches: Tensor) -> Tensor:
+    """Every patch [..., 3 * p * p] with mean 0 and unbiased variance 1 (eps 1e-6): the target of the loss."""
+    mean, var = patches.mean(-1, keepdim=True), patches.var(-1, keepdim=True)
+    return (patches - mean) / (var + 1e-6).sqrt()

@@ -1,0 +1,73 @@
+"""Pictures of a run for people: the loss curve and the reconstructions. Drawn with Pillow."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from siammae.training.model import Reconstruction
+
+MARGIN, GREY, BLUE, LIGHT = 48, (90, 90, 90), (31, 92, 170), (225, 225, 225)
+
+
+def draw_curve(points: Sequence[tuple[float, float]], *, title: str, x_label: str, size: int = 640) -> Image.Image:
+    """A line through (x, y) points, with five marked values on either axis.
+
+    Raises:
+        ValueError: there is no point to draw.
+    """
+    if not points:
+        raise ValueError("there are no points to draw")
+    width, height = size, size * 9 // 16
+    image = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(image)
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    x_low, x_high = min(xs), max(max(xs), min(xs) + 1e-9)
+    y_low, y_high = _rounded_range(min(ys), max(ys))
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        across = MARGIN + (x - x_low) / (x_high - x_low) * (width - 2 * MARGIN)
+        return across, height - MARGIN - (y - y_low) / (y_high - y_low) * (height - 2 * MARGIN)
+
+    for tick in range(5):
+        x, y = x_low + tick / 4 * (x_high - x_low), y_low + tick / 4 * (y_high - y_low)
+        draw.line([place(x_low, y), place(x_high, y)], fill=LIGHT)
+        draw.text((6, place(x_low, y)[1] - 6), f"{y:.3g}", fill=GREY)
+        draw.text((place(x, y_low)[0] - 10, height - MARGIN + 6), f"{x:.4g}", fill=GREY)
+    draw.line([place(x, y) for x, y in points], fill=BLUE, width=2)
+    draw.text((MARGIN, 14), title, fill=GREY)
+    draw.text((width // 2 - 20, height - 20), x_label, fill=GREY)
+    return image
+
+
+def _rounded_range(low: float, high: float) -> tuple[float, float]:
+    """A range around low .. high whose ends are multiples of a power of ten."""
+    step = 10 ** math.floor(math.log10(max(high - low, 1e-3)))
+    return math.floor(low / step) * step, (math.floor(high / step) + 1) * step
+
+
+def draw_reconstructions(frames: Tensor, reconstruction: Reconstruction) -> Image.Image:
+    """One row for every sample and future: past, masked future, prediction, future.
+
+    Args:
+        frames: [B, 1 + T, 3, S, S], uint8.
+        reconstruction: of the same frames, pictures [B, T, 3, S, S] in [0, 1].
+    """
+    frames = frames.cpu()
+    masked, prediction = ((picture.cpu() * 255).round().to(torch.uint8) for picture in reconstruction)
+    future = frames[:, 1:]
+    past = frames[:, :1].expand_as(future)
+    columns = torch.stack([past, masked, prediction, future], dim=2)  # [B, T, 4, 3, S, S]
+    sheet = rearrange(columns, "b t n c h w -> (b t h) (n w) c")
+    return Image.fromarray(sheet.numpy())
+
+
+def save_png(image: Image.Image, path: Path) -> None:
+    """Write a PNG so that a reader never sees half of one."""
+    unfinished = path.with_name(f"{path.name}.tmp")
+    image.save(unfinished, format="PNG")
+    unfinished.replace(path)
