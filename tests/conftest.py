@@ -1,6 +1,9 @@
 """What several tests share: small encoders, textures that move, and the real clips where they are present."""
 
 import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,8 @@ from numpy.typing import NDArray
 from siammae.encoder import Encoder, build_encoder
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+FullDisk = Callable[[int], AbstractContextManager[None]]
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +49,22 @@ def real_data() -> Path:
     if not (folder / "davis2016").is_dir():
         pytest.skip(f"no real clips at {folder}; set SIAMMAE_DATA to a folder that holds davis2016")
     return folder
+
+
+@pytest.fixture
+def full_disk() -> FullDisk:
+    """A context in which no file can grow beyond so many bytes: the system refuses to write more, as on a full disk.
+
+    It must end before the test does: pytest's own output may go to a file.
+    """
+
+    @contextmanager
+    def limit(num_bytes: int) -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limit

@@ -2,7 +2,6 @@
 
 import csv
 import os
-import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import FullDisk
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -133,19 +133,10 @@ def write_much(path: Path) -> None:
         write_video(path, iter(noise), 25)
 
 
-@pytest.fixture
-def full_disk() -> Iterator[None]:
-    """No file can grow beyond 8,000 bytes: the system refuses to write more, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 @pytest.mark.parametrize("name", KINDS)
-def test_a_full_disk_is_an_os_error_and_leaves_the_old_file_whole(tmp_path: Path, full_disk: None, name: str) -> None:
+def test_a_full_disk_is_an_os_error_and_leaves_the_old_file_whole(tmp_path: Path, full_disk: FullDisk, name: str) -> None:
     (tmp_path / name).write_text("old")
-    with pytest.raises(OSError, match=r"File too large|written"):
+    with full_disk(8000), pytest.raises(OSError, match=r"File too large|written"):
         write_much(tmp_path / name)
     assert os.listdir(tmp_path) == [name]
     assert (tmp_path / name).read_text() == "old"

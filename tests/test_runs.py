@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import FullDisk
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -303,19 +303,10 @@ def test_large_ids_are_kept(tmp_path: Path, encoder: Encoder) -> None:
     assert np.unique(masks[1:]).tolist() == [0, 1000, 7000]
 
 
-@pytest.fixture
-def full_disk() -> Iterator[None]:
-    """No file can grow beyond 20,000 bytes: enough for masks and the record, not for the state."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_a_disk_too_full_for_the_state_is_an_os_error_and_keeps_the_masks(
-    tmp_path: Path, encoder: Encoder, full_disk: None
+    tmp_path: Path, encoder: Encoder, full_disk: FullDisk
 ) -> None:
-    with pytest.raises(OSError, match=r"siammae-state.* cannot be written: .*File too large"):
+    with full_disk(20_000), pytest.raises(OSError, match=r"siammae-state.* cannot be written: .*File too large"):
         run(tmp_path, encoder)
     assert sorted(os.listdir(tmp_path)) == ["00000.png", RECORD_FILE]
 
