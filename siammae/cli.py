@@ -89,21 +89,24 @@ def propagate(
     frames = read_frames(video)
     encoder = _load(model, pretrained, device, dtype)
     config = _config(preset, set)
-    damage = None
+    labels = as_mask(mask)
+
+    def report() -> None:
+        print(f"masks: {out}")
+        if overlay is not None:
+            pictures = (draw_masks(_pixels(frame), ids, labels.palette) for frame, ids in read_run(frames, out))
+            write_video(overlay, pictures, frames.fps or 25)
+            print(f"overlay: {overlay}")
+
     try:
         propagate_to_folder(
-            frames, mask, out, encoder, size=_size(size), config=config, start=start, void_id=void_id, resume=resume
+            frames, labels, out, encoder, size=_size(size), config=config, start=start, void_id=void_id, resume=resume
         )
-    except VideoError as error:
-        damage = error  # the frames before it have their masks, and are shown too
-    print(f"masks: {out}")
-    if overlay is not None:
-        palette = as_mask(mask).palette
-        pictures = (draw_masks(_pixels(frame), ids, palette) for frame, ids in read_run(frames, out))
-        write_video(overlay, pictures, frames.fps or 25)
-        print(f"overlay: {overlay}")
-    if damage is not None:
-        raise damage
+    except VideoError:  # the frames before the damage have their masks, and are shown too
+        if (out / f"{frames.name(0)}.png").exists():
+            report()
+        raise
+    report()
 
 
 @app.command

@@ -67,11 +67,11 @@ class PropagationConfig:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}")
-        for name, least in {"context_frames": 0, "top_k": 1, "point_top_k": 1, "layer": -math.inf}.items():
+        for name, least in {"context_frames": 0, "top_k": 1, "point_top_k": 1}.items():
             if not _is(getattr(self, name), Integral) or getattr(self, name) < least:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)!r}; expected a whole number" + f", {least} or more" * (least >= 0)
-                )
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected a whole number, {least} or more")
+        if not _is(self.layer, Integral):
+            raise ValueError(f"layer is {self.layer!r}; expected a whole number")
         for name in ("temperature", "point_sigma"):
             if not _is(getattr(self, name), Real) or not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected a positive number")

@@ -19,6 +19,8 @@ from siammae.matmul import fast_linear
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+BUILT_IN_ARGS = {"num_classes": 0, "dynamic_img_size": True}  # of timm.create_model, the same for every encoder
+
 DEFAULT_GRID = 30  # patches along the shorter side when no size is asked for: 480 pixels at patch 16, 240 at patch 8
 
 
@@ -208,7 +210,7 @@ def build_encoder(
     """
     timm = import_timm()
     with torch.random.fork_rng(devices=[]):  # timm draws weights of its own, which are replaced
-        vit = timm.create_model(architecture, num_classes=0, dynamic_img_size=True, **model_args)
+        vit = timm.create_model(architecture, **BUILT_IN_ARGS, **model_args)
     if initial_weights:
         initialize(vit, torch.Generator().manual_seed(0))
     return Encoder(vit, architecture=architecture, model_args=model_args, **attributes)

@@ -78,7 +78,7 @@ class Mask:
 
 
 def as_mask(mask: Any, *, empty: bool = False) -> Mask:
-    """A Mask from a path to an indexed or grey PNG, a PIL image, or an array or tensor.
+    """A Mask as it is, or from a path to an indexed or grey PNG, a PIL image, or an array or tensor.
 
     Integer and bool [H, W] are ids (kept as they are, whatever their values); float [L, H, W] in [0, 1] are soft labels. A
     path gives what its array would give.
@@ -88,6 +88,8 @@ def as_mask(mask: Any, *, empty: bool = False) -> Mask:
         ValueError: another shape or type, floats outside [0, 1], or (unless `empty` is allowed) nothing but background, id 0.
     """
     label = "the mask"
+    if isinstance(mask, Mask):
+        return mask
     if isinstance(mask, str | os.PathLike):
         label, picture = os.fspath(mask), read_image(mask)
         values = _image_ids(picture, label)
@@ -162,12 +164,12 @@ def labels_to_grid(mask: Mask, ids: Sequence[int], grid: tuple[int, int], reduct
     "area": the share of each cell that a label covers, exactly. "bilinear": the one-hot planes sampled at the cell centres
     (CRW). "nearest": the label of the pixel at the cell's centre, hard (DINO); a thin object may vanish.
     """
+    rows, columns = (coverage(cells, pixels) for cells, pixels in zip(grid, mask.size, strict=True))
     planes = []
     for index, label in enumerate(ids):
         chosen = mask.values[index] if mask.soft else mask.values == label
         plane = torch.from_numpy(np.ascontiguousarray(chosen, dtype=np.float32))  # [H, W]
         if reduction == "area":
-            rows, columns = coverage(grid[0], plane.shape[0]), coverage(grid[1], plane.shape[1])
             planes.append(rows @ plane @ columns.T)
         elif reduction == "bilinear":
             planes.append(F.interpolate(plane[None, None], size=grid, mode="bilinear", align_corners=False)[0, 0])

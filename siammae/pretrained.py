@@ -9,20 +9,18 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from siammae.encoder import Encoder, build_encoder, import_timm
+from siammae.encoder import BUILT_IN_ARGS, Encoder, build_encoder, import_timm
 from siammae.registry import DEFAULT_MODEL, REGISTRY, WEIGHTS_FOLDER, ModelInfo, list_models, unknown_name
 from siammae.tensors import WeightsError, read_header, read_tensors, save_tensors
 
-BUILT_IN_ARGS = {"num_classes": 0, "dynamic_img_size": True}  # of timm.create_model, the same for every encoder
-
-CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
+MODEL_FILES = CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
 
 
 def load_model(
@@ -98,7 +96,7 @@ def _from_timm(name: str, pretrained: bool) -> Encoder:
         close = difflib.get_close_matches(architecture, timm.list_models("*vit*"), n=3, cutoff=0.3)
         raise ValueError(f"timm has no model {architecture!r}. Closest names: {', '.join(close)}")
     try:
-        vit = timm.create_model(name, pretrained=pretrained, num_classes=0, dynamic_img_size=True)
+        vit = timm.create_model(name, pretrained=pretrained, **BUILT_IN_ARGS)
     except TypeError as error:
         raise ValueError(f"timm:{name} cannot be an encoder: it takes no images of other sizes ({error})") from error
     except RuntimeError as error:
@@ -128,6 +126,7 @@ def _from_files(path: Path, pretrained: bool, name: str | None = None) -> Encode
     label = path / CONFIG_FILE if path.is_dir() else path
     try:
         section = dict(config.get("siammae", {}))
+        stored_name = section.pop("name", None)
         pretrained_cfg = config["pretrained_cfg"]
         encoder = build_encoder(
             config["architecture"],
@@ -136,7 +135,7 @@ def _from_files(path: Path, pretrained: bool, name: str | None = None) -> Encode
             mean=tuple(pretrained_cfg["mean"]),
             std=tuple(pretrained_cfg["std"]),
             default_size=section.pop("default_size", None),
-            name=name or section.pop("name", None) or path.name,
+            name=name or stored_name or path.name,
             metadata=section,
         )
     except KeyError as error:
@@ -194,30 +193,43 @@ def save_model(encoder: Encoder, folder: str | os.PathLike[str], *, card: str | 
         The folder.
     """
     target = Path(folder).resolve()
-    if target.exists() and not overwrite:
-        raise FileExistsError(f"{target} exists; remove it, choose another folder, or pass overwrite=True")
-    if target.exists() and not {file.name for file in target.iterdir()} <= {CONFIG_FILE, WEIGHTS_FILE, CARD_FILE}:
-        raise FileExistsError(f"{target} holds more than a model, so it is not overwritten; choose another folder")
+    check_target(target, MODEL_FILES, overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     config = model_config(encoder)
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in encoder.vit.state_dict().items()}
     draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    retired = draft / "replaced"  # what is overwritten lives on in here until the new folder stands
     try:
         draft.chmod(0o755)
         (draft / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
         save_tensors(draft / WEIGHTS_FILE, state, {"format": "pt", "config": json.dumps(config)})
         (draft / CARD_FILE).write_text(card or short_card(encoder))
-        if target.exists():
-            target.rename(retired)
+        replace_folder(draft, target)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return Path(folder)
+
+
+def check_target(target: Path, files: Collection[str], overwrite: bool) -> None:
+    """FileExistsError where a model folder with `files` must not be written: it is there, or it holds something else."""
+    if target.exists() and not overwrite:
+        raise FileExistsError(f"{target} exists; remove it, choose another folder, or pass overwrite=True")
+    if target.exists() and not {file.name for file in target.iterdir()} <= set(files):
+        raise FileExistsError(f"{target} holds more than a model, so it is not overwritten; choose another folder")
+
+
+def replace_folder(draft: Path, target: Path) -> None:
+    """Rename `draft` to `target`; a folder that is there already goes only once the new one stands."""
+    retired = draft / "replaced"
+    if target.exists():
+        target.rename(retired)
+    try:
         draft.rename(target)
     except BaseException:
         if retired.exists():
             retired.rename(target)
-        shutil.rmtree(draft, ignore_errors=True)
         raise
     shutil.rmtree(target / retired.name, ignore_errors=True)
-    return Path(folder)
 
 
 def model_config(encoder: Encoder) -> dict[str, Any]:

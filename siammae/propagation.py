@@ -113,10 +113,9 @@ class LabelPropagator:
 
     def _anchor(self, features: Tensor, mask: Mask, ids: list[int]) -> None:
         config, geometry = self.config, self._propagator.geometry
-        if config.first_labels == "bilinear":
-            mask = mask.resized(geometry.input, config.nearest_pixel)
+        sampled = mask.resized(geometry.input, config.nearest_pixel) if config.first_labels == "bilinear" else mask
         self.ids = ids
-        self.labels = labels_to_grid(mask, ids, geometry.grid, config.first_labels).to(features.device)
+        self.labels = labels_to_grid(sampled, ids, geometry.grid, config.first_labels).to(features.device)
         self._propagator.anchor(features, self.labels)
         if not mask.soft:
             lost = set(mask.ids(self.void_id)) - set(np.unique(self._decode()).tolist()) - {0}
@@ -170,7 +169,7 @@ def propagate_labels(
     propagator = None
     for index, frame in walk(source, start, progress):
         if propagator is None or index == start:
-            propagator = LabelPropagator(frame, mask0, encoder, size=size, config=config, void_id=void_id)
+            propagator = LabelPropagator(frame, mask, encoder, size=size, config=config, void_id=void_id)
         else:
             masks[index] = propagator.step(frame)
     ordered = [masks.pop(index) for index in range(len(masks))]

@@ -79,7 +79,7 @@ def propagate_to_folder(
     for position, (index, frame) in enumerate(walk(source, start, progress)):
         ids = mask.values
         if propagator is None or index == start:
-            propagator = LabelPropagator(frame, mask0, encoder, size=size, config=config, void_id=void_id)
+            propagator = LabelPropagator(frame, mask, encoder, size=size, config=config, void_id=void_id)
         elif position > done:
             ids = propagator.step(frame)
         if position == done:
@@ -97,7 +97,7 @@ def propagate_to_folder(
 
 def read_run(frames: Frames, folder: str | os.PathLike[str]) -> Iterator[tuple[Tensor, NDArray[Any]]]:
     """Each frame [3, H, W] with its mask [H, W] from the folder that `propagate_to_folder` wrote, as far as there are masks."""
-    names = frames.names or map("{:05d}".format, itertools.count())
+    names = frames.names or map(frames.name, itertools.count())
     masks = itertools.takewhile(Path.exists, (Path(folder) / f"{name}.png" for name in names))
     for mask, frame in zip(masks, frames, strict=False):
         yield frame, as_mask(mask, empty=True).values

@@ -1,6 +1,7 @@
 """Safetensors files, with one error for all that can be wrong with them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import Tensor
@@ -10,30 +11,33 @@ class WeightsError(OSError):
     """Weights that are not there, cannot be read, or do not fit the model."""
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; WeightsError where there is none or it is damaged."""
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turns what may go wrong while `path` is read into a WeightsError."""
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        yield
     except FileNotFoundError:
         raise WeightsError(f"no such file: {path}") from None
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is damaged or no safetensors file: {error}") from error
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; WeightsError where there is none or it is damaged."""
+    from safetensors.torch import load_file
+
+    with _reading(path):
+        return load_file(path)
 
 
 def read_header(path: Path) -> dict[str, str]:
     """The texts that a safetensors file carries beside its tensors; WeightsError as `read_tensors`."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
-    try:
-        with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
-    except FileNotFoundError:
-        raise WeightsError(f"no such file: {path}") from None
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is damaged or no safetensors file: {error}") from error
+    with _reading(path), safe_open(path, framework="pt") as file:
+        return file.metadata() or {}
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str] | None = None) -> None:

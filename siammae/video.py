@@ -6,6 +6,7 @@ Whatever the source, a frame is a tensor [3, H, W], RGB, either uint8 or float i
 import glob
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,7 +25,7 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".t
 REVERSED_WINDOW = 32  # decoded frames of a video file that are held at once while it is read backwards
 
 
-class Frames:
+class Frames(ABC):
     """A sequence of frames, read lazily; iterating yields tensors [3, H, W].
 
     Attributes:
@@ -41,8 +42,9 @@ class Frames:
     names: list[str] | None = None
     folder: Path | None = None
 
+    @abstractmethod
     def _read(self) -> Iterator[Tensor]:
-        raise NotImplementedError
+        """The frames from the first on, each [3, H, W]."""
 
     def __iter__(self) -> Iterator[Tensor]:
         size = None
@@ -156,10 +158,10 @@ def read_frames(source: FrameSource) -> Frames:
 def _from_path(text: str) -> Frames:
     path = Path(text)
     if path.is_dir():
-        images = [file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")]
+        images = images_in(path)
         if not images:
             raise VideoError(f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
-        return _Items(sorted(images, key=_natural_order), str(path))
+        return _Items(images, str(path))
     if path.is_file():
         return _Items([path], str(path)) if path.suffix.lower() in IMAGE_SUFFIXES else _VideoFile(path)
     if glob.has_magic(text):
@@ -168,6 +170,12 @@ def _from_path(text: str) -> Frames:
             raise FileNotFoundError(f"no file matches {text}")
         return _Items(matches, text)
     raise FileNotFoundError(f"no such video file or folder of images: {text}")
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The pictures of a folder in the natural order of their names; hidden files are none."""
+    images = (file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith("."))
+    return sorted(images, key=_natural_order)
 
 
 def _natural_order(path: Path) -> list[tuple[int, str]]:

@@ -1,7 +1,6 @@
 """What several tests share: small encoders, textures that move, and the real clips where they are present."""
 
 import os
-import resource
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -58,6 +57,8 @@ def full_disk() -> FullDisk:
     It must end before the test does: pytest's own output may go to a file.
     """
 
+    resource = pytest.importorskip("resource", reason="limits of the file size are Unix's")
+
     @contextmanager
     def limit(num_bytes: int) -> Iterator[None]:
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -68,3 +69,12 @@ def full_disk() -> FullDisk:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     return limit
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Models as small as those of the tests lose more to the meeting of threads than they gain."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -115,6 +115,10 @@ def test_what_was_tracked_before_damage_is_kept(home: Path, capsys: pytest.Captu
     Image.fromarray(render_clip(1, (96, 128)).masks[0]).save("large.png")
     assert run("propagate", "cut.mp4", "large.png", "-o", "out", "--overlay", "o.mp4", "--model", "small") == 2
     assert len(list(read_frames("o.mp4"))) == len(list((home / "out").glob("*.png"))) == len(frames)
+    capsys.readouterr()
+    remuxed.write_bytes(remuxed.read_bytes()[:2000])  # not even one frame is whole
+    assert run("propagate", "cut.mp4", "large.png", "-o", "none", "--overlay", "none.mp4", "--model", "small") == 2
+    assert "cut.mp4 is damaged: frame 0" in capsys.readouterr().err
 
 
 def test_a_run_is_not_overwritten_and_can_be_resumed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -290,6 +290,8 @@ def test_small_objects_are_not_lost_in_silence(encoder: Encoder, texture: Frames
     mask[4:7, 4:7] = 9
     with pytest.warns(UserWarning, match=r"ids \[9\] are too small for a grid of 6 x 8 cells and will be lost"):
         LabelPropagator(texture[:96, :128], mask, encoder, size=96)
+    with pytest.warns(UserWarning, match=r"ids \[9\] are too small"):  # lost already where the mask is resized to the input
+        LabelPropagator(texture[:96, :128], mask, encoder, size=(16, 16), config="crw")
 
 
 def test_a_refused_addition_changes_nothing(encoder: Encoder, texture: Frames) -> None:

@@ -111,6 +111,12 @@ def test_frame_folder_is_read_by_time(tmp_path: Path) -> None:
     assert numbers(clip.read([0.0, 0.5, 1.1])) == [0, 5, 11]
 
 
+def test_frames_are_in_the_natural_order_of_their_names(tmp_path: Path) -> None:
+    for number, frame in enumerate(grey_frames(12)):
+        Image.fromarray(frame).save(tmp_path / f"frame{number}.png")
+    assert numbers(FolderClip(tmp_path, fps=10).read([0.1, 0.2, 1.0])) == [1, 2, 10]
+
+
 def test_unusable_sources_are_named(tmp_path: Path, videos: Path) -> None:
     with pytest.raises(UnusableClip, match=r"broken\.mp4: not a readable video"):
         VideoClip(videos / "broken.mp4")

@@ -118,6 +118,10 @@ def test_nothing_is_overwritten_unasked(checkpoint: Path, tmp_path: Path) -> Non
     export(checkpoint, folder, name="again", overwrite=True)
     assert siammae.load_model(str(folder), device="cpu").metadata["training"]["steps"] == 5
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "tiny8"]
+    (folder / "thesis.txt").write_text("years of work")
+    with pytest.raises(FileExistsError, match="holds more than a model"):
+        export(checkpoint, folder, overwrite=True)
+    assert (folder / "thesis.txt").exists()
 
 
 def test_what_is_no_checkpoint_is_said(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,6 +32,8 @@ from siammae.training.model import SiamMAE
 from siammae.training.optim import WeightAverage, build_optimizer
 from siammae.training.schedule import learning_rate, peak_rate
 from siammae.training.shards import find_shards
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 # accelerate offers FSDP2 on accelerators only; torch itself shards on CPUs too, so the script says that it runs on such
 LAUNCH = """
@@ -57,15 +58,6 @@ for port, values in json.load(open(sys.argv[1])):
     os.environ["MASTER_PORT"] = port
     train(config_from_dict(values))
 """
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Models this small lose more to the meeting of threads than they gain."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

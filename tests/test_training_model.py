@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,19 +17,12 @@ from siammae.training.masking import draw_mask, gather_patches, grid_mask, rando
 from siammae.training.model import Masks, ModelConfig, SiamMAE, decoder_size, normalize_patches
 from siammae.training.optim import build_optimizer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TINY = ModelConfig(
     architecture="vit_tiny_patch16_224", depth=1, patch_size=8, image_size=32,
     decoder_depth=1, decoder_width=64, decoder_heads=2, future_ratio=0.75,
 )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Models this small lose more to the meeting of threads than they gain."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def tiny(**changes: Any) -> SiamMAE:

@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from siammae.video import images_in
+
 Frame = NDArray[np.uint8]  # [H, W, 3], RGB
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
 
 
 class UnusableClip(ValueError):
@@ -137,7 +138,7 @@ class FolderClip:
 
     def __init__(self, folder: str | Path, fps: float) -> None:
         self.name = str(folder)
-        self._files: list[Any] = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        self._files: list[Any] = images_in(Path(folder))
         if not self._files:
             raise UnusableClip(f"{self.name}: no image in this folder")
         self._fps = fps

@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from siammae.pretrained import load_model, save_model
+from siammae.pretrained import MODEL_FILES, check_target, load_model, replace_folder, save_model
+from siammae.tensors import read_tensors, save_tensors
 from siammae.training.checkpoint import CheckpointError, checkpoints, read_state
 from siammae.training.config import TrainConfig, config_from_dict
 from siammae.training.log import CURVE, draw_log, read_log
 from siammae.training.loop import build_model
-from siammae.training.model import ModelConfig, SiamMAE
+from siammae.training.model import ENCODER_PREFIX, ModelConfig, SiamMAE, encoder_weights
 
 DECODER_FILE = "decoder.safetensors"
-ENCODER_PREFIX = "encoder.vit."
 
 
 def export(
@@ -53,15 +52,14 @@ def export(
 
     Raises:
         CheckpointError: `source` is no checkpoint, or a snapshot is asked for its decoder.
-        FileExistsError: `folder` exists and `overwrite` is not set.
+        FileExistsError: `folder` exists and `overwrite` is not set, or it holds more than a model.
     """
     target = Path(folder).absolute()
-    if target.exists() and not overwrite:
-        raise FileExistsError(f"{target} exists; choose another folder or pass overwrite=True")
+    check_target(target, {*MODEL_FILES, CURVE, DECODER_FILE}, overwrite)
     run, step, config, weights = _read(Path(source))
     model = build_model(config.model)
     encoder = model.encoder
-    encoder.vit.load_state_dict(_below(weights, ENCODER_PREFIX))
+    encoder.vit.load_state_dict(encoder_weights(weights))
     encoder.name = name or target.name
     encoder.metadata = {
         "licence": licence,
@@ -83,10 +81,8 @@ def export(
             if not decoder:
                 raise CheckpointError(f"{source} holds the encoder alone; export a checkpoint to keep the decoder")
             dtype = torch.float16 if precision == "fp16" else torch.float32
-            save_file({key: value.to(dtype).contiguous() for key, value in decoder.items()}, made / DECODER_FILE)
-        if target.exists():
-            target.rename(Path(draft) / "before")
-        made.rename(target)
+            save_tensors(made / DECODER_FILE, {key: value.to(dtype).contiguous() for key, value in decoder.items()})
+        replace_folder(made, target)
     return target
 
 
@@ -102,7 +98,7 @@ def load_siammae(folder: str | os.PathLike[str]) -> SiamMAE:
     if not stored or not (path / DECODER_FILE).exists():
         raise CheckpointError(f"{path} has no decoder; export it with with_decoder=True")
     model = SiamMAE(encoder, ModelConfig(**stored))
-    decoder = {key: value.float() for key, value in load_file(path / DECODER_FILE).items()}
+    decoder = {key: value.float() for key, value in read_tensors(path / DECODER_FILE).items()}
     encoder_keys = {key for key in model.state_dict() if key.startswith(ENCODER_PREFIX)}
     missing, unexpected = model.load_state_dict(decoder, strict=False)
     if set(missing) != encoder_keys or unexpected:
@@ -119,7 +115,7 @@ def _read(source: Path) -> tuple[Path, int, TrainConfig, dict[str, Tensor]]:
             raise CheckpointError(f"{run} has no checkpoint, so nothing says what model {source.name} is of")
         config = config_from_dict(read_state(found[-1])["config"])
         step = int(source.stem.rpartition("-")[2])
-        return run, step, config, {ENCODER_PREFIX + key: value for key, value in load_file(source).items()}
+        return run, step, config, {ENCODER_PREFIX + key: value for key, value in read_tensors(source).items()}
     if not (source / "run.json").exists() and checkpoints(source):
         source = checkpoints(source)[-1]
     state = read_state(source)
@@ -136,16 +132,12 @@ def _weights(checkpoint: Path) -> dict[str, Tensor]:
             dcp_to_torch_save(sharded, Path(draft) / "whole.pt")
             weights: dict[str, Tensor] = torch.load(Path(draft) / "whole.pt", weights_only=True)["model"]
             return weights
-    weights = load_file(checkpoint / "model.safetensors")
+    weights = read_tensors(checkpoint / "model.safetensors")
     average = checkpoint / "custom_checkpoint_0.pkl"
     if average.exists():
         averaged = torch.load(average, map_location="cpu", weights_only=True)
         weights |= {key: value for key, value in averaged.items() if key in weights}
     return weights
-
-
-def _below(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
 
 
 def _summary(run: Path, step: int, config: TrainConfig) -> dict[str, Any]:

@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from siammae.training.batches import Batch
-from siammae.training.clips import IMAGE_SUFFIXES, VIDEO_SUFFIXES, FolderClip, UnusableClip, VideoClip, read_image
+from siammae.training.clips import VIDEO_SUFFIXES, FolderClip, UnusableClip, VideoClip, read_image
 from siammae.training.config import DataConfig
 from siammae.training.samples import draw_crop_pairs, draw_samples
+from siammae.video import IMAGE_SUFFIXES
 
 MAX_UNUSABLE = 100  # files in a row that may fail before the data set counts as unusable
 

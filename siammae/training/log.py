@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from siammae.output import atomic
 from siammae.training.pictures import draw_curve, save_png
 
 LOG, CURVE = "log.jsonl", "loss.png"
@@ -28,9 +29,8 @@ def append_log(output: Path, entry: dict[str, Any]) -> None:
 def rewind_log(output: Path, step: int) -> None:
     """Drop what was logged after `step`, from which the run goes on."""
     kept = [json.dumps(entry) + "\n" for entry in read_log(output) if entry["step"] <= step]
-    unfinished = output / f"{LOG}.tmp"
-    unfinished.write_text("".join(kept))
-    unfinished.replace(output / LOG)
+    with atomic(output / LOG) as draft:
+        draft.write_text("".join(kept))
 
 
 def draw_log(output: Path) -> None:

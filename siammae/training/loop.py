@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from siammae.encoder import build_encoder
+from siammae.output import atomic
+from siammae.tensors import save_tensors
 from siammae.training import checkpoint as ck
 from siammae.training.batches import Batch
 from siammae.training.config import TrainConfig, config_to_dict
 from siammae.training.engine import build_accelerator
 from siammae.training.log import append_log, draw_log, rewind_log
 from siammae.training.masking import Mask
-from siammae.training.model import Masks, ModelConfig, SiamMAE
+from siammae.training.model import Masks, ModelConfig, SiamMAE, encoder_weights
 from siammae.training.optim import WeightAverage, build_optimizer
 from siammae.training.pictures import draw_reconstructions, save_png
 from siammae.training.schedule import learning_rate, peak_rate
@@ -240,10 +241,11 @@ class Run:
         weights: dict[str, Any] = dict(get_model_state_dict(self.model, options=whole))
         if self.main:
             weights |= self.average.weights if self.average else {}
-            prefix, folder = "encoder.vit.", self.output / "snapshots"
+            folder = self.output / "snapshots"
             folder.mkdir(exist_ok=True)
-            encoder = {key.removeprefix(prefix): value.cpu() for key, value in weights.items() if key.startswith(prefix)}
-            save_file(encoder, folder / f"encoder-{self.step:07d}.safetensors")
+            encoder = {key: value.cpu() for key, value in encoder_weights(weights).items()}
+            with atomic(folder / f"encoder-{self.step:07d}.safetensors") as draft:
+                save_tensors(draft, encoder)
 
     def _checkpoint(self, name: str | None = None, **more: Any) -> Path:
         state = {

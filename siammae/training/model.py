@@ -6,6 +6,7 @@ Letters: B pairs, T future frames of one past frame, S pixels of a crop's side, 
 M masked, D channels of the encoder, E of the decoder, p pixels of a patch's side.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -16,6 +17,13 @@ from torch import Tensor, nn
 from siammae.encoder import Encoder, sincos_positions
 from siammae.training.decoder import EPS, DecoderBlocks, DecoderKind
 from siammae.training.masking import Mask, MaskKind, draw_mask, gather_patches, visible_count
+
+ENCODER_PREFIX = "encoder.vit."  # of the encoder's weights among a SiamMAE's
+
+
+def encoder_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The encoder's part of a SiamMAE's weights, by timm's own keys."""
+    return {key.removeprefix(ENCODER_PREFIX): value for key, value in weights.items() if key.startswith(ENCODER_PREFIX)}
 
 
 @dataclass(frozen=True)

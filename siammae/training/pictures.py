@@ -9,6 +9,7 @@ from einops import rearrange
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from siammae.output import atomic
 from siammae.training.model import Reconstruction
 
 MARGIN, GREY, BLUE, LIGHT = 48, (90, 90, 90), (31, 92, 170), (225, 225, 225)
@@ -68,6 +69,5 @@ def draw_reconstructions(frames: Tensor, reconstruction: Reconstruction) -> Imag
 
 def save_png(image: Image.Image, path: Path) -> None:
     """Write a PNG so that a reader never sees half of one."""
-    unfinished = path.with_name(f"{path.name}.tmp")
-    image.save(unfinished, format="PNG")
-    unfinished.replace(path)
+    with atomic(path) as draft:
+        image.save(draft, format="PNG")

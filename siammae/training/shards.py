@@ -20,10 +20,11 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from siammae.training.batches import Batch
-from siammae.training.clips import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Frame, UnusableClip, VideoClip, read_image
+from siammae.training.clips import VIDEO_SUFFIXES, Frame, UnusableClip, VideoClip, read_image
 from siammae.training.config import DataConfig
 from siammae.training.files import MAX_UNUSABLE, load
 from siammae.training.samples import draw_samples
+from siammae.video import IMAGE_SUFFIXES
 
 Item = tuple[str, dict[str, bytes]]  # name of a clip and its encoded files by suffix
 
