@@ -276,6 +276,7 @@ def env() -> None:
 
     from siammae import __version__
     from siammae.matmul import onednn_is_faster
+    from siammae.ops.operator import IMPLEMENTATIONS, unavailable
     from siammae.pretrained import default_device
 
     print(f"siammae {__version__}, Python {platform.python_version()}, {platform.platform()}")
@@ -290,7 +291,62 @@ def env() -> None:
     print(f"CPU: {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, float32 products by {product}")
     codecs = [name for name in ("h264", "hevc", "vp9", "av1", "gif", "prores") if name in av.codecs_available]
     print(f"video codecs: {', '.join(codecs)}")
-    print("propagation: reference (plain torch) on every device")
+    for name in IMPLEMENTATIONS:
+        print(f"propagation by {name}: {unavailable(name, default_device()) or 'yes'}")
+
+
+@app.command
+def bench(
+    grids: tuple[str, ...] = ("30x53", "60x107"),
+    frames: tuple[int, ...] = (8, 20),
+    radii: tuple[int, ...] = (12, 20),
+    models: tuple[str, ...] = ("vits16", "vits8"),
+    device: str | None = None,
+    threads: int | None = None,
+    rounds: int = 5,
+    seconds: float = 60,
+    out: Annotated[Path | None, arg(aliases=["-o"])] = None,
+) -> None:
+    """Measure label propagation against the operations of DINO's and CRW's scripts, alone and as whole frames at 480p.
+
+    Example: siammae bench --grids 30x53 --frames 8 --radii 12 --models vits16
+
+    Args:
+        grids: Rows x columns of cells.
+        frames: Context frames.
+        radii: Of the windows, in cells.
+        models: Registered names for whole frames, run with their initial weights; none leaves whole frames out.
+        device: cuda, mps, cpu; the fastest there is if not given.
+        threads: Of the CPU; torch's own choice if not given.
+        rounds: Measurements of each contestant, whose median is shown.
+        seconds: After so long a comparison ends, with fewer rounds.
+        out: JSON file for the figures.
+    """
+    import json
+
+    import torch
+
+    from siammae.benchmark import run
+    from siammae.output import atomic, check_output
+    from siammae.pretrained import default_device
+
+    if out is not None:
+        check_output(out, (".json",))
+    if threads is not None:
+        torch.set_num_threads(threads)
+    found = run(
+        [_grid(grid) for grid in grids],
+        frames,
+        radii,
+        models,
+        torch.device(device) if device else default_device(),
+        rounds=rounds,
+        seconds=seconds,
+        report=lambda line: print(line, flush=True),
+    )
+    if out is not None:
+        with atomic(out) as draft:
+            draft.write_text(json.dumps(found, indent=2) + "\n")
 
 
 @app.command
@@ -340,6 +396,14 @@ def demo(
 def _size(numbers: tuple[int, ...]) -> Any:
     """What `--size` stands for: nothing, the shorter side, or height and width."""
     return None if not numbers else numbers[0] if len(numbers) == 1 else numbers
+
+
+def _grid(text: str) -> tuple[int, int]:
+    """(h, w) of text such as 30x53."""
+    rows, _, columns = text.partition("x")
+    if not (rows.isdecimal() and columns.isdecimal() and int(rows) and int(columns)):
+        raise ValueError(f"--grids {text}: expected rows x columns, such as 30x53")
+    return int(rows), int(columns)
 
 
 def _load(model: str, pretrained: bool, device: str | None, dtype: str) -> Any:

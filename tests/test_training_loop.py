@@ -194,14 +194,14 @@ def test_log_after_the_checkpoint_is_dropped_on_resume(config: TrainConfig) -> N
 
 def test_only_matrices_decay(config: TrainConfig) -> None:
     model = build_model(config.model)
-    decays, others = build_optimizer(model, OptimConfig()).param_groups
+    inner, outer, others = build_optimizer(model, OptimConfig()).param_groups
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     spared = {names[id(parameter)] for parameter in others["params"]}
-    assert (decays["weight_decay"], others["weight_decay"]) == (0.05, 0)
+    assert (inner["weight_decay"], outer["weight_decay"], others["weight_decay"]) == (0.05, 0.05, 0)
     assert {"encoder.vit.cls_token", "mask_token", "encoder.vit.norm.weight", "decoder_pred.bias"} <= spared
     assert all(".norm" in name or "norm_" in name or name.endswith(("bias", "token", "_norm.weight")) for name in spared)
-    decayed = {names[id(parameter)] for parameter in decays["params"]}
-    assert "encoder.vit.patch_embed.proj.weight" in decayed
+    decayed = {names[id(parameter)] for group in (inner, outer) for parameter in group["params"]}
+    assert {"encoder.vit.patch_embed.proj.weight", "decoder_pred.weight", "encoder.vit.blocks.0.mlp.fc1.weight"} <= decayed
     assert "encoder.vit.pos_embed" not in spared | decayed
 
 

@@ -1,7 +1,9 @@
 """The definition of `siammae.ops.propagate` in plain torch, computed for a few queries at a time.
 
-Letters: P = h * w cells, Q of them at a time, N context frames, D channels, L labels.
+Letters: B videos, P = h * w cells, Q of them at a time, N context frames, D channels, L labels, k matches.
 """
+
+from collections.abc import Sequence
 
 import torch
 from einops import rearrange
@@ -18,14 +20,41 @@ def propagate(
     query: Tensor,
     context: Tensor,
     context_labels: Tensor,
-    radii: Tensor,
+    radii: Sequence[float],
     top_k: int,
     temperature: float,
     window: str,
     strict: bool,
     keep_ties: bool,
-) -> Tensor:
-    """As `siammae.ops.propagate`, with checked arguments and one radius for each context frame."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `siammae.ops.propagate`, with checked arguments, a batch dimension and one radius for each context frame.
+
+    Returns:
+        labels [B, L, h, w], similarities [B, k, h, w] and flat indices [B, k, h, w] of the matches, best first.
+    """
+    height = query.shape[2]
+    videos = [
+        _propagate(*video, radii, top_k, temperature, window, strict, keep_ties)
+        for video in zip(query, context, context_labels, strict=True)
+    ]
+    labels, similarities, indices = (
+        rearrange(torch.stack(part), "b (h w) c -> b c h w", h=height).contiguous() for part in zip(*videos, strict=True)
+    )
+    return labels, similarities, indices
+
+
+def _propagate(
+    query: Tensor,
+    context: Tensor,
+    context_labels: Tensor,
+    radii: Sequence[float],
+    top_k: int,
+    temperature: float,
+    window: str,
+    strict: bool,
+    keep_ties: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One video: labels [P, L], similarities [P, k] and indices [P, k]."""
     height, width = query.shape[1:]
     dtype = torch.promote_types(query.dtype, torch.float32)
     queries = rearrange(query, "d h w -> (h w) d").to(dtype)
@@ -34,61 +63,76 @@ def propagate(
     cells = torch.cartesian_prod(torch.arange(height), torch.arange(width)).to(query.device, torch.float32)  # [P, 2]
 
     chunk = max(1, SIMILARITIES_AT_ONCE // len(keys))
-    propagated = []
+    propagated: list[tuple[Tensor, Tensor, Tensor]] = []
     for first in range(0, len(queries), chunk):
         here = slice(first, first + chunk)
         with fast_linear():
             similarity = F.linear(queries[here], keys)  # [Q, NP]
-        _check_finite(similarity)
         candidates = rearrange(similarity, "q (n p) -> q n p", n=len(context))
-        for radius in radii.unique().tolist():
-            outside = ~_inside(cells[here], cells, radius, window, strict)  # [Q, P]
-            for frame in (radii == radius).nonzero()[:, 0]:
+        for radius in set(radii):
+            offset = cells[here, None] - cells  # [Q, P, 2]
+            outside = ~inside(offset[..., 0], offset[..., 1], radius, window, strict)  # [Q, P]
+            for frame in (index for index, other in enumerate(radii) if other == radius):
                 candidates[:, frame].masked_fill_(outside, -torch.inf)
-        select = _mix_ties if keep_ties else _mix_exactly
-        propagated.append(select(similarity, labels, min(top_k, len(keys)), temperature))
-    return rearrange(torch.cat(propagated), "(h w) l -> l h w", h=height)
+        values, indices = best_of(similarity, min(top_k, len(keys)))
+        if keep_ties:
+            mixed = mix_ties(similarity, labels, values, temperature)
+        else:
+            mixed = mix(values, labels[indices], temperature)
+        propagated.append((mixed, values, indices.masked_fill(values == -torch.inf, -1)))
+    labels, similarities, indices = (torch.cat(part) for part in zip(*propagated, strict=True))
+    return labels, similarities, indices
 
 
-def _inside(queries: Tensor, cells: Tensor, radius: float, window: str, strict: bool) -> Tensor:
-    """Whether a cell lies in a query's window, for queries [Q, 2] and cells [P, 2]: [Q, P]."""
-    offset = (queries[:, None] - cells[None]).abs()  # [Q, P, 2]
-    distance = offset.amax(dim=-1) if window == "square" else offset.square().sum(dim=-1)
-    limit = radius if window == "square" else radius * radius
+def inside(rows: Tensor, columns: Tensor, radius: float, window: str, strict: bool) -> Tensor:
+    """Whether cells lie in the window of a query, by their distance in rows and in columns, two tensors that broadcast."""
+    if window == "square":
+        distance, limit = torch.maximum(rows.abs(), columns.abs()), radius
+    else:
+        distance, limit = rows.square() + columns.square(), radius * radius
     return distance < limit if strict else distance <= limit
 
 
-def _mix_exactly(similarity: Tensor, labels: Tensor, top_k: int, temperature: float) -> Tensor:
-    """Mean labels [Q, L] of exactly `top_k` of the candidates [Q, NP]; of equal ones the first."""
-    values, indices = similarity.topk(min(top_k + 1, similarity.shape[1]), dim=1)
-    ambiguous = values[:, top_k - 1] == values[:, -1] if values.shape[1] > top_k else values.new_zeros(len(values)).bool()
-    values, indices = values[:, :top_k], indices[:, :top_k]
-    ambiguous &= torch.isfinite(values[:, -1])
-    if bool(ambiguous.any()):
-        values[ambiguous], indices[ambiguous] = _first_of_equals(similarity[ambiguous], values[ambiguous, -1:], top_k)
-    weights = torch.softmax(values / temperature, dim=1)
-    return torch.einsum("qk,qkl->ql", weights, labels[indices])
+def best_of(similarity: Tensor, top_k: int, shortlist: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The `top_k` largest of similarities [Q, M], descending, and where they stand, [Q, k]; of equal ones the first.
+
+    `shortlist` [Q, m], if given, says where the k + 1 largest values are to be looked for.
+    """
+    short = similarity if shortlist is None else similarity.gather(1, shortlist)
+    values, indices = short.topk(min(top_k + 1, short.shape[1]), dim=1)
+    if shortlist is not None:
+        indices = shortlist.gather(1, indices)
+    if values.shape[1] > top_k:
+        ambiguous = (values[:, top_k - 1] == values[:, top_k]) & (values[:, top_k] > -torch.inf)
+        values, indices = values[:, :top_k], indices[:, :top_k]
+        if bool(ambiguous.any()):
+            indices[ambiguous] = _first_of_equals(similarity[ambiguous], values[ambiguous, -1:], top_k)
+    return in_order(similarity.gather(1, indices), indices)
 
 
-def _first_of_equals(similarity: Tensor, last: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
-    """Values and indices [Q, k] of all candidates above `last` [Q, 1] and of the first ones equal to it."""
+def in_order(values: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+    """Values [Q, k], descending, and their indices [Q, k], of equal values ascending."""
+    indices, order = indices.sort(dim=1)
+    values, descending = values.gather(1, order).sort(dim=1, descending=True, stable=True)
+    return values, indices.gather(1, descending)
+
+
+def _first_of_equals(similarity: Tensor, last: Tensor, top_k: int) -> Tensor:
+    """Indices [Q, k] of all candidates above `last` [Q, 1] and of the first ones equal to it."""
     above, equal = similarity > last, similarity == last
     room = top_k - above.sum(dim=1, keepdim=True)
     chosen = above | (equal & (equal.cumsum(dim=1, dtype=torch.int32) <= room))
-    indices = chosen.nonzero()[:, 1].view(-1, top_k)
-    return similarity.gather(1, indices), indices
+    return chosen.nonzero()[:, 1].view(-1, top_k)
 
 
-def _mix_ties(similarity: Tensor, labels: Tensor, top_k: int, temperature: float) -> Tensor:
-    """Mean labels [Q, L] of all candidates [Q, NP] that are as similar as the `top_k`-th."""
-    values = similarity.topk(top_k, dim=1).values
+def mix(similarities: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """Mean labels [Q, L] of matches with similarities [Q, k], -inf where there is none, and labels [Q, k, L]."""
+    weights = torch.softmax(similarities / temperature, dim=1)
+    return torch.einsum("qk,qkl->ql", weights, labels)
+
+
+def mix_ties(similarity: Tensor, labels: Tensor, values: Tensor, temperature: float) -> Tensor:
+    """Mean labels [Q, L] of all candidates [Q, NP] as similar as the last of the matches `values` [Q, k] or more so."""
     best, last = values[:, :1], values[:, -1:]
     weights = torch.where(similarity >= last, torch.exp((similarity - best) / temperature), 0)
     return weights @ labels / weights.sum(dim=1, keepdim=True)
-
-
-def _check_finite(similarity: Tensor) -> None:
-    if not bool(torch.isfinite(similarity.sum())):
-        raise ValueError(
-            "features are not finite: NaN or infinite similarities (overflow in half precision, or damaged weights)"
-        )

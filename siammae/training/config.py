@@ -58,8 +58,9 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW and its learning rate."""
+    """The optimiser and its learning rate."""
 
+    kind: Literal["adamw", "muon"] = "adamw"  # the paper's | Muon for the matrices, AdamW for the rest: learns faster early on
     base_lr: float = 1.5e-4  # learning rate for a batch of 256; the rate used is base_lr * batch_size / 256
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.05  # not on norms, biases and tokens
@@ -68,6 +69,8 @@ class OptimConfig:
     ema: float | None = None  # decay of an average of the weights, which is then what is exported; 0.999
 
     def __post_init__(self) -> None:
+        if self.kind not in ("adamw", "muon"):
+            raise ValueError(f"optim.kind is {self.kind!r}; expected adamw or muon")
         if self.base_lr <= 0 or self.weight_decay < 0:
             raise ValueError("optim.base_lr must be above 0 and optim.weight_decay not below 0")
         if not 0 <= self.warmup < 1:
@@ -123,6 +126,8 @@ class TrainConfig:
             raise ValueError("checkpoint_every is at least 1 and checkpoint_minutes above 0")
         if self.fsdp and self.optim.ema is not None:
             raise ValueError("optim.ema keeps whole weights in every process; it needs fsdp=false")
+        if self.fsdp and self.optim.kind == "muon":
+            raise ValueError("optim.kind=muon needs whole matrices in every process, so fsdp=false")
         if self.snapshots < 0:
             raise ValueError(f"snapshots is {self.snapshots}; expected 0 or more")
         if self.data.kind == "images" and self.model.futures > 1:

@@ -153,6 +153,7 @@ def _summary(run: Path, step: int, config: TrainConfig) -> dict[str, Any]:
         "gap_seconds": list(config.data.gap),
         "crop_scale": list(config.data.scale),
         "batch_size": config.batch_size,
+        "optimizer": config.optim.kind,
         "base_lr": config.optim.base_lr,
         "ema": config.optim.ema,
         "precision": config.precision,

@@ -1,4 +1,6 @@
-"""AdamW with weight decay where it belongs, and an average of the weights."""
+"""AdamW with weight decay where it belongs, Muon for the matrices where asked for, and an average of the weights."""
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -7,13 +9,61 @@ from siammae.training.config import OptimConfig
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW; matrices decay, norms, biases and tokens do not. The rate is set at every step."""
+    """Matrices decay, norms, biases and tokens do not. The rate is set at every step.
+
+    With `config.kind` "muon" the matrices between the patch projection and the prediction step along orthogonal directions.
+    """
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    decays = [parameter for name, parameter in trained if name.endswith(".weight") and parameter.ndim >= 2]
+    decays = [(name, parameter) for name, parameter in trained if name.endswith(".weight") and parameter.ndim >= 2]
+    inner = [parameter for name, parameter in decays if parameter.ndim == 2 and "decoder_pred" not in name]
+    outer = [parameter for name, parameter in decays if parameter.ndim != 2 or "decoder_pred" in name]
     others = [parameter for name, parameter in trained if not (name.endswith(".weight") and parameter.ndim >= 2)]
-    groups = [{"params": decays, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    fused = next(model.parameters()).is_cuda
-    return torch.optim.AdamW(groups, lr=0.0, betas=config.betas, fused=fused)
+    groups: list[dict[str, Any]] = [
+        {"params": inner, "weight_decay": config.weight_decay, "orthogonal": config.kind == "muon"},
+        {"params": outer, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return Muon(groups, lr=0.0, betas=config.betas, fused=next(model.parameters()).is_cuda)
+
+
+class Muon(torch.optim.AdamW):
+    """AdamW, but for groups marked `orthogonal` (Jordan et al. 2024, "Muon"; scaled as by Liu et al., arXiv 2502.16982).
+
+    Their matrices step along U V^T of the momentum U S V^T, by 0.2 sqrt(longer side) times the rate: entries of the size that AdamW's
+    have, so rate and decay mean the same for both. Computed in the parameters' own precision: torch.optim.Muon computes in
+    bfloat16, which is slow on most CPUs.
+    """
+
+    MOMENTUM = 0.95
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            for parameter in group["params"] if group.get("orthogonal") else ():
+                if parameter.grad is not None:
+                    self._orthogonal_step(parameter, group["lr"], group["weight_decay"])
+                    parameter.grad = None  # AdamW passes it over
+        return super().step(closure)
+
+    def _orthogonal_step(self, parameter: Tensor, rate: float, decay: float) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["step"], state["momentum"] = torch.tensor(0.0), torch.zeros_like(parameter)
+        state["step"] += 1
+        momentum: Tensor = state["momentum"].lerp_(parameter.grad, 1 - self.MOMENTUM)
+        direction = orthogonalize(parameter.grad.lerp(momentum, self.MOMENTUM))  # type: ignore[union-attr]
+        parameter.mul_(1 - rate * decay).add_(direction, alpha=-0.2 * rate * max(parameter.shape) ** 0.5)
+
+
+def orthogonalize(matrix: Tensor) -> Tensor:
+    """About U V^T of a matrix U S V^T [m, n]: five Newton-Schulz steps, which leave singular values of 0.7 to 1.2."""
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if tall else matrix
+    x = x / (x.norm() + 1e-7)
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (2.0315 * gram @ gram - 4.7750 * gram) @ x
+    return x.T if tall else x
 
 
 class WeightAverage:
