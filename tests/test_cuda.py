@@ -45,14 +45,16 @@ def scene(
     kind: str = "random",
     device: str = "cpu",
 ) -> Scene:
-    """Features of unit length, channels last; "clip": frames that change little by little; "copies": one frame N times."""
+    """Features of unit length, channels last; "clip": all like the first; "copies": one frame N times; "alike": one cell."""
     random = torch.Generator(device).manual_seed(0)
     noise = torch.randn(batch, num + 1, *grid, channels, generator=random, device=device).movedim(-1, 2)
     if kind == "clip":
         noise = 0.7 * noise + 2 * noise[:, :1]
     elif kind == "copies":  # products of signs are whole numbers, whose sums are exact: ties are ties
         noise = noise[:, :1].sign().expand(-1, num + 1, -1, -1, -1)
-    frames = F.normalize(noise, dim=2) if kind != "copies" else noise / 8
+    elif kind == "alike":
+        noise = torch.ones_like(noise)
+    frames = noise / 8 if kind in ("copies", "alike") else F.normalize(noise, dim=2)
     labels = torch.rand(batch, num, num_labels, *grid, generator=random, device=device)
     return Scene(frames[:, 0], frames[:, 1:], labels)
 
@@ -167,7 +169,7 @@ def layouts_agree() -> None:
     reference = run(labels, radii)
     check(labels, reference, radii)
     first = data.context.contiguous()
-    assert first.stride(2) != 1
+    assert data.context.stride(2) == 1 != first.stride(2)
     same(
         reference,
         run(labels._replace(query=data.query.contiguous(), context=first), radii),
@@ -207,6 +209,7 @@ CASES: dict[str, Callable[[], None]] = {
     "one match": lambda: compute(scene((5, 7), 24, 1), [INF], 1, temperature=1e-4),
     "copies": lambda: compute(scene((3, 5), 64, 3, kind="copies"), [INF] * 3, 4, exact=True),
     "copies, fp32": lambda: compute(scene((3, 5), 64, 3, kind="copies"), [INF] * 3, 4, exact=True, precision="fp32"),
+    "all alike, full lists": lambda: compute(scene((9, 3), 64, 2, kind="alike"), [INF, 2], 8, exact=True, precision="fp32"),
     "kept ties": lambda: compute(scene((3, 5), 64, 3, kind="copies"), [1, 1, 1], 2, keep_ties=True),
     "kept ties, fp32": lambda: compute(scene((3, 5), 64, 3, kind="copies"), [1, 1, 1], 2, keep_ties=True, precision="fp32"),
     "splits": splits_agree,
@@ -411,7 +414,7 @@ class TestOnGpu:
         torch.cuda.synchronize()
         outputs = sum(tensor.numel() * tensor.element_size() for tensor in result)
         lists, query = 135 * 240 * 16 * 8, 135 * 240 * 384 * 2
-        assert torch.cuda.max_memory_allocated() - before < outputs + lists + query + 2**21
+        assert torch.cuda.max_memory_allocated() - before < outputs + lists + query + 2**23  # what the allocator rounds up
 
 
 if __name__ == "__main__":

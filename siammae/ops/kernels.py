@@ -202,7 +202,7 @@ def find_candidates(  # type: ignore[no-untyped-def]
     tl.store(lists + cells[:, None] * CANDIDATES + slots[None, :], keys, mask=on_grid[:, None])
 
 
-@triton.jit(do_not_specialize=["height", "width", "num_labels"])  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["height", "width", "num_labels", "label_batch_stride", "label_frame_stride"])  # type: ignore[untyped-decorator]
 def mix_labels(  # type: ignore[no-untyped-def]
     query,
     context,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from siammae.training.cache import FrameCache
 from siammae.training.config import DataConfig
-from siammae.training.crops import Box, random_box, resample
+from siammae.training.crops import Box, moved_box, random_box, resample
 
 CPU_FRAMES = 8  # frames cropped together on a CPU, so that they stay in its cache; an accelerator takes all at once
 
@@ -89,10 +89,12 @@ class CachedSource:
             box = random_box(clip.height, clip.width, self._config.scale, rng, self._config.ratio)
             flip = bool(rng.random() < self._config.flip)
             for frame in (past, *(past + gap for gap in sorted(gaps))):
+                moves = self._config.jitter and frame != past
+                view = moved_box(box, clip.height, clip.width, self._config.jitter, rng) if moves else box
                 start = clip.offset + int(frame) * clip.height * clip.width
-                origins.append(start + box.top * clip.width + box.left)
+                origins.append(start + view.top * clip.width + view.left)
                 strides.append(clip.width)
-                boxes.append(box)
+                boxes.append(view)
                 flips.append(flip)
             names.append(clip.name)
         together = CPU_FRAMES if self._cache.pixels.device.type == "cpu" else len(boxes)

@@ -23,6 +23,7 @@ class DataConfig:
     scale: tuple[float, float] = (0.5, 1.0)  # area of the crop as a share of the frame's
     ratio: tuple[float, float] = (3 / 4, 4 / 3)  # width / height of the crop before it is resampled to a square
     local_scale: tuple[float, float] = (0.3, 1.0)  # images: area of the masked crop as a share of the visible one's
+    jitter: float = 0.0  # videos: how far each future's crop moves and grows or shrinks, in shares of its sides; the paper: 0
     flip: float = 0.5  # share of samples mirrored left to right
     repeats: int = 2  # samples drawn from one opened file
     workers: int = 4  # loader processes for each training process; 0 loads in the training process itself
@@ -46,6 +47,8 @@ class DataConfig:
                 raise ValueError(f"data.{name} is {[smallest, largest]}; expected 0 < smallest <= largest <= 1")
         if not 0 < self.ratio[0] <= self.ratio[1]:
             raise ValueError(f"data.ratio is {list(self.ratio)}; expected 0 < narrowest <= widest")
+        if not 0 <= self.jitter < 1:
+            raise ValueError(f"data.jitter is {self.jitter:g}; expected a share, 0 to below 1")
         if not 0 <= self.flip <= 1:
             raise ValueError(f"data.flip is {self.flip:g}; expected a share, 0 to 1")
         if min(self.repeats, self.shuffle_buffer, self.streams) < 1 or self.workers < 0:

@@ -43,6 +43,18 @@ def random_box(
     return Box((height - box_height) // 2, (width - box_width) // 2, box_height, box_width)
 
 
+def moved_box(box: Box, height: int, width: int, jitter: float, rng: np.random.Generator) -> Box:
+    """`box` as a moving camera might see it next: up to `jitter` larger or smaller, and shifted by up to `jitter` of its sides.
+
+    It stays inside the frame of height x width pixels.
+    """
+    scale = 1 + rng.uniform(-jitter, jitter)
+    box_height, box_width = (max(1, min(whole, round(side * scale))) for side, whole in zip(box[2:], (height, width), strict=True))
+    top = round(box.top + (box.height - box_height) / 2 + box.height * rng.uniform(-jitter, jitter))
+    left = round(box.left + (box.width - box_width) / 2 + box.width * rng.uniform(-jitter, jitter))
+    return Box(min(max(0, top), height - box_height), min(max(0, left), width - box_width), box_height, box_width)
+
+
 def resample(frames: Tensor, sizes: Tensor, flips: Tensor, side: int) -> Tensor:
     """The top left part of each frame, resampled to side x side.
 

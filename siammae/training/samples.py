@@ -12,7 +12,7 @@ from torch import Tensor
 
 from siammae.training.clips import Frame, UnusableClip
 from siammae.training.config import DataConfig
-from siammae.training.crops import Box, random_box, resample
+from siammae.training.crops import Box, moved_box, random_box, resample
 
 
 class Clip(Protocol):
@@ -43,7 +43,8 @@ def draw_times(seconds: float, gap: tuple[float, float], futures: int, rng: np.r
 
 
 def draw_samples(clip: Clip, config: DataConfig, *, side: int, futures: int, rng: np.random.Generator) -> Iterator[Tensor]:
-    """`config.repeats` samples of one clip, each [1 + T, 3, S, S], uint8, with one crop and flip for all its frames.
+    """`config.repeats` samples of one clip, each [1 + T, 3, S, S], uint8, with one crop and flip for all its frames,
+    but for `config.jitter`.
 
     Raises:
         UnusableClip: the clip is too short or cannot be decoded; the message names it.
@@ -54,8 +55,10 @@ def draw_samples(clip: Clip, config: DataConfig, *, side: int, futures: int, rng
         except UnusableClip as error:
             raise UnusableClip(f"{clip.name}: {error}") from error
         frames = clip.read(times)
-        box = random_box(frames[0].shape[0], frames[0].shape[1], config.scale, rng, config.ratio)
-        yield crop([(frame, box) for frame in frames], bool(rng.random() < config.flip), side)
+        height, width = frames[0].shape[:2]
+        box = random_box(height, width, config.scale, rng, config.ratio)
+        boxes = [moved_box(box, height, width, config.jitter, rng) if config.jitter else box for _ in frames[1:]]
+        yield crop(list(zip(frames, (box, *boxes), strict=True)), bool(rng.random() < config.flip), side)
 
 
 def draw_crop_pairs(image: Frame, config: DataConfig, *, side: int, rng: np.random.Generator) -> Iterator[Tensor]:
