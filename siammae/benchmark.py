@@ -1,8 +1,8 @@
 """What label propagation costs here: `ops.propagate` and whole frames, against what published scripts compute.
 
-`dino_sequence` and `crw_sequence` are the operations of DINO's eval_video_segmentation.py and of the Contrastive Random Walk's
-test.py (CropMAE's is a port), in their order and with their shapes, written anew. Contestants take turns, so that a busy machine
-slows them alike; figures are medians.
+`dino_sequence` and `crw_sequence` are the operations of DINO's eval_video_segmentation.py and of the Contrastive Random
+Walk's test.py (CropMAE's is a port), in their order and with their shapes, written anew. Contestants take turns, so that a
+busy machine slows them alike; figures are medians.
 
 Letters: N context frames, D channels, L labels, h x w grid cells, P = h * w of them, k matches.
 """
@@ -59,6 +59,11 @@ class Case:
         )
         return 2 * self.channels * self.context_frames * in_rows * in_columns
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of `ops.propagate`: what the dense sequences do."""
+        return {"radius": self.radius, "top_k": self.top_k, "temperature": TEMPERATURE, "window": "square"}
+
     def draw(self, device: torch.device, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         """Query [D, h, w], context [N, D, h, w] of unit length and labels [N, L, h, w], random; channels last."""
         random = torch.Generator(device).manual_seed(seed)
@@ -78,21 +83,23 @@ def dino_sequence(query: Tensor, context: Tensor, labels: Tensor, window: Tensor
     kth = torch.topk(weights, dim=0, k=top_k).values.min(dim=0).values
     weights[weights < kth] = 0
     weights = weights / weights.sum(dim=0, keepdim=True)
-    return torch.mm(rearrange(labels, "n l h w -> l (n h w)"), weights).unflatten(1, (height, width))
+    mixed: Tensor = torch.mm(rearrange(labels, "n l h w -> l (n h w)"), weights).unflatten(1, (height, width))
+    return mixed
 
 
 def crw_sequence(query: Tensor, context: Tensor, labels: Tensor, bias: Tensor, top_k: int) -> Tensor:
     """CRW: dense similarities of 100 queries at a time plus a bias [P, P] of zeros and -1e10, top k, softmax, gather."""
     num, _, height, width = context.shape
     keys, flat = rearrange(context, "n d h w -> d (n h w)"), rearrange(labels, "n l h w -> l (n h w)")
-    mixed = []
+    parts = []
     for first in range(0, height * width, CRW_QUERIES):
         here = slice(first, first + CRW_QUERIES)
         similarity = (keys.T @ query.flatten(1)[:, here]).unflatten(0, (num, -1))  # [N, P, 100]
         similarity += bias[:, here]
         values, indices = (similarity / TEMPERATURE).flatten(0, 1).topk(top_k, dim=-2)  # [k, 100]
-        mixed.append((flat[:, indices] * values.softmax(dim=0)).sum(dim=1))
-    return torch.cat(mixed, dim=1).unflatten(1, (height, width))
+        parts.append((flat[:, indices] * values.softmax(dim=0)).sum(dim=1))
+    mixed: Tensor = torch.cat(parts, dim=1).unflatten(1, (height, width))
+    return mixed
 
 
 def square_window(grid: tuple[int, int], radius: int, device: torch.device) -> Tensor:
@@ -157,7 +164,7 @@ Call = Callable[[int], object]  # is given the number of the round
 
 
 def take_turns(calls: Mapping[str, Call], device: torch.device, rounds: int, seconds: float) -> dict[str, Cost]:
-    """The cost of each call: one round to warm up, then `rounds` of them, fewer once `seconds` have passed, but at least one."""
+    """The cost of each call: a round to warm up, then `rounds` of them; fewer once `seconds` have passed, at least one."""
     meter = Meter(device)
     found: dict[str, list[tuple[float, float | None]]] = {name: [] for name in calls}
     began = time.perf_counter()
@@ -182,10 +189,9 @@ def measure_operation(case: Case, device: torch.device, *, rounds: int, seconds:
     inputs = [case.draw(device, seed) for seed in range(copies)]
     window = square_window(case.grid, case.radius, device)
     bias = (window - 1) * 1e10
-    options = {"radius": case.radius, "top_k": case.top_k, "temperature": TEMPERATURE, "window": "square"}
     halves = [context.half() if device.type == "cuda" else None for _, context, _ in inputs]
     calls: dict[str, Call] = {
-        "siammae": lambda i: ops.propagate(*inputs[i % copies], **options, context_half=halves[i % copies])
+        "siammae": lambda i: ops.propagate(*inputs[i % copies], **case.options, context_half=halves[i % copies])
     }
     if case.dense_bytes < _memory(device):
         calls["dino"] = lambda i: dino_sequence(*inputs[i % copies], window, case.top_k)
@@ -196,8 +202,8 @@ def measure_operation(case: Case, device: torch.device, *, rounds: int, seconds:
 def measure_frame(model: str, height: int, width: int, device: torch.device, *, rounds: int, seconds: float) -> dict[str, Any]:
     """A whole frame, encoded and propagated with 8 context frames, against DINO's script with the same (initial) weights.
 
-    The script's encoder computes attention step by step in float32, as its code does; ours is what `load_model` gives, in float16 on
-    CUDA. `cosine` is the least similarity of the features of the two.
+    The script's encoder computes attention step by step in float32, as its code does; ours is what `load_model` gives, in
+    float16 on CUDA. `cosine` is the least similarity of the features of the two.
     """
     script = load_model(model, pretrained=False, device=device)
     for block in script.vit.blocks:
@@ -218,8 +224,7 @@ def measure_frame(model: str, height: int, width: int, device: torch.device, *, 
         return dino_sequence(query, context, labels, window, case.top_k)
 
     def by_siammae(_: int) -> Tensor:
-        options = {"radius": case.radius, "top_k": case.top_k, "temperature": TEMPERATURE, "window": "square"}
-        return ops.propagate(features(ours), context, labels, **options, context_half=half)
+        return ops.propagate(features(ours), context, labels, **case.options, context_half=half)
 
     calls: dict[str, Call] = {"siammae": by_siammae, "our encoder": lambda _: features(ours), "dino script": by_script}
     with torch.inference_mode():
@@ -241,7 +246,7 @@ def matmul_rate(device: torch.device, *, rounds: int = 9) -> float:
 def _memory(device: torch.device) -> float:
     """Bytes that a contestant may take."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        return float(torch.cuda.mem_get_info(device)[0])
     pages: float = 0.8 * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return pages
 
@@ -269,7 +274,8 @@ def run(
         "gflops": round(rate / 1e9, 1),
         "rounds": rounds,
     }
-    report(f"{device.type} ({name}), {machine['threads']} threads, torch {torch.__version__}, matrix product {rate / 1e9:,.0f} GFLOP/s")
+    report(f"{device.type} ({name}), {machine['threads']} threads, torch {torch.__version__}")
+    report(f"matrix product: {rate / 1e9:,.0f} GFLOP/s\n")
     report("| grid | frames | radius | siammae ms (MB) | DINO ms (MB) | ratio | CRW ms (MB) | ratio | of the floor |")
     report("|---|---|---|---|---|---|---|---|---|")
     operations, frames = [], []
@@ -283,17 +289,16 @@ def run(
             cells += [_cell(costs.get(other)), _ratio(costs.get(other), costs["siammae"])]
         report(f"| {' | '.join(cells)} | {share:.0%} |")
     if models:
-        report("| whole frame | grid | siammae ms | of it propagation | DINO script ms | ratio | least cosine of features |")
+        report("\n| whole frame | grid | siammae ms | of it propagation | DINO script ms | ratio | least cosine of features |")
         report("|---|---|---|---|---|---|---|")
     for model in models:
         found = measure_frame(model, 480, 848, device, rounds=rounds, seconds=seconds)
         costs = found["costs"]
         share = 1 - costs["our encoder"].milliseconds / costs["siammae"].milliseconds
         frames.append({"model": model, **found, "costs": {key: asdict(cost) for key, cost in costs.items()}})
-        report(
-            f"| {model} | {found['grid'][0]}x{found['grid'][1]} | {costs['siammae'].milliseconds:,.0f} | {share:.1%} | "
-            f"{costs['dino script'].milliseconds:,.0f} | {_ratio(costs['dino script'], costs['siammae'])} | {found['cosine']:.6f} |"
-        )
+        cells = [model, "x".join(map(str, found["grid"])), f"{costs['siammae'].milliseconds:,.0f}", f"{share:.1%}"]
+        cells += [f"{costs['dino script'].milliseconds:,.0f}", _ratio(costs["dino script"], costs["siammae"])]
+        report(f"| {' | '.join(cells)} | {found['cosine']:.6f} |")
     return {"machine": machine, "operations": operations, "frames": frames}
 
 

@@ -23,6 +23,7 @@ class Context:
 
     Attributes:
         features: [N, D, h, w] of unit length, channels last in memory.
+        half: the same in float16, which the CUDA kernel reads; None elsewhere.
         labels: [N, L, h, w], soft.
         num_anchors: how many of the N are anchors.
         num_recent: recent frames stored since the last anchor; the ring holds the last `capacity` of them.
@@ -31,11 +32,15 @@ class Context:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.num_anchors = self.num_recent = 0
-        self._features, self._labels = torch.empty(0, 0, 0, 0), torch.empty(0, 0, 0, 0)
+        self._features, self._labels, self._half = (torch.empty(0, 0, 0, 0) for _ in range(3))
 
     @property
     def features(self) -> Tensor:
         return self._features[: len(self)].permute(0, 3, 1, 2)
+
+    @property
+    def half(self) -> Tensor | None:
+        return self._half[: len(self)].permute(0, 3, 1, 2) if self._features.is_cuda else None
 
     @property
     def labels(self) -> Tensor:
@@ -59,12 +64,15 @@ class Context:
         if self.num_anchors > 1:
             self._features[1 : self.num_anchors] = older_features
             self._labels[1 : self.num_anchors] = older_labels
+        self._halve()
 
     def append(self, features: Tensor, labels: Tensor) -> None:
         """Store the newest of the recent frames, in place of the oldest where the ring is full."""
         if self.capacity:
             slot = self.num_anchors + self.num_recent % self.capacity
             self._features[slot], self._labels[slot] = features.permute(1, 2, 0), labels
+            if self._features.is_cuda:
+                self._half[slot] = self._features[slot]
             self.num_recent += 1
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -78,6 +86,12 @@ class Context:
         with torch.inference_mode(False):
             self._features, self._labels = state["features"].to(device).clone(), state["labels"].to(device).clone()
         self.num_anchors, self.num_recent = state["counts"].tolist()
+        self._halve()
+
+    def _halve(self) -> None:
+        if self._features.is_cuda:
+            with torch.inference_mode(False):
+                self._half = self._features.half()
 
 
 class SoftPropagator:
@@ -131,12 +145,14 @@ class SoftPropagator:
         context = self.context
         anchor_radius = self.config.radius if self.config.restrict_first_frame else math.inf
         radius = [anchor_radius] * context.num_anchors + [self.config.radius] * (len(context) - context.num_anchors)
-        labels = self._propagate(features, context.features, context.labels, radius)
+        labels = self._propagate(features, context.features, context.labels, radius, context.half)
         context.append(features, labels)
         self.num_frames += 1
         return labels
 
-    def _propagate(self, query: Tensor, context: Tensor, labels: Tensor, radius: float | Sequence[float]) -> Tensor:
+    def _propagate(
+        self, query: Tensor, context: Tensor, labels: Tensor, radius: float | Sequence[float], half: Tensor | None = None
+    ) -> Tensor:
         return ops.propagate(
             query,
             context,
@@ -147,4 +163,5 @@ class SoftPropagator:
             window=self.config.window,
             strict=self.config.strict,
             keep_ties=self.config.keep_ties,
+            context_half=half,
         )

@@ -1,4 +1,4 @@
-"""Every implementation of `siammae.ops.propagate` on the CPU means the same as the reference in float64; torch knows the operation."""
+"""On the CPU every implementation of `siammae.ops.propagate` means what the reference means in float64; torch knows it."""
 
 import math
 from collections.abc import Sequence
@@ -26,7 +26,9 @@ def close_features(num: int, channels: int, height: int, width: int, *, noise: f
     return F.normalize(frames, dim=1).contiguous(memory_format=torch.channels_last)
 
 
-def agrees_with_float64(query: Tensor, context: Tensor, labels: Tensor, radii: Sequence[float], top_k: int, **options: Any) -> None:
+def agrees_with_float64(
+    query: Tensor, context: Tensor, labels: Tensor, radii: Sequence[float], top_k: int, **options: Any
+) -> None:
     """Demand the same matches, up to similarities that differ by less than GAP, and the same labels where none do."""
     mixed, matches = ops.propagate(
         query, context, labels, radius=radii, top_k=top_k, temperature=0.1, return_matches=True, **options
@@ -173,9 +175,7 @@ def test_the_operation_compiles_into_one_graph() -> None:
 def test_an_implementation_that_cannot_run_says_why(implementation: Any, top_k: int, reason: str) -> None:
     frames = torch.ones(2, 1, 2, 2)
     with pytest.raises(ValueError, match=reason):
-        ops.propagate(
-            frames[0], frames[1:], frames[1:], radius=1, top_k=top_k, temperature=1, implementation=implementation
-        )
+        ops.propagate(frames[0], frames[1:], frames[1:], radius=1, top_k=top_k, temperature=1, implementation=implementation)
 
 
 def test_wrong_precision_and_half_copies_are_refused() -> None:

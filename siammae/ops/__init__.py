@@ -38,7 +38,7 @@ def propagate(
 def propagate(query: Tensor, context: Tensor, context_labels: Tensor, **options: Any) -> Tensor: ...
 
 
-def propagate(
+def propagate(  # type: ignore[misc]  # the overloads leave the options to this signature
     query: Tensor,
     context: Tensor,
     context_labels: Tensor,
@@ -61,9 +61,9 @@ def propagate(
     reference ever holds the similarities of all cells to all others.
 
     Args:
-        query: features [D, h, w] of the frame, of unit length where s shall be the cosine similarity; or [B, D, h, w] of the frames
-            of B videos, each with a context of its own.
-        context: features [N, D, h, w] or [B, N, D, h, w] of the context frames, in any order; channels last in memory saves a copy.
+        query: features [D, h, w] of the frame, of unit length where s shall be the cosine similarity; or [B, D, h, w] of the
+            frames of B videos, each with a context of its own.
+        context: features [N, D, h, w] or [B, N, D, h, w] of the context frames; channels last in memory saves a copy.
         context_labels: soft labels [N, L, h, w] or [B, N, L, h, w] of the context frames.
         radius: of the window, in grid cells: one number, or one for each context frame; inf searches everywhere.
         top_k: number of matches; fewer count where the windows hold fewer cells.
@@ -74,8 +74,9 @@ def propagate(
             count, of equal ones those that come first in `context`, row by row.
         implementation: "reference" (the definition, on any device), "tiled" (CPU), "cuda" (Triton), or "auto": the fastest
             that the device of the features has.
-        precision: of the similarities. "fp32" computes all of them in float32. "auto" lets "cuda" find 2 k candidates in float16 and
-            choose among these in float32; elsewhere it is "fp32". float64 features count in float64, except in "cuda".
+        precision: of the similarities. "fp32" computes all of them in float32. "auto" lets "cuda" find 2 k candidates in
+            float16 and choose among these in float32; elsewhere it is "fp32". float64 features count in float64, except in
+            "cuda".
         context_half: a float16 copy of `context` for "cuda", so that it need not make one; others do not read it.
         return_matches: also return the matches.
 

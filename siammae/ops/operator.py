@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from siammae.ops import reference, tiled
+from siammae.ops import cuda, reference, tiled
 
 Implementation = Literal["auto", "reference", "tiled", "cuda"]
 Precision = Literal["auto", "fp32"]
@@ -26,8 +26,6 @@ def unavailable(name: Name, device: torch.device, top_k: int = 1) -> str | None:
     if name == "tiled":
         return None if device.type == "cpu" else f"it computes on the CPU, the features are on {device}"
     if name == "cuda":
-        from siammae.ops import cuda
-
         too_many = f"it keeps at most {MAX_TOP_K} matches, top_k is {top_k}" if top_k > MAX_TOP_K else None
         return cuda.unavailable(device) or too_many
     return None
@@ -75,9 +73,7 @@ def propagate(
     options = radii, top_k, temperature, window, strict, keep_ties
     with torch.autocast(query.device.type, enabled=False):  # similarities of 8 bits would pick other matches
         if implementation == "cuda":
-            from siammae.ops import cuda
-
-            return cuda.propagate(query, context, context_labels, *options, precision, context_half)
+            return cuda.propagate(query, context, context_labels, list(radii), *options[1:], precision, context_half)
         run = tiled.propagate if implementation == "tiled" else reference.propagate
         return run(query, context, context_labels, *options)
 

@@ -75,10 +75,7 @@ def _propagate(
             for frame in (index for index, other in enumerate(radii) if other == radius):
                 candidates[:, frame].masked_fill_(outside, -torch.inf)
         values, indices = best_of(similarity, min(top_k, len(keys)))
-        if keep_ties:
-            mixed = mix_ties(similarity, labels, values, temperature)
-        else:
-            mixed = mix(values, labels[indices], temperature)
+        mixed = mix_ties(similarity, labels, values, temperature) if keep_ties else mix(values, labels[indices], temperature)
         propagated.append((mixed, values, indices.masked_fill(values == -torch.inf, -1)))
     labels, similarities, indices = (torch.cat(part) for part in zip(*propagated, strict=True))
     return labels, similarities, indices

@@ -1,8 +1,8 @@
 """`siammae.ops.propagate` on the CPU: tiles of query cells against the part of each context frame that their windows reach.
 
-One matrix product for each tile and context frame computes the similarities inside the windows and few others; they are used while
-they are in the processor's cache. The best matches are found exactly through the maxima of groups: the k largest values lie
-in the k groups with the largest maxima. Tiles are shared out over threads.
+One matrix product for each tile and context frame computes the similarities inside the windows and few others; they are used
+while they are in the processor's cache. The best matches are found exactly through the maxima of groups: the k largest
+values lie in the k groups with the largest maxima. Tiles are shared out over threads.
 
 Letters: B videos, h x w cells of a frame, Q of them in a tile, N context frames, D channels, L labels, k matches, S cells of a
 halo (what a tile's windows reach of a frame), M = S times the frames taken at once.
@@ -157,7 +157,7 @@ class _Video:
         return self.labels[frame, :, cell // width, cell % width].to(self.dtype)
 
     def _mix_ties(self, rows: slice, columns: slice, values: Tensor, tied: Tensor) -> Tensor:
-        """Mean labels of the `tied` queries: of all candidates as similar as the last of the matches `values` [Q, k] or more so."""
+        """Mean labels of the `tied` queries: of all candidates as similar as the last of the matches `values` [Q, k]."""
         best, last = values[tied, :1], values[tied, -1:]
         total, mixed = torch.zeros_like(best), values.new_zeros(len(best), self.labels.shape[1])
         for similarity, where in self._similarities(rows, columns):

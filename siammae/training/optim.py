@@ -29,9 +29,9 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
 class Muon(torch.optim.AdamW):
     """AdamW, but for groups marked `orthogonal` (Jordan et al. 2024, "Muon"; scaled as by Liu et al., arXiv 2502.16982).
 
-    Their matrices step along U V^T of the momentum U S V^T, by 0.2 sqrt(longer side) times the rate: entries of the size that AdamW's
-    have, so rate and decay mean the same for both. Computed in the parameters' own precision: torch.optim.Muon computes in
-    bfloat16, which is slow on most CPUs.
+    Their matrices step along U V^T of the momentum U S V^T, by 0.2 sqrt(longer side) times the rate: entries of the size that
+    AdamW's have, so rate and decay mean the same for both. Computed in the parameters' own precision: torch.optim.Muon
+    computes in bfloat16, which is slow on most CPUs.
     """
 
     MOMENTUM = 0.95
@@ -58,7 +58,7 @@ class Muon(torch.optim.AdamW):
 def orthogonalize(matrix: Tensor) -> Tensor:
     """About U V^T of a matrix U S V^T [m, n]: five Newton-Schulz steps, which leave singular values of 0.7 to 1.2."""
     tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
+    x: Tensor = matrix.T if tall else matrix
     x = x / (x.norm() + 1e-7)
     for _ in range(5):
         gram = x @ x.T
