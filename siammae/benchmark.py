@@ -219,11 +219,11 @@ def measure_frame(model: str, height: int, width: int, device: torch.device, *, 
         return F.normalize(encoder(image)[0].float(), dim=0)
 
     def by_script(_: int) -> Tensor:
-        tokens = script.vit.forward_features(image)[0, 1:]
+        tokens: Tensor = script.vit.forward_features(image)[0, 1:]
         query = F.normalize(tokens, dim=1).T.unflatten(1, case.grid)
         return dino_sequence(query, context, labels, window, case.top_k)
 
-    def by_siammae(_: int) -> Tensor:
+    def by_siammae(_: int) -> object:
         return ops.propagate(features(ours), context, labels, **case.options, context_half=half)
 
     calls: dict[str, Call] = {"siammae": by_siammae, "our encoder": lambda _: features(ours), "dino script": by_script}

@@ -34,7 +34,22 @@ def random_box(
     for _ in range(10):
         area = height * width * rng.uniform(*scale)
         aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
-        box_height, box_width = max(1, min(height, round(box.height * scale))), max(1, min(width, round(box.width * scale)))
+        box_height, box_width = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
+        if 0 < box_height <= height and 0 < box_width <= width:
+            top, left = rng.integers(height - box_height + 1), rng.integers(width - box_width + 1)
+            return Box(int(top), int(left), box_height, box_width)
+    aspect = min(max(width / height, ratio[0]), ratio[1])
+    box_height, box_width = min(height, round(width / aspect)), min(width, round(height * aspect))
+    return Box((height - box_height) // 2, (width - box_width) // 2, box_height, box_width)
+
+
+def moved_box(box: Box, height: int, width: int, jitter: float, rng: np.random.Generator) -> Box:
+    """`box` as a moving camera might see it next: up to `jitter` larger or smaller, and shifted by up to `jitter` of its sides.
+
+    It stays inside the frame of height x width pixels.
+    """
+    scale = 1 + rng.uniform(-jitter, jitter)
+    box_height, box_width = max(1, min(height, round(box.height * scale))), max(1, min(width, round(box.width * scale)))
     top = round(box.top + (box.height - box_height) / 2 + box.height * rng.uniform(-jitter, jitter))
     left = round(box.left + (box.width - box_width) / 2 + box.width * rng.uniform(-jitter, jitter))
     return Box(min(max(0, top), height - box_height), min(max(0, left), width - box_width), box_height, box_width)
