@@ -109,3 +109,16 @@ def test_links_of_the_readme_lead_somewhere() -> None:
     assert targets
     for target in targets:
         assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def test_the_python_of_the_operations_page_runs() -> None:
+    (code,) = blocks((ROOT / "docs" / "operation.md").read_text(), "python")
+    names: dict[str, object] = {}
+    exec(code, names)
+    assert np.asarray(names["mixed"]).shape == (3, 30, 53)
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
+def test_links_of_the_docs_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        assert target.startswith("https://") or (page.parent / target).exists(), target

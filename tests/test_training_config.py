@@ -56,6 +56,8 @@ def test_plain_values_and_back(tmp_path: Path) -> None:
         ("data.scale=[0.5, 2]", "data.scale"),
         ("data.cache=host", "needs a data.cache_folder"),
         ("data.kind=mp4", "expected videos or frames or images or shards"),
+        ("data.jitter=1", "data.jitter is 1; expected a share, 0 to below 1"),
+        ("optim.kind=sgd", "expected adamw or muon"),
         ("optim=3", "expected a section"),
         ("optim.ema=1.5", "between 0 and 1"),
         ("optim.clip=-1", "optim.clip is -1"),

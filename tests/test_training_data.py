@@ -3,6 +3,7 @@
 import io
 import itertools
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from siammae.training.batches import Batch, CachedSource, Source
 from siammae.training.cache import build_cache
 from siammae.training.clips import FolderClip, Frame, UnusableClip, VideoClip, read_image
 from siammae.training.config import DataConfig
-from siammae.training.crops import Box, random_box, resample
+from siammae.training.crops import Box, moved_box, random_box, resample
 from siammae.training.files import FileParts, FileSource, find_files
-from siammae.training.samples import crop, draw_crop_pairs, draw_times
+from siammae.training.samples import crop, draw_crop_pairs, draw_samples, draw_times
 from siammae.training.shards import ShardSource, find_shards
 
 GREY_STEP = 4
@@ -183,6 +184,38 @@ def test_frames_of_a_sample_share_crop_and_flip() -> None:
     assert past.equal(crop([(frame, box)], False, 16)[0].flip(-1))
 
 
+def test_moved_boxes_stay_near_and_inside() -> None:
+    rng = np.random.default_rng(0)
+    box, tops, heights = Box(30, 40, 50, 60), [], []
+    for _ in range(300):
+        moved = moved_box(box, 100, 160, 0.3, rng)
+        assert 0 <= moved.top <= moved.top + moved.height <= 100
+        assert 0 <= moved.left <= moved.left + moved.width <= 160
+        tops.append(moved.top + moved.height / 2 - 55)
+        heights.append(moved.height)
+    assert (min(heights), max(heights)) == (35, 65)
+    assert -15.5 <= min(tops) < -13 < 13 < max(tops) <= 15.5
+    assert moved_box(box, 100, 160, 0.0, rng) == box
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.3])
+def test_jitter_moves_the_crops_of_the_futures_alone(jitter: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    boxes: list[list[Box]] = []
+    monkeypatch.setattr("siammae.training.samples.crop", lambda views, flip, side: boxes.append([b for _, b in views]))
+
+    class Still:
+        name, seconds = "still", 10.0
+
+        def read(self, times: list[float]) -> list[Frame]:
+            return [textured(0)] * len(times)
+
+    config = DataConfig(jitter=jitter, repeats=20, scale=(0.2, 0.4))
+    list(draw_samples(Still(), config, side=16, futures=2, rng=np.random.default_rng(0)))
+    moved = [[box != past for box in futures] for past, *futures in boxes]
+    assert len(moved) == 20
+    assert np.mean(moved) == 0 if jitter == 0 else np.mean(moved) > 0.8
+
+
 def test_crop_pairs_show_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """The masked crop lies inside the visible one."""
     boxes: list[list[Box]] = []
@@ -307,6 +340,9 @@ def test_cached_samples_are_crops_of_their_frames(videos: Path, tmp_path: Path) 
         views = resample(stored, whole, torch.zeros(clip.frames, dtype=torch.bool), 24)
         past, future = (int((views == view).flatten(1).all(1).nonzero()[0]) for view in sample)
         gaps.add(future - past)
+    jittered = CachedSource(cache, replace(config, scale=(0.3, 0.5), jitter=0.5), size=32, side=24, futures=1, seed=0)
+    still = CachedSource(cache, replace(config, scale=(0.3, 0.5)), size=32, side=24, futures=1, seed=0)
+    assert not jittered.part(0).frames.equal(still.part(0).frames)
     assert gaps == {1, 2, 3, 4, 5}  # 0.2 to 1 second at 5 frames a second
     assert all(map(same, take(source, 3, first=1), [source.part(1), source.part(2), source.part(3)]))
 

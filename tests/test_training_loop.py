@@ -29,7 +29,7 @@ from siammae.training.export import export
 from siammae.training.log import read_log
 from siammae.training.loop import Run, TrainingStopped, build_model, train
 from siammae.training.model import SiamMAE
-from siammae.training.optim import WeightAverage, build_optimizer
+from siammae.training.optim import WeightAverage, build_optimizer, orthogonalize
 from siammae.training.schedule import learning_rate, peak_rate
 from siammae.training.shards import find_shards
 
@@ -102,9 +102,10 @@ def logged(path: str, *fields: str) -> list[tuple[Any, ...]]:
     return [tuple(entry[field] for field in fields) for entry in read_log(Path(path))]
 
 
-def test_ten_steps_equal_five_and_five(config: TrainConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_ten_steps_equal_five_and_five(config: TrainConfig, tmp_path: Path, kind: Any) -> None:
     """Bit for bit: weights, averaged weights, losses and learning rates."""
-    config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, ema=0.9, clip=1.0), snapshots=2)
+    config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, kind=kind, ema=0.9, clip=1.0), snapshots=2)
     whole = train(config)
     assert whole.name == "checkpoint-0000010"
     halves = tmp_path / "halves"
@@ -203,6 +204,37 @@ def test_only_matrices_decay(config: TrainConfig) -> None:
     decayed = {names[id(parameter)] for group in (inner, outer) for parameter in group["params"]}
     assert {"encoder.vit.patch_embed.proj.weight", "decoder_pred.weight", "encoder.vit.blocks.0.mlp.fc1.weight"} <= decayed
     assert "encoder.vit.pos_embed" not in spared | decayed
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (6, 40), (40, 6), (1, 7)])
+def test_orthogonalized_matrices_keep_their_directions_alone(shape: tuple[int, int]) -> None:
+    random = torch.Generator().manual_seed(0)
+    matrix = torch.randn(shape, generator=random)
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    found = left.T @ orthogonalize(matrix) @ right.T
+    assert float(found.diagonal().min()) > 0.5  # of singular values that differ a lot, the smallest lag behind
+    assert float(found.diagonal().max()) < 1.25
+    assert float((found - found.diagonal().diag()).abs().max()) < 1e-4
+
+
+def test_muon_moves_inner_matrices_by_the_rate_and_leaves_the_rest_to_adamw(config: TrainConfig) -> None:
+    steps = {}
+    for kind in ("adamw", "muon"):
+        model = build_model(config.model)
+        before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+        optimizer = build_optimizer(model, OptimConfig(kind=kind, weight_decay=0))
+        for group in optimizer.param_groups:
+            group["lr"] = 0.01
+        for parameter in model.parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel()))
+        optimizer.step()
+        steps[kind] = {name: parameter.detach() - before[name] for name, parameter in model.named_parameters()}
+    for name in ("decoder_pred.weight", "mask_token", "encoder.vit.patch_embed.proj.weight", "encoder.vit.norm.bias"):
+        assert torch.equal(steps["muon"][name], steps["adamw"][name])
+    for name in ("encoder.vit.blocks.0.mlp.fc1.weight", "decoder.layers.0.cross.query.weight", "decoder_embed.weight"):
+        size = float(steps["muon"][name].square().mean().sqrt())
+        assert 0.1 * 0.01 < size < 0.3 * 0.01  # AdamW's are of 0.2 of its rate after a while
+        assert not torch.equal(steps["muon"][name], steps["adamw"][name])
 
 
 def test_average_of_weights_follows_slowly(config: TrainConfig) -> None:
