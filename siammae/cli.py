@@ -376,10 +376,7 @@ def demo(
 
     if frames < 3:
         raise ValueError(f"--frames is {frames}; expected at least 3: the first and the last are not scored")
-    trained = model not in list_models(pretrained=False)
-    if not trained:
-        print(f"{model} has no published weights yet: the demo runs with its initial, untrained weights")
-    encoder = _load(model, trained, device, "float32")
+    encoder = _load(model, True, device, "float32")
     clip = render_clip(frames)
     masks = propagate_labels(clip.frames, clip.masks[0], encoder, size=_size(size))
     (out / "masks").mkdir(parents=True, exist_ok=True)

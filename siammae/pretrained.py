@@ -82,7 +82,7 @@ def _from_registry(info: ModelInfo, pretrained: bool) -> Encoder:
     if info.weights is None:
         available = list_models(pretrained=True)
         raise WeightsError(
-            f"{info.name} has no published weights yet. Models that have: {', '.join(available) or 'none so far'}. Otherwise "
+            f"{info.name} has no published weights yet. Models that have: {', '.join(available)}. Otherwise "
             f"use any of timm's vision transformers, such as timm:vit_small_patch16_224.dino, your own model folder, or "
             f"pretrained=False for the initial weights"
         )

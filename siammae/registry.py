@@ -43,9 +43,21 @@ _PAPER_SIZES = (
     ModelInfo("vitt16", "vit_tiny_patch16_224", 16, 192, 12, 3, 5_524_416),
     ModelInfo("vitt8", "vit_tiny_patch16_224", 8, 192, 12, 3, 5_526_720, {"patch_size": 8}),
 )
-REGISTRY = {info.name: info for info in _PAPER_SIZES}
+_EMBEDDED = ModelInfo(
+    "vitt8d6",
+    "vit_tiny_patch16_224",
+    8,
+    192,
+    6,
+    3,
+    2_734_656,
+    {"patch_size": 8, "img_size": 96, "depth": 6},
+    weights="embedded",
+    licence="cc-by-nc-4.0",
+)
+REGISTRY = {info.name: info for info in (*_PAPER_SIZES, _EMBEDDED)}
 
-DEFAULT_MODEL = "vits16"
+DEFAULT_MODEL = "vitt8d6"  # what the package comes with
 
 
 def list_models(pattern: str = "*", pretrained: bool | None = None) -> list[str]:

@@ -179,7 +179,7 @@ def test_demo_prints_scores_and_paths(home: Path, capsys: pytest.CaptureFixture[
         (("propagate", "no.mp4", "mask.png", "-o", "o"), "no such video file or folder of images: no.mp4"),
         (("propagate", "clip.mp4", "no.png", "-o", "o", "--model", "small"), "no such picture: no.png"),
         (("propagate", "points.csv", "mask.png", "-o", "o"), "points.csv cannot be read as a video"),
-        (("propagate", "clip.mp4", "mask.png", "-o", "o"), "has no published weights yet"),
+        (("propagate", "clip.mp4", "mask.png", "-o", "o", "--model", "vitb16"), "has no published weights yet"),
         (("propagate", "clip.mp4", "mask.png", "-o", "o", "--model", "vits61"), "Closest names: vits16"),
         (("propagate", "clip.mp4", "mask.png", "-o", "o", "--model", "small", "--overlay", "o.avi"), "o.avi ends in .avi"),
         (("propagate", "clip.mp4", "mask.png", "-o", "o", "--model", "small", "--set", "topk=3"), "did you mean top_k?"),

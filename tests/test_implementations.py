@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from siammae import ops, read_frames
+from siammae import PropagationConfig, ops, read_frames
+from siammae.context import SoftPropagator
 from siammae.encoder import Encoder
 from siammae.features import Geometry, encode, frame_size
 from siammae.ops import operator, reference, tiled
@@ -166,6 +167,18 @@ def test_the_operation_compiles_into_one_graph() -> None:
 
     compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
     assert torch.equal(compiled(frames[0]), step(frames[0]))
+
+
+def test_the_step_of_a_propagator_compiles_into_one_graph(encoder: Encoder) -> None:
+    geometry = Geometry.of((64, 96), encoder, 64)
+    frames = close_features(6, 192, *geometry.grid)
+    plain, other = (SoftPropagator(encoder, PropagationConfig(context_frames=2), geometry) for _ in range(2))
+    for propagator in (plain, other):
+        propagator.anchor(frames[0], torch.rand(2, *geometry.grid, generator=torch.Generator().manual_seed(0)))
+    compiled = torch.compile(other.advance, fullgraph=True, backend="aot_eager")
+    with torch.no_grad():
+        for frame in frames[1:]:
+            assert torch.equal(compiled(frame), plain.advance(frame))
 
 
 @pytest.mark.parametrize(

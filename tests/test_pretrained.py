@@ -27,7 +27,7 @@ def test_registry_lists_the_papers_sizes() -> None:
 
 
 def test_registry_tells_the_truth() -> None:
-    for name in ("vits16", "vits8", "vitt16", "vitt8"):
+    for name in ("vits16", "vits8", "vitt16", "vitt8", "vitt8d6"):
         info, encoder = model_info(name), load_model(name, pretrained=False, device="cpu")
         heads = encoder.vit.blocks[0].attn.num_heads
         told = (info.patch_size, info.embed_dim, info.depth, info.num_heads, info.num_parameters)

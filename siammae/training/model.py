@@ -42,6 +42,7 @@ class ModelConfig:
     mask: MaskKind = "random"
     past_ratio: float = 0.0  # masked share of the past frame
     future_ratio: float = 0.95  # masked share of every future frame
+    target: Literal["normalized", "pixels"] = "normalized"  # each patch with mean 0 and variance 1 (the paper) | as it is
     futures: int = 1  # future frames predicted from one past frame; the paper has 1
 
     def __post_init__(self) -> None:
@@ -56,6 +57,8 @@ class ModelConfig:
                 f"model.image_size {self.image_size} is no multiple of model.patch_size {self.patch_size}; "
                 f"take {max(1, round(self.image_size / max(1, self.patch_size))) * self.patch_size}"
             )
+        if self.target not in ("normalized", "pixels"):
+            raise ValueError(f"model.target is {self.target!r}; expected normalized or pixels")
         if self.futures < 1:
             raise ValueError(f"model.futures is {self.futures}; expected 1 or more")
         patches = (self.image_size // self.patch_size) ** 2
@@ -158,7 +161,7 @@ class SiamMAE(nn.Module):
         return Masks(past, draw_mask(kind, batch * config.futures, grid, grid, config.future_ratio, generator))
 
     def forward(self, frames: Tensor, masks: Masks) -> Tensor:
-        """Mean squared error of the normalised pixels of the masked patches.
+        """Mean squared error of the pixels of the masked patches, normalised as `config.target` says.
 
         Args:
             frames: [B, 1 + T, 3, S, S], uint8: the past frame, then its futures.
@@ -168,7 +171,9 @@ class SiamMAE(nn.Module):
         futures = rearrange(images[:, 1:], "b t c h w -> (b t) c h w")
         predicted = self._predict(images[:, 0], futures, masks)  # [B * T, M, 3 * p * p]
         target = gather_patches(self.patchify(futures), masks.future.masked)
-        return (predicted.float() - normalize_patches(target)).square().mean()
+        if self.config.target == "normalized":
+            target = normalize_patches(target)
+        return (predicted.float() - target).square().mean()
 
     def normalize(self, frames: Tensor) -> Tensor:
         """uint8 RGB [..., 3, S, S] -> what the encoder expects, float32."""
@@ -188,7 +193,7 @@ class SiamMAE(nn.Module):
     def reconstruct(self, frames: Tensor, masks: Masks) -> Reconstruction:
         """Pictures of what the model predicts, for eyes and for PSNR.
 
-        Predictions are of normalised patches; each is given back its own patch's mean and deviation, as MAE's
+        Where predictions are of normalised patches, each is given back its own patch's mean and deviation, as MAE's
         pictures are.
 
         Args:
@@ -200,9 +205,10 @@ class SiamMAE(nn.Module):
         patches = self.patchify(futures)
         target = gather_patches(patches, masks.future.masked)
         predicted = self._predict(images[:, 0], futures, masks).float()
-        mean, var = target.mean(-1, keepdim=True), target.var(-1, keepdim=True)
+        if self.config.target == "normalized":
+            predicted = predicted * (target.var(-1, keepdim=True) + 1e-6).sqrt() + target.mean(-1, keepdim=True)
         index = masks.future.masked[..., None].expand_as(target)
-        filled = patches.scatter(1, index, predicted * (var + 1e-6).sqrt() + mean)
+        filled = patches.scatter(1, index, predicted)
         pictures = [self._picture(patches.scatter(1, index, torch.zeros_like(target))), self._picture(filled)]
         return Reconstruction(*(rearrange(x, "(b t) c h w -> b t c h w", b=len(frames)) for x in pictures))
 
