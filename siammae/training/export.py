@@ -142,13 +142,14 @@ def _weights(checkpoint: Path) -> dict[str, Tensor]:
 
 def _summary(run: Path, step: int, config: TrainConfig) -> dict[str, Any]:
     """How the weights came to be, for the config and the card."""
-    log = [entry for entry in read_log(run) if entry["step"] <= step]
+    log = read_log(run)
+    then = next((entry for entry in log if entry["step"] >= step), log[-1] if log else None)  # logged every few steps only
     return {
         "method": "SiamMAE (Gupta et al., NeurIPS 2023)",
         "steps": step,
         "pairs": step * config.batch_size * config.model.futures,
-        "minutes": round(log[-1]["seconds"] / 60, 1) if log else None,
-        "loss": log[-1]["loss"] if log else None,
+        "minutes": round(then["seconds"] / 60, 1) if then else None,
+        "loss": then["loss"] if then else None,
         "model": asdict(config.model),
         "gap_seconds": list(config.data.gap),
         "crop_scale": list(config.data.scale),
