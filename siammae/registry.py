@@ -55,7 +55,7 @@ _EMBEDDED = ModelInfo(
     weights="embedded",
     licence="cc-by-nc-4.0",
 )
-REGISTRY = {info.name: info for info in (*_PAPER_SIZES, _EMBEDDED)}
+REGISTRY = {info.name: info for info in (_EMBEDDED, *_PAPER_SIZES)}
 
 DEFAULT_MODEL = "vitt8d6"  # what the package comes with
 
