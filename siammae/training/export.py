@@ -143,7 +143,7 @@ def _weights(checkpoint: Path) -> dict[str, Tensor]:
 def _summary(run: Path, step: int, config: TrainConfig) -> dict[str, Any]:
     """How the weights came to be, for the config and the card."""
     log = read_log(run)
-    then = next((entry for entry in log if entry["step"] >= step), log[-1] if log else None)  # logged every few steps only
+    then = min(log, key=lambda entry: abs(entry["step"] - step), default=None)  # only every few steps are logged
     return {
         "method": "SiamMAE (Gupta et al., NeurIPS 2023)",
         "steps": step,
