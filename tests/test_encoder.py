@@ -143,9 +143,9 @@ def test_onednn_product_is_exact_and_leaves_other_calls_alone() -> None:
 def test_gradients_flow_through_the_encoder(encoder: Encoder) -> None:
     images = torch.randn(1, 3, 32, 32, requires_grad=True)
     with _OneDnnLinear():
-        encoder(images).sum().backward()
+        encoder(images)[:, 0].sum().backward()  # one channel: the sum of all is a constant after the LayerNorm
     assert images.grad is not None
-    assert images.grad.abs().sum() > 0
+    assert images.grad.abs().max() > 1e-4
 
 
 def test_a_broken_timm_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
