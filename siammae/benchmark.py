@@ -175,8 +175,8 @@ def take_turns(calls: Mapping[str, Call], device: torch.device, rounds: int, sec
             break
     costs = {}
     for name, rows in found.items():
-        times, peaks = zip(*rows[1:], strict=True)
-        costs[name] = Cost(statistics.median(times), None if None in peaks else max(peaks))
+        times, peaks = zip(*rows, strict=True)  # the first call may leave memory with the process, which later ones reuse
+        costs[name] = Cost(statistics.median(times[1:]), None if None in peaks else max(peaks))
     return costs
 
 
