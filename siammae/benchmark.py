@@ -104,9 +104,9 @@ def crw_sequence(query: Tensor, context: Tensor, labels: Tensor, bias: Tensor, t
 
 def square_window(grid: tuple[int, int], radius: int, device: torch.device) -> Tensor:
     """[P, P]: 1 where two cells lie within `radius` of one another, row by row and column by column."""
-    near = [(torch.arange(n)[:, None] - torch.arange(n)).abs() <= radius for n in grid]
-    both = near[0][:, None, :, None] & near[1][None, :, None, :]
-    return both.reshape(grid[0] * grid[1], -1).float().to(device)
+    rows, columns = (torch.arange(n)[:, None] - torch.arange(n) for n in grid)
+    near = torch.maximum(rows.abs()[:, None, :, None], columns.abs()[:, None]) <= radius  # [h, w, h, w]
+    return near.reshape(grid[0] * grid[1], -1).float().to(device)
 
 
 class Meter:

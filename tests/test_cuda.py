@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from siammae.ops import cuda
+from siammae.ops.reference import Search
 
 FINE = 1e-5  # a difference of similarities that a result must respect
 INF = math.inf
@@ -68,7 +69,8 @@ def run(data: Scene, radii: list[float], top_k: int = 5, **options: Any) -> tupl
         "precision": "auto",
         **options,
     }
-    return cuda.propagate(*data, radii, top_k, **arguments)
+    precision, half = arguments.pop("precision"), arguments.pop("context_half", None)
+    return cuda.propagate(*data, Search(radii, top_k, **arguments), precision, half)
 
 
 def similarities_of(data: Scene, video: int, cells: Tensor, radii: list[float], window: str, strict: bool) -> Tensor:
@@ -333,6 +335,7 @@ import sys
 sys.modules["triton"] = None
 import torch
 from siammae.ops import cuda
+from siammae.ops.reference import Search
 print(cuda.unavailable(torch.device("cuda")))
 """
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -16,6 +16,7 @@ from siammae.context import SoftPropagator
 from siammae.encoder import Encoder
 from siammae.features import Geometry, encode, frame_size
 from siammae.ops import operator, reference, tiled
+from siammae.ops.reference import Search
 
 GAP = 1e-5  # similarities closer than this may be told apart differently in float32
 
@@ -36,8 +37,9 @@ def agrees_with_float64(
     )
     window, strict = options.get("window", "circle"), options.get("strict", False)
     exact = [tensor.double()[None] for tensor in (query, context, labels)]
-    _, found, _ = reference.propagate(*exact, list(radii), top_k + 1, 0.1, window, strict, False)
-    expected, values, _ = (part[0] for part in reference.propagate(*exact, list(radii), top_k, 0.1, window, strict, False))
+    search = Search(radii, top_k, 0.1, window, strict, keep_ties=False)
+    _, found, _ = reference.propagate(*exact, search._replace(top_k=top_k + 1))
+    expected, values, _ = (part[0] for part in reference.propagate(*exact, search))
     assert torch.equal(matches.similarities == -math.inf, values == -math.inf)
     assert torch.equal(matches.indices == -1, values == -math.inf)
     torch.testing.assert_close(matches.similarities.double(), values, rtol=0, atol=GAP)
@@ -153,9 +155,10 @@ def test_matches_say_where_labels_come_from() -> None:
 
 def test_torch_knows_the_operation() -> None:
     frames, labels = close_features(4, 16, 7, 6), torch.rand(3, 2, 7, 6)
-    arguments = (frames[None, 0], frames[None, 1:], labels[None], [math.inf, 2.0, 2.0], 5, 0.1, "circle", False, True)
+    tensors = frames[None, 0], frames[None, 1:], labels[None]
     for name in ("reference", "tiled"):
-        torch.library.opcheck(operator.propagate, (*arguments, name, "auto", None))
+        arguments = (*tensors, name, [math.inf, 2.0, 2.0], 5, 0.1, "circle", False, True, "auto", None)
+        torch.library.opcheck(operator.propagate, arguments)
 
 
 def test_the_operation_compiles_into_one_graph() -> None:

@@ -106,14 +106,13 @@ def propagate(  # type: ignore[misc]  # the overloads leave the options to this 
     chosen = choose(implementation, query.device, top_k)
     if not _in_graph():
         _check_finite(query=query, context=context, context_labels=context_labels)
-    options = radii, top_k, temperature, window, strict, keep_ties, chosen, precision, context_half
-    labels, similarities, indices = operator.propagate(query, context, context_labels, *options)
+    options = radii, top_k, temperature, window, strict, keep_ties, precision, context_half
+    labels, similarities, indices = operator.propagate(query, context, context_labels, chosen, *options)
     if not _in_graph() and not bool((similarities < math.inf).all()):
         raise ValueError("similarities are infinite: the features are too large for float32; scale them to unit length")
-    matches = Matches(similarities, indices)
     if not batched:
-        labels, matches = labels[0], Matches(similarities[0], indices[0])
-    return (labels, matches) if return_matches else labels
+        labels, similarities, indices = labels[0], similarities[0], indices[0]
+    return (labels, Matches(similarities, indices)) if return_matches else labels
 
 
 def _check_shapes(query: Tensor, context: Tensor, labels: Tensor, half: Tensor | None, batch: str) -> None:

@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from siammae.ops.reference import Search
+
 TILE = 8  # side of a tile of the query frame, and of a block of the context frames, in cells
 MIN_CANDIDATES, MAX_CANDIDATES = 8, 64
 MAX_SPLITS = 16
@@ -54,16 +56,11 @@ def propagate(
     query: Tensor,
     context: Tensor,
     context_labels: Tensor,
-    radii: list[float],
-    top_k: int,
-    temperature: float,
-    window: str,
-    strict: bool,
-    keep_ties: bool,
+    search: Search,
     precision: str,
     context_half: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As `siammae.ops.propagate`, with checked arguments, a batch dimension and one radius for each context frame.
+    """As `siammae.ops.propagate`, with checked arguments and a batch dimension.
 
     The result is the same in every run, bit for bit. Nothing waits for the GPU, so a CUDA graph can hold the call; the first
     call of its kind compiles the kernels. Besides the outputs and a copy of the query frame it allocates S * P * C * 8 bytes
@@ -80,9 +77,8 @@ def propagate(
         query: features [B, D, h, w].
         context: features [B, N, D, h, w]; copied, unless channels are last in memory.
         context_labels: soft labels [B, N, L, h, w].
-        radii: of the windows, in grid cells, one for each context frame.
-        top_k: number of matches, 1 to 32.
-        temperature, window, strict, keep_ties, precision: as in `siammae.ops.propagate`.
+        search: what counts as a match; `top_k` is at most 32.
+        precision: as in `siammae.ops.propagate`.
         context_half: a float16 copy of `context`, channels last, which precision "auto" reads in its place; this is faster.
 
     Returns:
@@ -94,8 +90,8 @@ def propagate(
     batch, num, channels, height, width = context.shape
     num_labels, cells = context_labels.shape[2], height * width
     half = precision == "auto"
-    top_k = min(top_k, num * cells)
-    candidates = num_candidates(top_k, num, half, keep_ties)
+    top_k = min(search.top_k, num * cells)
+    candidates = num_candidates(top_k, num, half, search.keep_ties)
     splits = num_splits(-(-height // TILE) * -(-width // TILE) * batch, _num_processors(query.device))
     context = _channels_last(context)
     keys = _channels_last(context_half) if half and context_half is not None else context
@@ -110,7 +106,7 @@ def propagate(
         kernels.find_candidates[-(-height // TILE) * -(-width // TILE), splits, batch](
             queries,
             keys,
-            _limits(radii, height, width, window, strict, query.device),
+            _limits(search, height, width, query.device),
             lists,
             num,
             channels,
@@ -118,7 +114,7 @@ def propagate(
             width,
             *queries.stride()[:3],
             *(keys.stride(dim) for dim in (0, 1, 3, 4)),
-            **finding(channels, half, window, candidates),
+            **finding(channels, half, search.window, candidates),
         )
         exact = _channels_last(query)
         kernels.mix_labels[cells, batch](
@@ -129,7 +125,7 @@ def propagate(
             labels,
             similarities,
             indices,
-            temperature,
+            search.temperature,
             channels,
             height,
             width,
@@ -137,7 +133,7 @@ def propagate(
             *(exact.stride(dim) for dim in (0, 2, 3)),
             *(context.stride(dim) for dim in (0, 1, 3, 4)),
             *context_labels.stride(),
-            **mixing(top_k, keep_ties, splits, candidates, num_labels),
+            **mixing(top_k, search.keep_ties, splits, candidates, num_labels),
         )
     return labels, similarities, indices
 
@@ -211,25 +207,26 @@ def _channels_last(features: Tensor) -> Tensor:
     return features.movedim(-3, -1).contiguous().movedim(-1, -3)
 
 
-def _limits(radii: list[float], height: int, width: int, window: str, strict: bool, device: torch.device) -> Tensor:
+def _limits(search: Search, height: int, width: int, device: torch.device) -> Tensor:
     """The largest distance that each window holds, as the kernel counts it: squared for circles; int32 [N].
 
     Filled run by run on the device, since a CUDA graph cannot hold a copy from the host.
     """
-    limits = torch.empty(len(radii), dtype=torch.int32, device=device)
+    limits = torch.empty(len(search.radii), dtype=torch.int32, device=device)
     first = 0
-    for radius, run in groupby(radii):
+    for radius, run in groupby(search.radii):
         count = len(list(run))
-        limits[first : first + count].fill_(_limit(radius, height, width, window, strict))
+        limits[first : first + count].fill_(_limit(radius, height, width, search))
         first += count
     return limits
 
 
-def _limit(radius: float, height: int, width: int, window: str, strict: bool) -> int:
+def _limit(radius: float, height: int, width: int, search: Search) -> int:
     """The largest distance between two cells of the grid that a window holds; distances are whole numbers, so this is one."""
-    farthest = height * height + width * width if window == "circle" else max(height, width)
-    exact = radius * radius if window == "circle" else radius
+    circle = search.window == "circle"
+    farthest = height * height + width * width if circle else max(height, width)
+    exact = radius * radius if circle else radius
     if exact >= farthest:
         return farthest
     rounded = float(np.float32(exact))  # as the reference compares: sqrt(5) ** 2 is 5, not a little more
-    return math.ceil(rounded) - 1 if strict else math.floor(rounded)
+    return math.ceil(rounded) - 1 if search.strict else math.floor(rounded)

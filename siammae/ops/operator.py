@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from siammae.ops import cuda, reference, tiled
+from siammae.ops.reference import Search
 
 Implementation = Literal["auto", "reference", "tiled", "cuda"]
 Precision = Literal["auto", "fp32"]
@@ -19,6 +20,7 @@ Name = Literal["reference", "tiled", "cuda"]
 
 MAX_TOP_K = 32  # of "cuda"
 IMPLEMENTATIONS: tuple[Name, ...] = ("reference", "tiled", "cuda")
+FASTEST: dict[str, Name] = {"cpu": "tiled", "cuda": "cuda"}  # of a kind of device; elsewhere the reference
 
 
 def unavailable(name: Name, device: torch.device, top_k: int = 1) -> str | None:
@@ -38,12 +40,12 @@ def choose(implementation: Implementation, device: torch.device, top_k: int) -> 
         if reason:
             raise ValueError(f"implementation {implementation!r} cannot run: {reason}; 'auto' takes one that can")
         return implementation
-    if device.type == "cuda":
-        reason = unavailable("cuda", device, top_k)
-        if reason:
-            _warn_once(f"labels are propagated by plain torch, slowly, since the CUDA kernel cannot run: {reason}")
-    fastest: Name = {"cpu": "tiled", "cuda": "cuda"}.get(device.type, "reference")  # type: ignore[assignment]
-    return "reference" if unavailable(fastest, device, top_k) else fastest
+    fastest = FASTEST.get(device.type, "reference")
+    reason = unavailable(fastest, device, top_k)
+    if reason:
+        _warn_once(f"labels are propagated by plain torch, slowly, since the CUDA kernel cannot run: {reason}")
+        return "reference"
+    return fastest
 
 
 @cache
@@ -56,13 +58,13 @@ def propagate(
     query: Tensor,
     context: Tensor,
     context_labels: Tensor,
+    implementation: str,
     radii: Sequence[float],
     top_k: int,
     temperature: float,
     window: str,
     strict: bool,
     keep_ties: bool,
-    implementation: str,
     precision: str,
     context_half: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -70,30 +72,19 @@ def propagate(
 
     query [B, D, h, w], context [B, N, D, h, w], context_labels [B, N, L, h, w], one radius for each context frame.
     """
-    options = radii, top_k, temperature, window, strict, keep_ties
+    search = Search(radii, top_k, temperature, window, strict, keep_ties)
     with torch.autocast(query.device.type, enabled=False):  # similarities of 8 bits would pick other matches
         if implementation == "cuda":
-            return cuda.propagate(query, context, context_labels, list(radii), *options[1:], precision, context_half)
+            return cuda.propagate(query, context, context_labels, search, precision, context_half)
         run = tiled.propagate if implementation == "tiled" else reference.propagate
-        return run(query, context, context_labels, *options)
+        return run(query, context, context_labels, search)
 
 
 @propagate.register_fake
 def _(
-    query: Tensor,
-    context: Tensor,
-    context_labels: Tensor,
-    radii: Sequence[float],
-    top_k: int,
-    temperature: float,
-    window: str,
-    strict: bool,
-    keep_ties: bool,
-    implementation: str,
-    precision: str,
-    context_half: Tensor | None,
+    query: Tensor, context: Tensor, context_labels: Tensor, implementation: str, radii: Sequence[float], top_k: int, *_: object
 ) -> tuple[Tensor, Tensor, Tensor]:
-    batch, _, height, width = query.shape
+    batch, height, width = len(query), *query.shape[2:]
     dtype = torch.float32 if implementation == "cuda" else torch.promote_types(query.dtype, torch.float32)
     matches = batch, min(top_k, context.shape[1] * height * width), height, width
     labels = query.new_empty(batch, context_labels.shape[2], height, width, dtype=dtype)

@@ -4,6 +4,7 @@ Letters: B videos, P = h * w cells, Q of them at a time, N context frames, D cha
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
@@ -15,45 +16,33 @@ from siammae.matmul import fast_linear
 SIMILARITIES_AT_ONCE = 8_000_000  # Q * N * P: 32 MB in float32
 
 
+class Search(NamedTuple):
+    """Where matches are looked for, how many count, and how much: checked arguments of `siammae.ops.propagate`."""
+
+    radii: Sequence[float]  # of the windows, in grid cells, one for each context frame
+    top_k: int
+    temperature: float
+    window: str
+    strict: bool
+    keep_ties: bool
+
+
 @torch.no_grad()
-def propagate(
-    query: Tensor,
-    context: Tensor,
-    context_labels: Tensor,
-    radii: Sequence[float],
-    top_k: int,
-    temperature: float,
-    window: str,
-    strict: bool,
-    keep_ties: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """As `siammae.ops.propagate`, with checked arguments, a batch dimension and one radius for each context frame.
+def propagate(query: Tensor, context: Tensor, context_labels: Tensor, search: Search) -> tuple[Tensor, Tensor, Tensor]:
+    """As `siammae.ops.propagate`, with checked arguments and a batch dimension.
 
     Returns:
         labels [B, L, h, w], similarities [B, k, h, w] and flat indices [B, k, h, w] of the matches, best first.
     """
     height = query.shape[2]
-    videos = [
-        _propagate(*video, radii, top_k, temperature, window, strict, keep_ties)
-        for video in zip(query, context, context_labels, strict=True)
-    ]
+    videos = [_propagate(*video, search) for video in zip(query, context, context_labels, strict=True)]
     labels, similarities, indices = (
         rearrange(torch.stack(part), "b (h w) c -> b c h w", h=height).contiguous() for part in zip(*videos, strict=True)
     )
     return labels, similarities, indices
 
 
-def _propagate(
-    query: Tensor,
-    context: Tensor,
-    context_labels: Tensor,
-    radii: Sequence[float],
-    top_k: int,
-    temperature: float,
-    window: str,
-    strict: bool,
-    keep_ties: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _propagate(query: Tensor, context: Tensor, context_labels: Tensor, search: Search) -> tuple[Tensor, Tensor, Tensor]:
     """One video: labels [P, L], similarities [P, k] and indices [P, k]."""
     height, width = query.shape[1:]
     dtype = torch.promote_types(query.dtype, torch.float32)
@@ -69,25 +58,29 @@ def _propagate(
         with fast_linear():
             similarity = F.linear(queries[here], keys)  # [Q, NP]
         candidates = rearrange(similarity, "q (n p) -> q n p", n=len(context))
-        for radius in set(radii):
-            offset = cells[here, None] - cells  # [Q, P, 2]
-            outside = ~inside(offset[..., 0], offset[..., 1], radius, window, strict)  # [Q, P]
-            for frame in (index for index, other in enumerate(radii) if other == radius):
+        offset = cells[here, None] - cells  # [Q, P, 2]
+        for radius in set(search.radii):
+            outside = ~inside(offset[..., 0], offset[..., 1], radius, search)  # [Q, P]
+            for frame in (index for index, other in enumerate(search.radii) if other == radius):
                 candidates[:, frame].masked_fill_(outside, -torch.inf)
-        values, indices = best_of(similarity, min(top_k, len(keys)))
-        mixed = mix_ties(similarity, labels, values, temperature) if keep_ties else mix(values, labels[indices], temperature)
+        values, indices = best_of(similarity, min(search.top_k, len(keys)))
+        if search.keep_ties:
+            weights = tie_weights(similarity, values, search.temperature)
+            mixed = weights @ labels / weights.sum(dim=1, keepdim=True)
+        else:
+            mixed = mix(values, labels[indices], search.temperature)
         propagated.append((mixed, values, indices.masked_fill(values == -torch.inf, -1)))
     labels, similarities, indices = (torch.cat(part) for part in zip(*propagated, strict=True))
     return labels, similarities, indices
 
 
-def inside(rows: Tensor, columns: Tensor, radius: float, window: str, strict: bool) -> Tensor:
+def inside(rows: Tensor, columns: Tensor, radius: float, search: Search) -> Tensor:
     """Whether cells lie in the window of a query, by their distance in rows and in columns, two tensors that broadcast."""
-    if window == "square":
+    if search.window == "square":
         distance, limit = torch.maximum(rows.abs(), columns.abs()), radius
     else:
         distance, limit = rows.square() + columns.square(), radius * radius
-    return distance < limit if strict else distance <= limit
+    return distance < limit if search.strict else distance <= limit
 
 
 def best_of(similarity: Tensor, top_k: int, shortlist: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -128,8 +121,7 @@ def mix(similarities: Tensor, labels: Tensor, temperature: float) -> Tensor:
     return torch.einsum("qk,qkl->ql", weights, labels)
 
 
-def mix_ties(similarity: Tensor, labels: Tensor, values: Tensor, temperature: float) -> Tensor:
-    """Mean labels [Q, L] of all candidates [Q, NP] as similar as the last of the matches `values` [Q, k] or more so."""
+def tie_weights(similarity: Tensor, values: Tensor, temperature: float) -> Tensor:
+    """Weights [Q, M], up to a factor, of candidates [Q, M]: 0 for those less similar than the last match of `values` [Q, k]."""
     best, last = values[:, :1], values[:, -1:]
-    weights = torch.where(similarity >= last, torch.exp((similarity - best) / temperature), 0)
-    return weights @ labels / weights.sum(dim=1, keepdim=True)
+    return torch.where(similarity >= last, torch.exp((similarity - best) / temperature), 0)

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from siammae.matmul import biased_product
-from siammae.ops.reference import best_of, in_order, inside, mix
+from siammae.ops.reference import Search, best_of, in_order, inside, mix, tie_weights
 
 TILE = 12  # cells a side: larger ones compute more outside the windows, smaller ones make slower products
 SIMILARITIES_AT_ONCE = 3_300_000  # Q * M of one thread: 13 MB in float32
@@ -31,35 +31,15 @@ Tile = TypeVar("Tile")
 Part = TypeVar("Part")
 
 
-def propagate(
-    query: Tensor,
-    context: Tensor,
-    context_labels: Tensor,
-    radii: Sequence[float],
-    top_k: int,
-    temperature: float,
-    window: str,
-    strict: bool,
-    keep_ties: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+def propagate(query: Tensor, context: Tensor, context_labels: Tensor, search: Search) -> tuple[Tensor, Tensor, Tensor]:
     """As `siammae.ops.reference.propagate`."""
     num, height, width = context.shape[1], *query.shape[2:]
-    top_k = min(top_k, num * height * width)
+    search = search._replace(top_k=min(search.top_k, num * height * width))
     videos = [
-        _Video(
-            rearrange(frame, "d h w -> h w d"),
-            rearrange(frames, "n d h w -> n h w d"),
-            labels,
-            tuple(radii),
-            top_k,
-            temperature,
-            window,
-            strict,
-            keep_ties,
-        )
+        _Video(rearrange(frame, "d h w -> h w d"), rearrange(frames, "n d h w -> n h w d"), labels, search)
         for frame, frames, labels in zip(query, context, context_labels, strict=True)
     ]
-    channels = context_labels.shape[2], top_k, top_k
+    channels = context_labels.shape[2], search.top_k, search.top_k
     dtype = videos[0].dtype
     results = [
         torch.empty(len(videos), count, height, width, dtype=kind)
@@ -105,12 +85,7 @@ class _Video:
     query: Tensor  # [h, w, D]
     context: Tensor  # [N, h, w, D]
     labels: Tensor  # [N, L, h, w]
-    radii: tuple[float, ...]
-    top_k: int
-    temperature: float
-    window: str
-    strict: bool
-    keep_ties: bool
+    search: Search
 
     @property
     def dtype(self) -> torch.dtype:
@@ -118,7 +93,8 @@ class _Video:
 
     def tile(self, rows: slice, columns: slice) -> tuple[Tensor, Tensor, Tensor]:
         """Labels [Q, L], similarities [Q, k] and flat indices [Q, k] of one tile."""
-        wanted = self.top_k + self.keep_ties  # one more shows whether the last has its equal
+        top_k = self.search.top_k
+        wanted = top_k + self.search.keep_ties  # one more shows whether the last has its equal
         found = []
         for similarity, where in self._similarities(rows, columns):
             values, indices = best_of(similarity, min(wanted, len(where)), _shortlist(similarity, wanted + 1))
@@ -126,8 +102,8 @@ class _Video:
         values, indices = in_order(*(torch.cat(part, dim=1) for part in zip(*found, strict=True)))
         missing = max(0, wanted - values.shape[1])  # where the halos hold fewer cells
         values, indices = F.pad(values, (0, missing), value=-torch.inf), F.pad(indices, (0, missing))
-        further, values, indices = values[:, self.top_k : wanted], values[:, : self.top_k], indices[:, : self.top_k]
-        labels = mix(values, self._labels_at(indices), self.temperature)
+        further, values, indices = values[:, top_k:wanted], values[:, :top_k], indices[:, :top_k]
+        labels = mix(values, self._labels_at(indices), self.search.temperature)
         tied = (further == values[:, -1:]).any(dim=1) & (values[:, -1] > -torch.inf)
         if bool(tied.any()):
             labels[tied] = self._mix_ties(rows, columns, values, tied)
@@ -137,16 +113,16 @@ class _Video:
         """Similarities [Q, M] to a few context frames at a time, -inf outside the windows, and the flat index [M] of each."""
         height, width = self.query.shape[:2]
         queries = self.query[rows, columns].flatten(0, 1).to(self.dtype)
-        for radius, run in groupby(range(len(self.radii)), self.radii.__getitem__):
-            halo = _halo(height, width, rows, columns, radius, self.window, self.strict)
-            cells = halo.bias.shape[1]
+        for radius, run in groupby(range(len(self.search.radii)), self.search.radii.__getitem__):
+            halo = _halo(height, width, rows, columns, radius, self.search)
+            bias, cells = halo.bias.to(self.dtype), len(halo.where)
             at_once = max(1, SIMILARITIES_AT_ONCE // (len(queries) * cells))
             frames = list(run)
             for few in (frames[i : i + at_once] for i in range(0, len(frames), at_once)):
                 similarity = queries.new_empty(len(queries), len(few) * cells)
                 for part, frame in zip(similarity.split(cells, dim=1), few, strict=True):
                     keys = self.context[frame, halo.rows, halo.columns].flatten(0, 1).to(self.dtype)
-                    biased_product(queries, keys, halo.bias.to(self.dtype), out=part)
+                    biased_product(queries, keys, bias, out=part)
                 where = torch.tensor(few)[:, None] * (height * width) + halo.where
                 yield similarity, where.flatten()
 
@@ -158,10 +134,10 @@ class _Video:
 
     def _mix_ties(self, rows: slice, columns: slice, values: Tensor, tied: Tensor) -> Tensor:
         """Mean labels of the `tied` queries: of all candidates as similar as the last of the matches `values` [Q, k]."""
-        best, last = values[tied, :1], values[tied, -1:]
-        total, mixed = torch.zeros_like(best), values.new_zeros(len(best), self.labels.shape[1])
+        values = values[tied]
+        total, mixed = values.new_zeros(len(values), 1), values.new_zeros(len(values), self.labels.shape[1])
         for similarity, where in self._similarities(rows, columns):
-            weights = torch.where(similarity[tied] >= last, torch.exp((similarity[tied] - best) / self.temperature), 0)
+            weights = tie_weights(similarity[tied], values, self.search.temperature)
             total += weights.sum(dim=1, keepdim=True)
             mixed += weights @ self._labels_at(where)
         return mixed / total
@@ -176,7 +152,7 @@ class _Halo(NamedTuple):
     bias: Tensor  # [Q, S]: 0 where a cell lies in a query's window, -inf elsewhere
 
 
-def _halo(height: int, width: int, rows: slice, columns: slice, radius: float, window: str, strict: bool) -> _Halo:
+def _halo(height: int, width: int, rows: slice, columns: slice, radius: float, search: Search) -> _Halo:
     """The halo of the tile of these rows and columns, in a frame of `height` x `width` cells."""
     reach = math.floor(min(radius, height + width))
     above, below = max(0, rows.start - reach), min(height, rows.stop + reach)
@@ -184,7 +160,7 @@ def _halo(height: int, width: int, rows: slice, columns: slice, radius: float, w
     ys, xs = torch.arange(above, below), torch.arange(left, right)
     away_y = (torch.arange(rows.start, rows.stop)[:, None] - ys)[:, None, :, None].float()
     away_x = (torch.arange(columns.start, columns.stop)[:, None] - xs)[None, :, None].float()
-    near = inside(away_y, away_x, radius, window, strict).flatten(0, 1).flatten(1)  # [Q, S]
+    near = inside(away_y, away_x, radius, search).flatten(0, 1).flatten(1)  # [Q, S]
     bias = torch.zeros(near.shape).masked_fill_(~near, -torch.inf)
     return _Halo(slice(above, below), slice(left, right), (ys[:, None] * width + xs).flatten(), bias)
 
