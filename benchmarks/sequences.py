@@ -14,8 +14,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from siammae.evaluation.metrics import region_similarity
+from siammae.evaluation.metrics import mean_region_similarity
 from siammae.labels import as_mask
 
 
@@ -29,13 +30,15 @@ def main() -> None:
         if not masks.is_dir():
             propagate(images, annotations[0], masks, options)
         seconds = time.perf_counter() - began
-        scores = [
-            region_similarity(as_mask(gt, empty=True).values > 0, as_mask(masks / gt.name, empty=True).values > 0)
-            for gt in annotations[1:-1]
-        ]
-        means.append(float(np.mean(scores)))
+        means.append(mean_region_similarity(map(objects, annotations), (objects(masks / gt.name) for gt in annotations)))
         print(f"{images.name:18} J {means[-1]:.3f}  {len(annotations)} frames, {seconds:.0f} s", flush=True)
     print(f"{'mean':18} J {np.mean(means):.3f}  ({' '.join(options)})")
+
+
+def objects(path: Path) -> NDArray[np.bool_]:
+    """Where a mask [H, W] shows anything but background."""
+    shown: NDArray[np.bool_] = as_mask(path, empty=True).values > 0
+    return shown
 
 
 def propagate(images: Path, mask: Path, masks: Path, options: list[str]) -> None:

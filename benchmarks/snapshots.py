@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from siammae import Encoder, propagate_labels, read_frames
-from siammae.evaluation.metrics import region_similarity
+from siammae.evaluation.metrics import mean_region_similarity
 from siammae.features import Geometry, frame_size, preprocess
 from siammae.tensors import read_tensors
 from siammae.training.checkpoint import checkpoints, read_state
@@ -63,7 +63,7 @@ def mean_j(encoder: Encoder, frames: list[Tensor], annotations: Path) -> float:
     """Mean J of a clip's masks, first and last dropped."""
     truth = [np.asarray(Image.open(path)) > 0 for path in sorted(annotations.glob("*.png"))[: len(frames)]]
     masks = propagate_labels(frames, truth[0], encoder, config="dino", progress=False)
-    return float(np.mean([region_similarity(gt, mask) for gt, mask in zip(truth[1:-1], masks[1:-1], strict=True)]))
+    return mean_region_similarity(truth, masks)
 
 
 @torch.no_grad()

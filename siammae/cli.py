@@ -366,9 +366,7 @@ def demo(
         size: Shorter side in pixels at which the encoder sees the frames, or height and width.
         device: cuda, mps, cpu; the fastest there is if not given.
     """
-    import numpy as np
-
-    from siammae.evaluation.metrics import region_similarity
+    from siammae.evaluation.metrics import mean_region_similarity
     from siammae.output import write_mask, write_video
     from siammae.propagation import propagate_labels
     from siammae.synthetic import render_clip
@@ -385,8 +383,8 @@ def demo(
     write_video(out / "clip.mp4", clip.frames, clip.fps)
     write_video(out / "overlay.mp4", map(overlay, clip.frames, masks), clip.fps)
     for label in range(1, int(clip.masks.max()) + 1):
-        scores = [region_similarity(gt == label, mask == label) for gt, mask in zip(clip.masks, masks, strict=True)]
-        print(f"object {label}: J {np.mean(scores[1:-1]):.3f} over {len(scores) - 2} frames (first and last dropped)")
+        score = mean_region_similarity(clip.masks == label, masks == label)
+        print(f"object {label}: J {score:.3f} over {frames - 2} frames (first and last dropped)")
     print(f"clip: {out / 'clip.mp4'}\nmasks: {out / 'masks'}\noverlay: {out / 'overlay.mp4'}")
 
 
