@@ -88,9 +88,8 @@ class CachedSource:
             gaps = rng.integers(self._shortest, longest, size=self._futures, endpoint=True)
             box = random_box(clip.height, clip.width, self._config.scale, rng, self._config.ratio)
             flip = bool(rng.random() < self._config.flip)
-            for frame in (past, *(past + gap for gap in sorted(gaps))):
-                moves = self._config.jitter and frame != past
-                view = moved_box(box, clip.height, clip.width, self._config.jitter, rng) if moves else box
+            moved = [moved_box(box, clip.height, clip.width, self._config.jitter, rng) for _ in gaps]
+            for frame, view in zip((past, *(past + np.sort(gaps))), (box, *moved), strict=True):
                 start = clip.offset + int(frame) * clip.height * clip.width
                 origins.append(start + view.top * clip.width + view.left)
                 strides.append(clip.width)

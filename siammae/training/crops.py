@@ -46,8 +46,10 @@ def random_box(
 def moved_box(box: Box, height: int, width: int, jitter: float, rng: np.random.Generator) -> Box:
     """`box` as a moving camera might see it next: up to `jitter` larger or smaller, and shifted by up to `jitter` of its sides.
 
-    It stays inside the frame of height x width pixels.
+    It stays inside the frame of height x width pixels. Without jitter nothing is drawn.
     """
+    if not jitter:
+        return box
     scale = 1 + rng.uniform(-jitter, jitter)
     box_height, box_width = max(1, min(height, round(box.height * scale))), max(1, min(width, round(box.width * scale)))
     top = round(box.top + (box.height - box_height) / 2 + box.height * rng.uniform(-jitter, jitter))

@@ -13,17 +13,23 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
 
     With `config.kind` "muon" the matrices between the patch projection and the prediction step along orthogonal directions.
     """
-    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    decays = [(name, parameter) for name, parameter in trained if name.endswith(".weight") and parameter.ndim >= 2]
-    inner = [parameter for name, parameter in decays if parameter.ndim == 2 and "decoder_pred" not in name]
-    outer = [parameter for name, parameter in decays if parameter.ndim != 2 or "decoder_pred" in name]
-    others = [parameter for name, parameter in trained if not (name.endswith(".weight") and parameter.ndim >= 2)]
+    inner: list[nn.Parameter] = []
+    outer: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if not (name.endswith(".weight") and parameter.ndim >= 2):
+            others.append(parameter)
+        else:
+            (inner if parameter.ndim == 2 and "decoder_pred" not in name else outer).append(parameter)
     groups: list[dict[str, Any]] = [
         {"params": inner, "weight_decay": config.weight_decay, "orthogonal": config.kind == "muon"},
         {"params": outer, "weight_decay": config.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    return Muon(groups, lr=0.0, betas=config.betas, fused=next(model.parameters()).is_cuda)
+    optimizer = Muon if config.kind == "muon" else torch.optim.AdamW
+    return optimizer(groups, lr=0.0, betas=config.betas, fused=next(model.parameters()).is_cuda)
 
 
 class Muon(torch.optim.AdamW):

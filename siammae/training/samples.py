@@ -57,7 +57,7 @@ def draw_samples(clip: Clip, config: DataConfig, *, side: int, futures: int, rng
         frames = clip.read(times)
         height, width = frames[0].shape[:2]
         box = random_box(height, width, config.scale, rng, config.ratio)
-        boxes = [moved_box(box, height, width, config.jitter, rng) if config.jitter else box for _ in frames[1:]]
+        boxes = [moved_box(box, height, width, config.jitter, rng) for _ in frames[1:]]
         yield crop(list(zip(frames, (box, *boxes), strict=True)), bool(rng.random() < config.flip), side)
 
 
