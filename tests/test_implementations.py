@@ -108,7 +108,7 @@ def test_labels_do_not_depend_on_how_the_work_is_cut(
     frames, labels = signs.repeat(5, 1, 1, 1), torch.rand(4, 3, 14, 19, generator=random)
     arguments = {"radius": [math.inf, 4, 4, 2], "top_k": 6, "temperature": 0.1, "keep_ties": keep_ties, "return_matches": True}
     expected, expected_matches = ops.propagate(frames[0], frames[1:], labels, implementation="reference", **arguments)
-    for name, value in {"TILE": tile, "GROUP": group, "SIMILARITIES_AT_ONCE": at_once}.items():
+    for name, value in {"STRIP": tile, "BAND": group, "SIMILARITIES_AT_ONCE": at_once}.items():
         monkeypatch.setattr(tiled, name, value)
     actual, matches = ops.propagate(frames[0], frames[1:], labels, implementation="tiled", **arguments)
     assert torch.equal(matches.indices, expected_matches.indices)

@@ -3,7 +3,7 @@
 Letters: B videos, P = h * w cells, Q of them at a time, N context frames, D channels, L labels, k matches.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -83,21 +83,24 @@ def inside(rows: Tensor, columns: Tensor, radius: float, search: Search) -> Tens
     return distance < limit if search.strict else distance <= limit
 
 
-def best_of(similarity: Tensor, top_k: int, shortlist: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The `top_k` largest of similarities [Q, M], descending, and where they stand, [Q, k]; of equal ones the first.
+def best_of(similarity: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+    """The `top_k` largest of similarities [Q, M], descending, and where they stand, [Q, k]; of equal ones the first."""
+    return first_of(*similarity.topk(min(top_k + 1, similarity.shape[1]), dim=1), top_k, similarity.__getitem__)
 
-    `shortlist` [Q, m], if given, says where the k + 1 largest values are to be looked for.
+
+def first_of(values: Tensor, indices: Tensor, top_k: int, similarities: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """As `best_of`, from the k + 1 largest values (or all M), descending, and where they stand.
+
+    `similarities` gives all similarities [_, M] of the queries where a mask [Q] is true.
     """
-    short = similarity if shortlist is None else similarity.gather(1, shortlist)
-    values, indices = short.topk(min(top_k + 1, short.shape[1]), dim=1)
-    if shortlist is not None:
-        indices = shortlist.gather(1, indices)
     if values.shape[1] > top_k:
         ambiguous = (values[:, top_k - 1] == values[:, top_k]) & (values[:, top_k] > -torch.inf)
         values, indices = values[:, :top_k], indices[:, :top_k]
         if bool(ambiguous.any()):
-            indices[ambiguous] = _first_of_equals(similarity[ambiguous], values[ambiguous, -1:], top_k)
-    return in_order(similarity.gather(1, indices), indices)
+            similarity = similarities(ambiguous)
+            chosen = _first_of_equals(similarity, values[ambiguous, -1:], top_k)
+            values[ambiguous], indices[ambiguous] = similarity.gather(1, chosen), chosen
+    return in_order(values, indices)
 
 
 def in_order(values: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:

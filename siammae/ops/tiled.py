@@ -1,18 +1,20 @@
-"""`siammae.ops.propagate` on the CPU: tiles of query cells against the part of each context frame that their windows reach.
+"""`siammae.ops.propagate` on the CPU: strips of query cells against the part of each context frame that their windows reach.
 
-One matrix product for each tile and context frame computes the similarities inside the windows and few others; they are used
-while they are in the processor's cache. The best matches are found exactly through the maxima of groups: the k largest
-values lie in the k groups with the largest maxima. Tiles are shared out over threads.
+A strip is a few columns wide. A band of rows of a context frame concerns only the rows of the strip within the radius, so
+that one matrix product for each band computes the similarities inside the windows and few others. The best matches are found
+exactly through the maxima of groups: the k largest values lie in the k groups with the largest maxima. Strips are shared out
+over threads.
 
-Letters: B videos, h x w cells of a frame, Q of them in a tile, N context frames, D channels, L labels, k matches, S cells of a
-halo (what a tile's windows reach of a frame), M = S times the frames taken at once.
+Letters: B videos, h x w cells of a frame, n x c of them in a tile (Q = n * c), N context frames, F of them at a time,
+D channels, L labels, k matches, R rows and S columns that are looked at for a query.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import groupby, product
+from functools import cached_property
+from itertools import groupby, pairwise
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -21,14 +23,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from siammae.matmul import biased_product
-from siammae.ops.reference import Search, best_of, in_order, inside, mix, tie_weights
+from siammae.ops.reference import Search, best_of, first_of, in_order, inside, mix, tie_weights
 
-TILE = 12  # cells a side: larger ones compute more outside the windows, smaller ones make slower products
-SIMILARITIES_AT_ONCE = 3_300_000  # Q * M of one thread: 13 MB in float32
-GROUP = 16  # similarities whose largest stands for them
+STRIP = 8  # columns of a tile: more compute more outside the windows, fewer make slower products
+BAND, LEAST_BAND = 6, 4  # rows of a context frame that are taken at once, likewise
+SIMILARITIES_AT_ONCE = 4_500_000  # that one thread holds: 18 MB in float32
 
-Tile = TypeVar("Tile")
+Task = TypeVar("Task")
 Part = TypeVar("Part")
+
+
+class _Tile(NamedTuple):
+    """A part of a video's query frame."""
+
+    video: int
+    rows: range
+    columns: range
 
 
 def propagate(query: Tensor, context: Tensor, context_labels: Tensor, search: Search) -> tuple[Tensor, Tensor, Tensor]:
@@ -45,35 +55,50 @@ def propagate(query: Tensor, context: Tensor, context_labels: Tensor, search: Se
         torch.empty(len(videos), count, height, width, dtype=kind)
         for count, kind in zip(channels, (dtype, dtype, torch.int64), strict=True)
     ]
-    tiles = list(product(range(len(videos)), _spans(height), _spans(width)))
+    tiles = _tiles(len(videos), height, width, max(search.radii))
 
-    def work(tile: tuple[int, slice, slice]) -> tuple[Tensor, Tensor, Tensor]:
-        video, rows, columns = tile
+    def work(tile: _Tile) -> tuple[Tensor, Tensor, Tensor]:
         with torch.no_grad():
-            return videos[video].tile(rows, columns)
+            return videos[tile.video].tile(tile.rows, tile.columns)
 
-    for (video, rows, columns), parts in zip(tiles, _in_threads(work, tiles), strict=True):
+    for tile, parts in zip(tiles, _in_threads(work, tiles), strict=True):
         for result, part in zip(results, parts, strict=True):
-            result[video, :, rows, columns] = rearrange(part, "(h w) c -> c h w", h=rows.stop - rows.start)
+            here = result[tile.video, :, tile.rows.start : tile.rows.stop, tile.columns.start : tile.columns.stop]
+            here.copy_(rearrange(part, "(n c) k -> k n c", n=len(tile.rows)))
     labels, similarities, indices = results
     return labels, similarities, indices
 
 
-def _spans(length: int) -> list[slice]:
-    """`length` cells cut into parts as equal as can be, of at most TILE."""
-    num = math.ceil(length / TILE)
-    return [slice(length * i // num, length * (i + 1) // num) for i in range(num)]
-
-
-def _in_threads(work: Callable[[Tile], Part], tiles: Sequence[Tile]) -> Iterator[Part]:
-    """`map(work, tiles)`, in as many threads as torch has, each of which computes alone."""
+def _tiles(num_videos: int, height: int, width: int, radius: float) -> list[_Tile]:
+    """The videos in strips, which are cut where they hold too much, and the last ones where threads would be left idle."""
+    strips = [(video, range(left, min(left + STRIP, width))) for video in range(num_videos) for left in range(0, width, STRIP)]
     threads = torch.get_num_threads()
-    if min(threads, len(tiles)) == 1:
-        yield from map(work, tiles)
+    in_full_rounds = len(strips) // threads * threads
+    tiles = []
+    for index, (video, columns) in enumerate(strips):
+        parts = 1 if index < in_full_rounds else min(height, math.ceil(threads / (len(strips) - in_full_rounds)))
+        while parts < height and _size(height, width, math.ceil(height / parts), columns, radius) > SIMILARITIES_AT_ONCE:
+            parts += 1
+        cuts = [height * part // parts for part in range(parts + 1)]
+        tiles += [_Tile(video, range(*rows), columns) for rows in pairwise(cuts)]
+    return tiles
+
+
+def _size(height: int, width: int, num_rows: int, columns: range, radius: float) -> int:
+    """Similarities of a tile of `num_rows` rows, in the middle of the grid, to one frame."""
+    top = (height - num_rows) // 2
+    return math.prod(_Layout(height, width, range(top, top + num_rows), columns, radius).shape)
+
+
+def _in_threads(work: Callable[[Task], Part], tasks: Sequence[Task]) -> Iterator[Part]:
+    """`map(work, tasks)`, in as many threads as torch has, each of which computes alone."""
+    threads = torch.get_num_threads()
+    if min(threads, len(tasks)) == 1:
+        yield from map(work, tasks)
         return
     try:
         with ThreadPoolExecutor(threads, "siammae", initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield from pool.map(work, tiles)
+            yield from pool.map(work, tasks)
     finally:
         torch.set_num_threads(threads)  # the workers' own number is what threads that start later would inherit
 
@@ -91,16 +116,13 @@ class _Video:
     def dtype(self) -> torch.dtype:
         return torch.promote_types(self.query.dtype, torch.float32)
 
-    def tile(self, rows: slice, columns: slice) -> tuple[Tensor, Tensor, Tensor]:
+    def tile(self, rows: range, columns: range) -> tuple[Tensor, Tensor, Tensor]:
         """Labels [Q, L], similarities [Q, k] and flat indices [Q, k] of one tile."""
         top_k = self.search.top_k
         wanted = top_k + self.search.keep_ties  # one more shows whether the last has its equal
-        found = []
-        for similarity, where in self._similarities(rows, columns):
-            values, indices = best_of(similarity, min(wanted, len(where)), _shortlist(similarity, wanted + 1))
-            found.append((values, where[indices]))
-        values, indices = in_order(*(torch.cat(part, dim=1) for part in zip(*found, strict=True)))
-        missing = max(0, wanted - values.shape[1])  # where the halos hold fewer cells
+        best = [windows.best(wanted) for windows in self._windows(rows, columns)]
+        values, indices = in_order(*(torch.cat(part, dim=1) for part in zip(*best, strict=True)))
+        missing = max(0, wanted - values.shape[1])  # where the windows hold fewer cells
         values, indices = F.pad(values, (0, missing), value=-torch.inf), F.pad(indices, (0, missing))
         further, values, indices = values[:, top_k:wanted], values[:, :top_k], indices[:, :top_k]
         labels = mix(values, self._labels_at(indices), self.search.temperature)
@@ -109,22 +131,23 @@ class _Video:
             labels[tied] = self._mix_ties(rows, columns, values, tied)
         return labels, values, indices.masked_fill(values == -torch.inf, -1)
 
-    def _similarities(self, rows: slice, columns: slice) -> Iterator[tuple[Tensor, Tensor]]:
-        """Similarities [Q, M] to a few context frames at a time, -inf outside the windows, and the flat index [M] of each."""
-        height, width = self.query.shape[:2]
-        queries = self.query[rows, columns].flatten(0, 1).to(self.dtype)
+    def _windows(self, rows: range, columns: range) -> Iterator["_Windows"]:
+        """Similarities to a few context frames at a time; the next few overwrite them."""
+        height, width, _ = self.query.shape
+        queries = self.query[rows.start : rows.stop, columns.start : columns.stop].to(self.dtype).contiguous()  # [n, c, D]
         for radius, run in groupby(range(len(self.search.radii)), self.search.radii.__getitem__):
-            halo = _halo(height, width, rows, columns, radius, self.search)
-            bias, cells = halo.bias.to(self.dtype), len(halo.where)
-            at_once = max(1, SIMILARITIES_AT_ONCE // (len(queries) * cells))
+            layout = _Layout(height, width, rows, columns, radius)
+            products = layout.products(queries, layout.bias(self.search).to(self.dtype))
             frames = list(run)
+            num_chunks = math.ceil(len(frames) * math.prod(layout.shape) / SIMILARITIES_AT_ONCE)
+            at_once = math.ceil(len(frames) / num_chunks)
+            storage = queries.new_full((min(at_once, len(frames)), *layout.shape), -torch.inf)
             for few in (frames[i : i + at_once] for i in range(0, len(frames), at_once)):
-                similarity = queries.new_empty(len(queries), len(few) * cells)
-                for part, frame in zip(similarity.split(cells, dim=1), few, strict=True):
-                    keys = self.context[frame, halo.rows, halo.columns].flatten(0, 1).to(self.dtype)
-                    biased_product(queries, keys, bias, out=part)
-                where = torch.tensor(few)[:, None] * (height * width) + halo.where
-                yield similarity, where.flatten()
+                for part, frame in zip(storage, few, strict=False):
+                    keys = self.context[frame, :, layout.halo.start : layout.halo.stop].to(self.dtype)
+                    for product in products:
+                        product.compute(keys, out=part)
+                yield layout.windows(storage[: len(few)], few, len(self.context))
 
     def _labels_at(self, indices: Tensor) -> Tensor:
         """Labels [..., L] at flat indices [...]."""
@@ -132,49 +155,189 @@ class _Video:
         frame, cell = indices // (height * width), indices % (height * width)
         return self.labels[frame, :, cell // width, cell % width].to(self.dtype)
 
-    def _mix_ties(self, rows: slice, columns: slice, values: Tensor, tied: Tensor) -> Tensor:
+    def _mix_ties(self, rows: range, columns: range, values: Tensor, tied: Tensor) -> Tensor:
         """Mean labels of the `tied` queries: of all candidates as similar as the last of the matches `values` [Q, k]."""
         values = values[tied]
         total, mixed = values.new_zeros(len(values), 1), values.new_zeros(len(values), self.labels.shape[1])
-        for similarity, where in self._similarities(rows, columns):
-            weights = tie_weights(similarity[tied], values, self.search.temperature)
+        for windows in self._windows(rows, columns):
+            weights = tie_weights(windows.of(tied), values, self.search.temperature)
             total += weights.sum(dim=1, keepdim=True)
-            mixed += weights @ self._labels_at(where)
+            first = windows.first[tied]
+            for index in first.unique():
+                there = first == index
+                mixed[there] += weights[there] @ self._labels_at(windows.indices(index, slice(None)))
         return mixed / total
 
 
-class _Halo(NamedTuple):
-    """What the windows of a tile's queries reach of a frame."""
+class _Windows(NamedTuple):
+    """Similarities of a tile's queries to their candidates in a few context frames.
 
-    rows: slice
-    columns: slice
-    where: Tensor  # [S], flat index of each cell in the frame
-    bias: Tensor  # [Q, S]: 0 where a cell lies in a query's window, -inf elsewhere
-
-
-def _halo(height: int, width: int, rows: slice, columns: slice, radius: float, search: Search) -> _Halo:
-    """The halo of the tile of these rows and columns, in a frame of `height` x `width` cells."""
-    reach = math.floor(min(radius, height + width))
-    above, below = max(0, rows.start - reach), min(height, rows.stop + reach)
-    left, right = max(0, columns.start - reach), min(width, columns.stop + reach)
-    ys, xs = torch.arange(above, below), torch.arange(left, right)
-    away_y = (torch.arange(rows.start, rows.stop)[:, None] - ys)[:, None, :, None].float()
-    away_x = (torch.arange(columns.start, columns.stop)[:, None] - xs)[None, :, None].float()
-    near = inside(away_y, away_x, radius, search).flatten(0, 1).flatten(1)  # [Q, S]
-    bias = torch.zeros(near.shape).masked_fill_(~near, -torch.inf)
-    return _Halo(slice(above, below), slice(left, right), (ys[:, None] * width + xs).flatten(), bias)
-
-
-def _shortlist(similarity: Tensor, count: int) -> Tensor | None:
-    """Where the `count` largest of similarities [Q, M] are to be looked for, [Q, m]; None: everywhere.
-
-    The i-th of n groups are the similarities i, i + n, i + 2 n, ...; those left over at the end are always on the list.
+    A query has M = F * R * S candidates: R rows of S columns in each frame, -inf where they lie outside its window.
     """
-    num, left_over = divmod(similarity.shape[1], GROUP)
-    if num < 4 * count:
-        return None
-    grouped = similarity[:, : num * GROUP].unflatten(1, (GROUP, num))
-    best = grouped.amax(dim=1).topk(count, dim=1, sorted=False).indices
-    members = best[:, None] + num * torch.arange(GROUP)[:, None]  # [Q, GROUP, count]
-    rest = torch.arange(num * GROUP, num * GROUP + left_over).expand(len(members), -1)
-    return torch.cat([members.flatten(1), rest], dim=1)
+
+    memory: Tensor  # 1-D
+    similarity: Tensor  # [F, blocks, rows of a block, c, bands, rows of a band, S], a view of it
+    first: Tensor  # [Q], flat index of a query's first candidate in frame 0, were the grid to go on above its first row
+    further: Tensor  # [M], what leads from there to the others
+    last_index: int
+
+    def best(self, top_k: int) -> tuple[Tensor, Tensor]:
+        """The `top_k` largest similarities of each query, descending, and their flat indices, both [Q, k].
+
+        The groups are the columns of the frames: R similarities each.
+        """
+        num_queries, columns = len(self.first), self.similarity.shape[6]
+        top_k = min(top_k, len(self.further))
+        maxima = rearrange(self.similarity.amax(dim=4).amax(dim=4), "f i u c s -> (i u c) (f s)")[:num_queries]
+        if maxima.shape[1] < 4 * (top_k + 1):
+            values, candidates = best_of(self.of(torch.ones(num_queries, dtype=torch.bool)), top_k)
+        else:
+            group = maxima.topk(top_k + 1, dim=1, sorted=False).indices[:, :, None]  # [Q, k + 1, 1]
+            frame, column = group // columns, group % columns
+            of_frame, *of_query, of_band, of_row, _ = self.similarity.stride()
+            rows = _lattice(self.similarity.shape[4:6], (of_band, of_row))
+            queries = _lattice(self.similarity.shape[1:4], of_query)[:num_queries] + int(self.similarity.storage_offset())
+            address = queries[:, None, None] + frame * of_frame + column + rows  # [Q, k + 1, R]
+            values, chosen = self.memory.take(address.flatten(1)).topk(top_k + 1, dim=1)
+            candidate = (frame * len(rows) + torch.arange(len(rows))) * columns + column
+            values, candidates = first_of(values, candidate.flatten(1).gather(1, chosen), top_k, self.of)
+        return values, self.indices(self.first[:, None], candidates)
+
+    def of(self, queries: Tensor) -> Tensor:
+        """Similarities [_, M] of the queries where `queries` [Q] is true."""
+        _, blocks, height, width, _, _, _ = self.similarity.shape
+        chosen = F.pad(queries, (0, blocks * height * width - len(queries))).view(blocks, height, width)
+        return rearrange(self.similarity, "f i u c t y s -> i u c f t y s")[chosen].flatten(1)
+
+    def indices(self, first: Tensor, candidates: Tensor | slice) -> Tensor:
+        """Flat indices of candidates, by their place among those of a query whose first one is at `first`; inside the grid."""
+        return (first + self.further[candidates]).clamp_(0, self.last_index)
+
+
+def _lattice(shape: Sequence[int], strides: Sequence[int]) -> Tensor:
+    """The places of a tensor's elements in memory, 1-D."""
+    places = torch.zeros(1, dtype=torch.int64)
+    for size, stride in zip(shape, strides, strict=True):
+        places = (places[:, None] + stride * torch.arange(size)).flatten()
+    return places
+
+
+class _Product(NamedTuple):
+    """A band of a context frame with the rows of a tile that look at it."""
+
+    queries: Tensor  # [tile rows * c, D]
+    bias: Tensor  # [tile rows * c, rows * S]
+    rows: slice
+    place: tuple[int, slice, slice, slice]
+
+    def compute(self, keys: Tensor, *, out: Tensor) -> None:
+        """Biased similarities to the keys [h, S, D] of a frame, into their place in `out`, which has the layout's shape."""
+        biased_product(self.queries, keys[self.rows].flatten(0, 1), self.bias, out=out[self.place].flatten(2).flatten(0, 1))
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where the similarities of a tile to a context frame stand in memory.
+
+    The frame's rows are taken in bands. If windows have fewer rows than the tile, a band has a slot for each row of the tile
+    that may look at it, so that what a query looks at stands in memory at even distances from slot to slot; otherwise it has a
+    slot for each row of the tile.
+    """
+
+    height: int
+    width: int
+    rows: range
+    columns: range
+    radius: float
+
+    @cached_property
+    def reach(self) -> int:
+        return math.floor(min(self.radius, self.height + self.width))
+
+    @cached_property
+    def band(self) -> int:
+        """Rows of a band: those that a window reaches in one direction are a few bands, as exactly as can be."""
+        return max(LEAST_BAND, math.ceil(self.reach / max(1, math.ceil(self.reach / BAND))))
+
+    @cached_property
+    def bands_around(self) -> int:
+        """Bands that a window reaches beyond its own, in one direction."""
+        return math.ceil(self.reach / self.band)
+
+    @cached_property
+    def tall(self) -> bool:
+        """Whether the tile has more rows than a window."""
+        return len(self.rows) > (2 * self.bands_around + 1) * self.band
+
+    @cached_property
+    def top(self) -> int:
+        """First row of the first band."""
+        return self.rows.start - self.bands_around * self.band if self.tall else max(0, self.rows.start - self.reach)
+
+    @cached_property
+    def halo(self) -> range:
+        """Columns of the context frame that windows reach."""
+        return range(max(0, self.columns.start - self.reach), min(self.width, self.columns.stop + self.reach))
+
+    @cached_property
+    def shape(self) -> tuple[int, int, int, int, int]:
+        """Bands, slots, c, rows of a band, S."""
+        if self.tall:
+            bands, slots = (
+                math.ceil(len(self.rows) / self.band) + 2 * self.bands_around,
+                (2 * self.bands_around + 1) * self.band,
+            )
+        else:
+            last = min(self.height, self.rows.stop + self.reach)
+            bands, slots = math.ceil((last - self.top) / self.band), len(self.rows)
+        return bands, slots, len(self.columns), self.band, len(self.halo)
+
+    def bias(self, search: Search) -> Tensor:
+        """[rows, c, rows of a band, S]: 0 where a cell lies in a query's window, -inf elsewhere.
+
+        The first row is that of queries as far above the band's first row as windows reach.
+        """
+        away_y = torch.arange(-self.reach, self.reach + self.band)[:, None] - torch.arange(self.band)
+        away_x = torch.tensor(self.columns)[:, None] - torch.tensor(self.halo)
+        near = inside(away_y[:, None, :, None].float(), away_x[:, None, :].float(), self.radius, search)
+        return torch.zeros(near.shape).masked_fill_(~near, -torch.inf)
+
+    def products(self, queries: Tensor, bias: Tensor) -> list[_Product]:
+        """What `queries` [n, c, D] are to be multiplied with, of each context frame."""
+        products = []
+        for index in range(self.shape[0]):
+            row = self.top + index * self.band
+            begin, end = max(0, row), min(self.height, row + self.band)
+            first, last = max(self.rows.start, row - self.reach), min(self.rows.stop, row + self.band + self.reach)
+            if begin >= end or first >= last:
+                continue
+            slot = first - (row - self.bands_around * self.band if self.tall else self.rows.start)
+            in_band = slice(begin - row, end - row)
+            products.append(
+                _Product(
+                    queries[first - self.rows.start : last - self.rows.start].flatten(0, 1),
+                    bias[first - row + self.reach : last - row + self.reach, :, in_band].flatten(2).flatten(0, 1),
+                    slice(begin, end),
+                    (index, slice(slot, slot + last - first), slice(None), in_band),
+                )
+            )
+        return products
+
+    def windows(self, storage: Tensor, frames: Sequence[int], num_frames: int) -> _Windows:
+        """What the products left in `storage` [F, *shape] for these frames."""
+        bands, slots, num_columns, band, _ = self.shape
+        of_frame, of_band, of_slot, of_column, of_row, _ = storage.stride()
+        if self.tall:
+            blocks, block, around = bands - 2 * self.bands_around, band, 2 * self.bands_around + 1
+            of_block, of_next, start = of_band, of_band - band * of_slot, (around - 1) * band * of_slot
+        else:
+            blocks, block, around = 1, slots, bands
+            of_block, of_next, start = 0, of_band, 0
+        size = len(frames), blocks, block, num_columns, around, band, len(self.halo)
+        similarity = storage.as_strided(size, (of_frame, of_block, of_slot, of_column, of_next, of_row, 1), start)
+        cells = self.height * self.width
+        first = torch.arange(len(self.rows)) // block * block if self.tall else torch.zeros(len(self.rows), dtype=torch.int64)
+        first = ((self.top + first) * self.width + self.halo.start).repeat_interleave(num_columns)
+        rows, columns = torch.arange(around * band)[:, None] * self.width, torch.arange(len(self.halo))
+        further = torch.tensor(frames)[:, None, None] * cells + rows + columns
+        return _Windows(storage.view(-1), similarity, first, further.flatten(), num_frames * cells - 1)
