@@ -263,6 +263,7 @@ def run(
     report: Callable[[str], object] = print,
 ) -> dict[str, Any]:
     """Measure the operation on every combination of sizes and whole frames of every model; what is found, as plain values."""
+    measure_operation(Case((4, 4), 1, 1), device, rounds=1, seconds=0)  # what a first call imports does not count
     rate = matmul_rate(device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     machine = {

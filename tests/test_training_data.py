@@ -17,7 +17,7 @@ from siammae.training.batches import Batch, CachedSource, Source
 from siammae.training.cache import build_cache
 from siammae.training.clips import FolderClip, Frame, UnusableClip, VideoClip, read_image
 from siammae.training.config import DataConfig
-from siammae.training.crops import Box, moved_box, random_box, resample
+from siammae.training.crops import Box, moved_box, random_box, resample, resized
 from siammae.training.files import FileParts, FileSource, find_files
 from siammae.training.samples import crop, draw_crop_pairs, draw_samples, draw_times
 from siammae.training.shards import ShardSource, find_shards
@@ -158,8 +158,11 @@ def test_resampling_agrees_with_pillow(height: int, width: int, side: int) -> No
     padded = np.zeros((1, height + 9, width + 5, 3), dtype=np.uint8)
     padded[0, :height, :width] = frame
     ours = resample(torch.from_numpy(padded), torch.tensor([[height, width]]), torch.tensor([False]), side)
+    alone = resized(torch.from_numpy(frame), False, side)
     theirs = np.asarray(Image.fromarray(frame).resize((side, side), Image.Resampling.BILINEAR))
-    assert np.abs(ours[0].permute(1, 2, 0).numpy().astype(int) - theirs.astype(int)).max() <= 1
+    for made in (ours[0], alone):
+        assert np.abs(made.permute(1, 2, 0).numpy().astype(int) - theirs.astype(int)).max() <= 1
+    assert resized(torch.from_numpy(frame), True, side).equal(alone.flip(2))
 
 
 def test_boxes_have_the_asked_area_and_ratio() -> None:
@@ -336,8 +339,7 @@ def test_cached_samples_are_crops_of_their_frames(videos: Path, tmp_path: Path) 
     for sample, name in zip(batch.frames, batch.names, strict=True):
         clip = next(clip for clip in cache.clips if clip.name == name)
         stored = cache.pixels[clip.offset : clip.offset + clip.frames * 24 * 32].view(clip.frames, 24, 32, 3)
-        whole = torch.tensor([[24, 32]] * clip.frames)
-        views = resample(stored, whole, torch.zeros(clip.frames, dtype=torch.bool), 24)
+        views = torch.stack([resized(frame, False, 24) for frame in stored])
         past, future = (int((views == view).flatten(1).all(1).nonzero()[0]) for view in sample)
         gaps.add(future - past)
     jittered = CachedSource(cache, replace(config, scale=(0.3, 0.5), jitter=0.5), size=32, side=24, futures=1, seed=0)
@@ -345,6 +347,16 @@ def test_cached_samples_are_crops_of_their_frames(videos: Path, tmp_path: Path) 
     assert not jittered.part(0).frames.equal(still.part(0).frames)
     assert gaps == {1, 2, 3, 4, 5}  # 0.2 to 1 second at 5 frames a second
     assert all(map(same, take(source, 3, first=1), [source.part(1), source.part(2), source.part(3)]))
+
+
+def test_cached_samples_are_the_same_crops_one_by_one_and_together(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = build_cache(sorted(videos.glob("good*")), tmp_path, short_side=24, fps=5)
+    source = CachedSource(cache, DataConfig(gap=(0.2, 1.0), jitter=0.3), size=16, side=16, futures=2, seed=0)
+    each = source.part(0).frames
+    monkeypatch.setattr(CachedSource, "_crop_each", CachedSource._crop_together)  # an accelerator's way
+    assert (source.part(0).frames.int() - each.int()).abs().max() <= 1
 
 
 def test_cache_needs_a_clip_of_the_shortest_gap(videos: Path, tmp_path: Path) -> None:

@@ -14,9 +14,7 @@ from torch import Tensor
 
 from siammae.training.cache import FrameCache
 from siammae.training.config import DataConfig
-from siammae.training.crops import Box, moved_box, random_box, resample
-
-CPU_FRAMES = 8  # frames cropped together on a CPU, so that they stay in its cache; an accelerator takes all at once
+from siammae.training.crops import Box, moved_box, random_box, resample, resized
 
 
 class Batch(NamedTuple):
@@ -96,18 +94,19 @@ class CachedSource:
                 boxes.append(view)
                 flips.append(flip)
             names.append(clip.name)
-        together = CPU_FRAMES if self._cache.pixels.device.type == "cpu" else len(boxes)
-        crops = torch.cat(
-            [
-                self._crop(
-                    origins[i : i + together], strides[i : i + together], boxes[i : i + together], flips[i : i + together]
-                )
-                for i in range(0, len(boxes), together)
-            ]
-        )
+        crop = self._crop_each if self._cache.pixels.device.type == "cpu" else self._crop_together
+        crops = crop(origins, strides, boxes, flips)
         return Batch(crops.unflatten(0, (self._size, 1 + self._futures)), names, [])
 
-    def _crop(self, origins: list[int], strides: list[int], boxes: list[Box], flips: list[bool]) -> Tensor:
+    def _crop_each(self, origins: list[int], strides: list[int], boxes: list[Box], flips: list[bool]) -> Tensor:
+        """These boxes one after the other, on a CPU: [len(boxes), 3, S, S]."""
+        crops = []
+        for origin, stride, box, flip in zip(origins, strides, boxes, flips, strict=True):
+            pixels = self._cache.pixels[origin : origin + (box.height - 1) * stride + box.width]
+            crops.append(resized(pixels.as_strided((box.height, box.width, 3), (3 * stride, 3, 1)), flip, self._side))
+        return torch.stack(crops)
+
+    def _crop_together(self, origins: list[int], strides: list[int], boxes: list[Box], flips: list[bool]) -> Tensor:
         """One gather of these boxes, then one resampling: [len(boxes), 3, S, S]."""
         device = self._cache.pixels.device
         sizes = torch.tensor([(box.height, box.width) for box in boxes], device=device)

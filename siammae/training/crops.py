@@ -1,7 +1,7 @@
 """Crops: a random part of a frame, resampled to a square, flipped or not, shared by the frames of a sample.
 
-Resampling is two small matrix products with triangle weights, as wide as the reduction (so it does not alias), the
-same arithmetic on every device, for a whole batch of boxes of different sizes.
+Resampling weighs by triangles as wide as the reduction, so it does not alias: by torch for one frame on the CPU (`resized`),
+by two small matrix products for a whole batch of boxes of different sizes on an accelerator (`resample`).
 
 Letters: B frames, H x W pixels, S pixels of a crop's side.
 """
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
+from torch.nn import functional as F
 
 
 class Box(NamedTuple):
@@ -55,6 +56,15 @@ def moved_box(box: Box, height: int, width: int, jitter: float, rng: np.random.G
     top = round(box.top + (box.height - box_height) / 2 + box.height * rng.uniform(-jitter, jitter))
     left = round(box.left + (box.width - box_width) / 2 + box.width * rng.uniform(-jitter, jitter))
     return Box(min(max(0, top), height - box_height), min(max(0, left), width - box_width), box_height, box_width)
+
+
+def resized(frame: Tensor, flip: bool, side: int) -> Tensor:
+    """A frame [H, W, 3], uint8, on the CPU, resampled to [3, S, S], mirrored left to right if `flip`.
+
+    Within one level of `resample`.
+    """
+    crop = F.interpolate(rearrange(frame, "h w c -> 1 c h w"), (side, side), mode="bilinear", antialias=True)[0]
+    return crop.flip(2) if flip else crop
 
 
 def resample(frames: Tensor, sizes: Tensor, flips: Tensor, side: int) -> Tensor:

@@ -153,6 +153,7 @@ def _summary(run: Path, step: int, config: TrainConfig) -> dict[str, Any]:
         "model": asdict(config.model),
         "gap_seconds": list(config.data.gap),
         "crop_scale": list(config.data.scale),
+        "crop_jitter": config.data.jitter,
         "batch_size": config.batch_size,
         "optimizer": config.optim.kind,
         "base_lr": config.optim.base_lr,

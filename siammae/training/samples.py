@@ -12,7 +12,7 @@ from torch import Tensor
 
 from siammae.training.clips import Frame, UnusableClip
 from siammae.training.config import DataConfig
-from siammae.training.crops import Box, moved_box, random_box, resample
+from siammae.training.crops import Box, moved_box, random_box, resized
 
 
 class Clip(Protocol):
@@ -78,6 +78,6 @@ def crop(views: list[tuple[Frame, Box]], flip: bool, side: int) -> Tensor:
     """Boxes of frames, resampled to side x side: [len(views), 3, S, S], uint8."""
     crops = []
     for frame, box in views:
-        part = torch.from_numpy(np.ascontiguousarray(frame[box.top : box.top + box.height, box.left : box.left + box.width]))
-        crops.append(resample(part[None], torch.tensor([[box.height, box.width]]), torch.tensor([flip]), side))
-    return torch.cat(crops)
+        part = frame[box.top : box.top + box.height, box.left : box.left + box.width]
+        crops.append(resized(torch.from_numpy(np.ascontiguousarray(part)), flip, side))
+    return torch.stack(crops)
