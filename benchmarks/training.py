@@ -10,6 +10,7 @@ one pair, forward and backward. The peak is that of a large square matrix produc
 import argparse
 import contextlib
 import itertools
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -109,20 +110,24 @@ def measure(name: str, config: ModelConfig, options: argparse.Namespace, device:
     model = build_model(config)
     if options.compile:
         model.compile()
+    contestants = {"random frames": lambda: random_frames(config, options.batch, device)}
+    for label, open_source in sources(config, options, device).items():
+        contestants[label] = lambda open_source=open_source: real_frames(open_source())
     for precision in options.precisions:
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
         peak = matmul_peak(device, dtype)
+        print(f"  {precision}  large matrix product {peak / 1e12:.2f} TFLOP/s")
         step = Stepper(model, device, dtype)
-        alone = seconds_per_step(step, random_frames(config, options.batch, device), options.steps)
-        rate = options.batch / alone
-        print(
-            f"  {precision}  random frames      {alone:7.3f} s/step  {rate:8.1f} pairs/s  "
-            f"peak {peak / 1e12:.2f} TFLOP/s  MFU {rate * flops / peak:.0%}"
-        )
-        for label, open_source in sources(config, options, device).items():
-            real = seconds_per_step(step, real_frames(open_source()), options.steps)
-            pairs = options.batch / real
-            print(f"  {precision}  {label:<17}  {real:7.3f} s/step  {pairs:8.1f} pairs/s  loader {real / alone - 1:+.1%}")
+        times: dict[str, list[float]] = {label: [] for label in contestants}
+        for _ in range(options.rounds):  # in turns, so that a busy machine slows them alike
+            for label, batches in contestants.items():
+                times[label].append(seconds_per_step(step, batches(), options.steps))
+        for label, seconds in times.items():
+            median = statistics.median(seconds)
+            rate = options.batch / median
+            print(f"  {precision}  {label:<20}{median:7.3f} s/step  {rate:8.1f} pairs/s  MFU {rate * flops / peak:.0%}", end="")
+            loaders = statistics.median(real / alone for real, alone in zip(seconds, times["random frames"], strict=True))
+            print("" if label == "random frames" else f"  loader {loaders - 1:+.1%}")
 
 
 def sources(config: ModelConfig, options: argparse.Namespace, device: torch.device) -> dict[str, Callable[[], Source]]:
@@ -149,7 +154,8 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=64, help="videos used of it")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=5, help="of a measurement, after two that do not count")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each kind of frames")
     parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--compile", action="store_true")

@@ -388,6 +388,47 @@ def demo(
     print(f"clip: {out / 'clip.mp4'}\nmasks: {out / 'masks'}\noverlay: {out / 'overlay.mp4'}")
 
 
+@app.command
+def score(
+    dataset: Annotated[Positional[Literal["davis"]], arg(metavar="DATASET")],
+    gt: Annotated[Positional[Path], arg(metavar="GT")],
+    pred: Annotated[Positional[Path], arg(metavar="PRED")],
+    sequences: tuple[str, ...] = (),
+    split: Path | None = None,
+    out: Annotated[Path | None, arg(aliases=["-o"])] = None,
+) -> None:
+    """Score masks that anybody predicted against ground truth: J and F, with mean, recall and decay.
+
+    Example: siammae score davis DAVIS predictions --split DAVIS/ImageSets/2017/val.txt -o scores.json
+
+    Args:
+        dataset: davis: DAVIS 2016 and 2017, scored as the official davis2017-evaluation does.
+        gt: The data set, with Annotations/480p in it, or a folder of one folder of PNG masks for each sequence.
+        pred: A folder of one folder for each sequence, with PNG masks named like the annotations.
+        sequences: Those that are scored; all of GT if neither they nor a split are given.
+        split: Text file with a sequence in each line.
+        out: JSON file for all figures, with those of every frame.
+    """
+    from tqdm import tqdm
+
+    from siammae import __version__
+    from siammae.evaluation.davis import digest, score_davis
+
+    names = [*sequences, *(split.read_text().split() if split else [])] or None
+    with tqdm(desc="scoring", unit=" sequences", disable=None) as bar:
+        scores = score_davis(gt, pred, sequences=names, progress=lambda _: bar.update())
+    print(scores.table())
+    if out is not None:
+        about = {
+            "protocol": f"{dataset}: first and last frame dropped, means over objects",
+            "gt": {"path": str(gt), "sha256": digest(gt, names)},
+            "pred": {"path": str(pred), "sha256": digest(pred, names)},
+            "siammae": __version__,
+        }
+        scores.write(out, about)
+        print(f"scores: {out}")
+
+
 def _size(numbers: tuple[int, ...]) -> Any:
     """What `--size` stands for: nothing, the shorter side, or height and width."""
     return None if not numbers else numbers[0] if len(numbers) == 1 else numbers

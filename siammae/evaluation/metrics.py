@@ -1,22 +1,112 @@
 """Scores as pure functions of ground truth and prediction."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+TOLERANCE = 0.008  # of the diagonal of the picture, within which boundaries match
+BINS = 4  # of a sequence, for the decay
 
-def region_similarity(gt: NDArray[np.bool_], pred: NDArray[np.bool_]) -> float:
+Mask = NDArray[np.bool_]
+
+
+def region_similarity(gt: Mask, pred: Mask) -> float:
     """J of DAVIS: intersection over union of two masks, bool [H, W]; 1 where both are empty.
 
     Source: Perazzi et al. 2016, section 4; the empty case as in the official davis2017-evaluation.
     """
-    if gt.shape != pred.shape or gt.dtype != bool or pred.dtype != bool:
-        raise ValueError(f"masks are {gt.dtype} {list(gt.shape)} and {pred.dtype} {list(pred.shape)}; expected two bool [H, W]")
+    _check(gt, pred)
     union = np.count_nonzero(gt | pred)
     return np.count_nonzero(gt & pred) / union if union else 1.0
 
 
-def mean_region_similarity(gts: Iterable[NDArray[np.bool_]], preds: Iterable[NDArray[np.bool_]]) -> float:
+def mean_region_similarity(gts: Iterable[Mask], preds: Iterable[Mask]) -> float:
     """Mean J of an object over a sequence of masks, bool [H, W] each, without the first and the last frame, as DAVIS counts."""
     return float(np.mean([region_similarity(gt, pred) for gt, pred in zip(gts, preds, strict=True)][1:-1]))
+
+
+def boundary_accuracy(gt: Mask, pred: Mask) -> float:
+    """F of DAVIS: how well the outlines of two masks, bool [H, W], agree.
+
+    The harmonic mean of precision (the share of `pred`'s outline that lies within 0.8 % of the picture's diagonal, rounded up,
+    of `gt`'s) and recall (the reverse). Of an empty mask and another the one is 0; of two empty masks both are 1.
+
+    Source: Perazzi et al. 2016, section 4; outline, disk and empty cases as in the official davis2017-evaluation.
+    """
+    _check(gt, pred)
+    shown = gt | pred
+    rows, columns = (np.flatnonzero(shown.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return 1.0
+    # an outline reaches one pixel beyond its object; outside that part of the picture there is none
+    part = slice(max(0, rows[0] - 1), rows[-1] + 2), slice(max(0, columns[0] - 1), columns[-1] + 2)
+    gt_outline, pred_outline = _outline(gt[part]), _outline(pred[part])
+    num_gt, num_pred = np.count_nonzero(gt_outline), np.count_nonzero(pred_outline)
+    if not (num_gt and num_pred):
+        return 1.0 if num_gt == num_pred else 0.0
+    radius = math.ceil(TOLERANCE * math.hypot(*gt.shape))
+    precision = np.count_nonzero(_near(gt_outline, radius) & pred_outline) / num_pred
+    recall = np.count_nonzero(_near(pred_outline, radius) & gt_outline) / num_gt
+    return float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0
+
+
+class Statistics(NamedTuple):
+    """Of an object's score over the frames of a sequence, as DAVIS reports it.
+
+    Attributes:
+        mean: over the frames.
+        recall: share of the frames whose score is above 0.5.
+        decay: mean of the first quarter of the frames minus that of the last.
+    """
+
+    mean: float
+    recall: float
+    decay: float
+
+
+def statistics(scores: Sequence[float]) -> Statistics:
+    """Mean, recall and decay of the scores of one object, one for each frame that counts.
+
+    As in the official davis2017-evaluation, whose quarters overlap by a frame; but its 8-bit frame numbers are not copied, so
+    that the decay of more than 256 frames is that of their last quarter too.
+
+    Raises:
+        ValueError: no score.
+    """
+    if not len(scores):
+        raise ValueError("no scores; a sequence needs three frames or more, since the first and the last do not count")
+    values = np.asarray(scores, dtype=np.float64)
+    ends = (np.round(np.linspace(1, len(values), BINS + 1) + 1e-10) - 1).astype(int)
+    decay = values[ends[0] : ends[1] + 1].mean() - values[ends[-2] : ends[-1] + 1].mean()
+    return Statistics(float(values.mean()), float((values > 0.5).mean()), float(decay))
+
+
+def _check(gt: Mask, pred: Mask) -> None:
+    if gt.ndim != 2 or gt.shape != pred.shape or gt.dtype != bool or pred.dtype != bool:
+        raise ValueError(f"masks are {gt.dtype} {list(gt.shape)} and {pred.dtype} {list(pred.shape)}; expected two bool [H, W]")
+
+
+def _outline(mask: Mask) -> Mask:
+    """Pixels that differ from the one to the right, below, or below and to the right, where there is one; bool [H, W]."""
+    outline = np.zeros_like(mask)
+    outline[:, :-1] |= mask[:, :-1] ^ mask[:, 1:]
+    outline[:-1] |= mask[:-1] ^ mask[1:]
+    outline[:-1, :-1] |= mask[:-1, :-1] ^ mask[1:, 1:]
+    return outline
+
+
+def _near(outline: Mask, radius: int) -> Mask:
+    """Pixels within `radius` of one of an outline, bool [H, W]: the union of its rows, widened as far as the disk is there."""
+    height, width = outline.shape
+    wide = np.zeros((height, width + 2 * radius), dtype=bool)
+    near = np.zeros((height + 2 * radius, width), dtype=bool)
+    for reach in range(radius + 1):
+        wide[:, radius - reach : radius - reach + width] |= outline
+        wide[:, radius + reach : radius + reach + width] |= outline
+        for row in range(-radius, radius + 1):
+            if math.isqrt(radius**2 - row**2) == reach:
+                near[radius + row : radius + row + height] |= wide[:, radius : radius + width]
+    return near[radius : radius + height]
