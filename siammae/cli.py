@@ -412,17 +412,18 @@ def score(
     from tqdm import tqdm
 
     from siammae import __version__
-    from siammae.evaluation.davis import digest, score_davis
+    from siammae.evaluation.davis import digests, score_davis
 
     names = [*sequences, *(split.read_text().split() if split else [])] or None
     with tqdm(desc="scoring", unit=" sequences", disable=None) as bar:
         scores = score_davis(gt, pred, sequences=names, progress=lambda _: bar.update())
     print(scores.table())
     if out is not None:
+        gt_sha256, pred_sha256 = digests(gt, pred, names)
         about = {
             "protocol": f"{dataset}: first and last frame dropped, means over objects",
-            "gt": {"path": str(gt), "sha256": digest(gt, names)},
-            "pred": {"path": str(pred), "sha256": digest(pred, names)},
+            "gt": {"path": str(gt), "sha256": gt_sha256},
+            "pred": {"path": str(pred), "sha256": pred_sha256},
             "siammae": __version__,
         }
         scores.write(out, about)

@@ -335,7 +335,6 @@ import sys
 sys.modules["triton"] = None
 import torch
 from siammae.ops import cuda
-from siammae.ops.reference import Search
 print(cuda.unavailable(torch.device("cuda")))
 """
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -131,6 +131,9 @@ def test_bad_folders_are_named_before_anything_is_scored(tmp_path: Path) -> None
     write(tmp_path / "short" / "a", [square(5, 5, 10)] * 2)
     with pytest.raises(ValueError, match=r"a of .*: fewer than three annotations"):
         score_davis(tmp_path / "short", tmp_path / "pred")
+    write(tmp_path / "nothing" / "a", [np.zeros((40, 60), dtype=bool), *[square(5, 5, 10)] * 4])
+    with pytest.raises(ValueError, match=r"00000\.png marks no object"):
+        score_davis(tmp_path / "nothing", tmp_path / "nothing")
     write(tmp_path / "small" / "a", [square(5, 5, 10, (20, 30))] * 5)
     with pytest.raises(ValueError, match="has 20 x 30 pixels; its annotation has 40 x 60"):
         score_davis(tmp_path / "gt", tmp_path / "small", sequences=["a"])
@@ -151,6 +154,22 @@ def test_the_command_prints_a_table_and_writes_json(
     assert stored["J&F"] == 1
     assert stored["objects"][0]["j_frames"] == [1, 1]
     assert len(stored["pred"]["sha256"]) == 64
+
+
+def test_json_needs_no_masks_but_those_that_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "gt" / "a", [square(5, 5, 10)] * 3)
+    write(tmp_path / "pred" / "a", [square(5, 5, 10)] * 2)
+    (tmp_path / "pred" / "overlays").mkdir()
+    command = ["siammae", "score", "davis", str(tmp_path / "gt"), str(tmp_path / "pred"), "-o", str(tmp_path / "scores.json")]
+    monkeypatch.setattr("sys.argv", command)
+    digests = []
+    for top in (5, 6):
+        Image.fromarray(square(top, 5, 10).astype(np.uint8)).save(tmp_path / "pred" / "a" / "00001.png")
+        main()
+        stored = json.loads((tmp_path / "scores.json").read_text())
+        digests.append((stored["gt"]["sha256"], stored["pred"]["sha256"]))
+    assert digests[0][0] == digests[1][0]
+    assert digests[0][1] != digests[1][1]
 
 
 def test_real_annotations_score_themselves(real_data: Path) -> None:

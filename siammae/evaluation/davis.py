@@ -10,7 +10,7 @@ import json
 import os
 import statistics as averages
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -122,7 +122,7 @@ def score_davis(
 
     Raises:
         FileNotFoundError: folders or masks that are missing, all of them named, before anything is scored.
-        ValueError: masks of another size than the annotation; sequences of fewer than three frames.
+        ValueError: masks of another size than the annotation; sequences of fewer than three frames, or without an object.
 
     Source: Pont-Tuset et al., "The 2017 DAVIS Challenge on Video Object Segmentation", section 4.
     """
@@ -166,11 +166,9 @@ def find_annotations(gt: PathLike, sequences: Sequence[str] | None = None) -> di
     found = {name: sorted((folder / name).glob("*.png")) for name in names}
     without = [name for name, paths in found.items() if not paths]
     if without or not found:
+        of = f" of {', '.join(without)}" if without else ""
         raise FileNotFoundError(
-            f"{folder} holds no PNG masks"
-            + (f" of {', '.join(without)}" if without else "")
-            + "; expected SEQUENCE/FRAME.png, or a "
-            "data set with Annotations/480p"
+            f"{folder} holds no PNG masks{of}; expected SEQUENCE/FRAME.png, or a data set with Annotations/480p"
         )
     short = [name for name, paths in found.items() if len(paths) < 3]
     if short:
@@ -180,12 +178,18 @@ def find_annotations(gt: PathLike, sequences: Sequence[str] | None = None) -> di
     return found
 
 
-def digest(folder: PathLike, sequences: Sequence[str] | None = None) -> str:
-    """SHA-256 of the masks of a folder that `find_annotations` understands: of their names and bytes, in order."""
+def digests(gt: PathLike, pred: PathLike, sequences: Sequence[str] | None = None) -> tuple[str, str]:
+    """SHA-256 of the annotations that `score_davis` reads, and of the predictions: of their names and bytes, in order."""
+    annotations = find_annotations(gt, sequences)
+    read = [path for paths in annotations.values() for path in paths[:-1]]
+    scored = [Path(pred) / name / path.name for name, paths in annotations.items() for path in paths[1:-1]]
+    return _digest(read), _digest(scored)
+
+
+def _digest(paths: Iterable[Path]) -> str:
     total = hashlib.sha256()
-    for name, paths in find_annotations(folder, sequences).items():
-        for path in paths:
-            total.update(f"{name}/{path.name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    for path in paths:
+        total.update(f"{path.parent.name}/{path.name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
     return total.hexdigest()
 
 
@@ -194,6 +198,8 @@ def _score_sequence(name: str, annotations: list[Path], pred: Path) -> tuple[lis
     first = _ids(annotations[0])
     binary = set(np.unique(first)) == {0, VOID}
     num_objects = 1 if binary else int(first[first != VOID].max(initial=0))
+    if not num_objects:
+        raise ValueError(f"{annotations[0]} marks no object; expected the ids of those that are scored in the first annotation")
     scores: list[tuple[list[float], list[float]]] = [([], []) for _ in range(num_objects)]
     unknown: set[int] = set()
     for path in annotations[1:-1]:

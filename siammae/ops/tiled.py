@@ -141,7 +141,7 @@ class _Video:
             frames = list(run)
             num_chunks = math.ceil(len(frames) * math.prod(layout.shape) / SIMILARITIES_AT_ONCE)
             at_once = math.ceil(len(frames) / num_chunks)
-            storage = queries.new_full((min(at_once, len(frames)), *layout.shape), -torch.inf)
+            storage = queries.new_full((at_once, *layout.shape), -torch.inf)
             for few in (frames[i : i + at_once] for i in range(0, len(frames), at_once)):
                 for part, frame in zip(storage, few, strict=False):
                     keys = self.context[frame, :, layout.halo.start : layout.halo.stop].to(self.dtype)
@@ -283,10 +283,8 @@ class _Layout:
     def shape(self) -> tuple[int, int, int, int, int]:
         """Bands, slots, c, rows of a band, S."""
         if self.tall:
-            bands, slots = (
-                math.ceil(len(self.rows) / self.band) + 2 * self.bands_around,
-                (2 * self.bands_around + 1) * self.band,
-            )
+            bands = math.ceil(len(self.rows) / self.band) + 2 * self.bands_around
+            slots = (2 * self.bands_around + 1) * self.band
         else:
             last = min(self.height, self.rows.stop + self.reach)
             bands, slots = math.ceil((last - self.top) / self.band), len(self.rows)
