@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
+from siammae.evaluation.commands import evaluate_app, score_app
 from siammae.registry import DEFAULT_MODEL, list_models, model_info
 
 app = SubcommandApp()
@@ -388,46 +389,8 @@ def demo(
     print(f"clip: {out / 'clip.mp4'}\nmasks: {out / 'masks'}\noverlay: {out / 'overlay.mp4'}")
 
 
-@app.command
-def score(
-    dataset: Annotated[Positional[Literal["davis"]], arg(metavar="DATASET")],
-    gt: Annotated[Positional[Path], arg(metavar="GT")],
-    pred: Annotated[Positional[Path], arg(metavar="PRED")],
-    sequences: tuple[str, ...] = (),
-    split: Path | None = None,
-    out: Annotated[Path | None, arg(aliases=["-o"])] = None,
-) -> None:
-    """Score masks that anybody predicted against ground truth: J and F, with mean, recall and decay.
-
-    Example: siammae score davis DAVIS predictions --split DAVIS/ImageSets/2017/val.txt -o scores.json
-
-    Args:
-        dataset: davis: DAVIS 2016 and 2017, scored as the official davis2017-evaluation does.
-        gt: The data set, with Annotations/480p in it, or a folder of one folder of PNG masks for each sequence.
-        pred: A folder of one folder for each sequence, with PNG masks named like the annotations.
-        sequences: Those that are scored; all of GT if neither they nor a split are given.
-        split: Text file with a sequence in each line.
-        out: JSON file for all figures, with those of every frame.
-    """
-    from tqdm import tqdm
-
-    from siammae import __version__
-    from siammae.evaluation.davis import digests, score_davis
-
-    names = [*sequences, *(split.read_text().split() if split else [])] or None
-    with tqdm(desc="scoring", unit=" sequences", disable=None) as bar:
-        scores = score_davis(gt, pred, sequences=names, progress=lambda _: bar.update())
-    print(scores.table())
-    if out is not None:
-        gt_sha256, pred_sha256 = digests(gt, pred, names)
-        about = {
-            "protocol": f"{dataset}: first and last frame dropped, means over objects",
-            "gt": {"path": str(gt), "sha256": gt_sha256},
-            "pred": {"path": str(pred), "sha256": pred_sha256},
-            "siammae": __version__,
-        }
-        scores.write(out, about)
-        print(f"scores: {out}")
+app.command(evaluate_app, name="evaluate", help="Predict the labels of a whole data set and score them.")
+app.command(score_app, name="score", help="Score labels that anybody predicted for a data set.")
 
 
 def _size(numbers: tuple[int, ...]) -> Any:
@@ -451,26 +414,10 @@ def _load(model: str, pretrained: bool, device: str | None, dtype: str) -> Any:
     return load_model(model, pretrained=pretrained, device=device, dtype=getattr(torch, dtype))
 
 
-def _value(text: str) -> Any:
-    """A number, True, False, or the word itself."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return {"true": True, "false": False}.get(text.lower(), text)
-
-
 def _config(preset: str, changes: tuple[str, ...]) -> Any:
-    from siammae.config import PropagationConfig
+    from siammae.config import PropagationConfig, read_changes
 
-    values: dict[str, Any] = {}
-    for change in changes:
-        name, separator, text = change.partition("=")
-        if not separator:
-            raise ValueError(f"--set {change}: expected name=value, such as top_k=7")
-        values[name] = _value(text)
-    return PropagationConfig.preset(preset, **values)
+    return PropagationConfig.preset(preset, **read_changes(changes))
 
 
 def _pixels(frame: Any) -> Any:

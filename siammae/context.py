@@ -115,7 +115,8 @@ class SoftPropagator:
             raise ValueError(
                 f"frame {self.num_frames} is {height} x {width} pixels; the frames before it are {first_height} x {first_width}"
             )
-        return F.normalize(encode(self.encoder, [frame], self.geometry, self.config.layer)[0].float(), dim=0)
+        features = encode(self.encoder, [frame], self.geometry, self.config.layer, self.config.resize)[0]
+        return F.normalize(features.float(), dim=0)
 
     def anchor(self, features: Tensor, labels: Tensor) -> None:
         """Take a frame with labels [L, h, w] given by hand; what propagation made of the frames before it is forgotten.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from numbers import Integral
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ from siammae.encoder import Encoder
 from siammae.pretrained import as_encoder
 from siammae.registry import DEFAULT_MODEL
 from siammae.video import FrameSource, read_frames
+
+Resize: TypeAlias = Literal["bicubic", "bilinear", "bilinear_uint8"]
 
 
 @dataclass(frozen=True)
@@ -61,27 +63,31 @@ class Geometry:
             raise ValueError(f"size is {size} pixels; expected {wanted} of {encoder.name}, {patch} pixels")
         return cls(frame, (height, width), (height // patch, width // patch))
 
-    def to_grid(self, points: Tensor) -> Tensor:
-        """Points [..., 2] in frame pixels, as grid cells."""
-        return (points + 0.5) * self._scale(points) - 0.5
+    def to_grid(self, points: Tensor, centre: float = 0.5) -> Tensor:
+        """Points [..., 2] in frame pixels, as grid cells; `centre` is 0 where corners have whole numbers, as CRW has it."""
+        return (points + centre) * self._scale(points) - centre
 
-    def to_frame(self, points: Tensor) -> Tensor:
+    def to_frame(self, points: Tensor, centre: float = 0.5) -> Tensor:
         """Points [..., 2] in grid cells, as frame pixels."""
-        return (points + 0.5) / self._scale(points) - 0.5
+        return (points + centre) / self._scale(points) - centre
 
     def _scale(self, points: Tensor) -> Tensor:
         return torch.tensor([self.grid[1] / self.frame[1], self.grid[0] / self.frame[0]], device=points.device)
 
 
-def preprocess(frames: Tensor, encoder: Encoder, input_size: tuple[int, int]) -> Tensor:
+def preprocess(frames: Tensor, encoder: Encoder, input_size: tuple[int, int], resize: Resize = "bicubic") -> Tensor:
     """Frames [T, 3, H, W], uint8 or float in [0, 1], as `encoder` wants them: on its device, resized, normalised, float32.
 
-    Resizing is bicubic with antialiasing; a frame that has the size already is left as it is.
+    `resize` is "bicubic" with antialiasing, or "bilinear" without, which is what OpenCV does with floats; "bilinear_uint8" is
+    what it does with bytes: the same, rounded to 255ths. A frame that has the size already is left as it is.
     """
     frames = frames.to(encoder.device)
     images = frames.float() / 255 if frames.dtype == torch.uint8 else frames.float()
     if images.shape[-2:] != input_size:
-        images = F.interpolate(images, size=input_size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+        mode, antialias = resize.removesuffix("_uint8"), resize == "bicubic"
+        images = F.interpolate(images, size=input_size, mode=mode, antialias=antialias, align_corners=False).clamp(0, 1)
+        if resize == "bilinear_uint8":
+            images = (images * 255).round() / 255
     mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (encoder.mean, encoder.std))
     return (images - mean) / std
 
@@ -130,9 +136,9 @@ def extract_features(
     return features
 
 
-def encode(encoder: Encoder, frames: Sequence[Tensor], shape: Geometry, layer: int) -> Tensor:
+def encode(encoder: Encoder, frames: Sequence[Tensor], shape: Geometry, layer: int, resize: Resize = "bicubic") -> Tensor:
     """Features [B, D, h, w] of frames [3, H, W]; ValueError where they are not finite."""
-    images = torch.cat([preprocess(frame[None], encoder, shape.input) for frame in frames])
+    images = torch.cat([preprocess(frame[None], encoder, shape.input, resize) for frame in frames])
     features: Tensor = encoder(images, layer=layer)
     if not bool(torch.isfinite(features).all()):
         raise ValueError(

@@ -4,6 +4,7 @@ Letters: L labels, H x W pixels, h x w grid cells, K keypoints. Points are (x, y
 numbers: (0, 0) is the centre of the top left one, and a picture spans -0.5 to W - 0.5.
 """
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -249,6 +250,29 @@ def points_to_grid(points: Tensor, grid: tuple[int, int], sigma: float = 0.5) ->
     distance = dx.square() + dy.square()
     nearest = distance.amin(dim=(1, 2), keepdim=True)
     return torch.exp((nearest - distance) / (2 * sigma**2)).nan_to_num(0)
+
+
+def points_to_crw_grid(points: Tensor, grid: tuple[int, int], sigma: float = 0.5) -> Tensor:
+    """Heat maps [K, h, w] of points [K, 2], both in grid cells, as CRW's script draws them for JHMDB.
+
+    A Gaussian of deviation `sigma` in a window of 6 sigma + 1 cells, around a whole cell: the nearest, but along the left and
+    upper edges the one after it, since the script rounds towards zero. A point outside the grid has what reaches into it.
+    """
+    heat = torch.zeros(len(points), *grid)
+    size = math.ceil(6 * sigma + 1)
+    offsets = torch.arange(size) - (6 * sigma + 1) // 2
+    bell = torch.exp(-offsets.square() / (2 * sigma**2))
+    for plane, point in zip(heat, points.tolist(), strict=True):
+        if not all(map(math.isfinite, point)):
+            continue
+        (left, top), (right, bottom) = ([int(x + reach) for x in point] for reach in (-3 * sigma, 3 * sigma + 1))
+        rows = slice(max(0, top), min(bottom, grid[0], top + size))
+        columns = slice(max(0, left), min(right, grid[1], left + size))
+        if rows.start < rows.stop and columns.start < columns.stop:
+            plane[rows, columns] = (
+                bell[rows.start - top : rows.stop - top, None] * bell[columns.start - left : columns.stop - left]
+            )
+    return heat
 
 
 def grid_to_points(heat: Tensor, top_k: int = 5) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ from siammae.labels import (
     as_mask,
     grid_to_points,
     labels_to_grid,
+    points_to_crw_grid,
     points_to_grid,
     resize_nearest,
     strongest_label,
@@ -81,6 +82,11 @@ class LabelPropagator:
         """The mask of the next frame, in the form of `mask0`."""
         propagator = self._propagator
         self.labels = propagator.advance(propagator.encode(as_frame(frame)))
+        return self.decode()
+
+    def decode(self) -> Any:
+        """The mask that `labels` stand for, in the form of `mask0`: what `step` returned, or after `reset` and `add` what the
+        grid has left of the given mask."""
         return self._form.like(self._decode())
 
     @torch.no_grad()
@@ -234,7 +240,7 @@ def track_keypoints(
             with torch.no_grad():
                 heat = propagator.advance(propagator.encode(frame))
                 points, scores = grid_to_points(heat.cpu(), settings.point_top_k)
-            yield index, (propagator.geometry.to_frame(points), scores)
+            yield index, (propagator.geometry.to_frame(points, _centre(settings)), scores)
 
 
 @torch.no_grad()
@@ -243,13 +249,19 @@ def _point_propagator(
 ) -> SoftPropagator:
     height, width = frame_size(frame)
     outside = (points < -0.5) | (points > torch.tensor([width, height]) - 0.5)
-    if bool(outside.any()):
+    if config.point_maps == "gaussian" and bool(outside.any()):
         index = int(outside.any(dim=1).nonzero()[0])
         raise ValueError(f"point {index} is at {points[index].tolist()}, outside the frame of {width} x {height} pixels (x, y)")
     propagator = SoftPropagator(encoder, config, Geometry.of((height, width), encoder, size))
-    heat = points_to_grid(propagator.geometry.to_grid(points), propagator.geometry.grid, config.point_sigma)
+    draw = points_to_grid if config.point_maps == "gaussian" else points_to_crw_grid
+    heat = draw(propagator.geometry.to_grid(points, _centre(config)), propagator.geometry.grid, config.point_sigma)
     propagator.anchor(propagator.encode(frame), heat)
     return propagator
+
+
+def _centre(config: PropagationConfig) -> float:
+    """Where the centre of a cell is, from its whole number."""
+    return 0.5 if config.point_maps == "gaussian" else 0.0
 
 
 def walk(source: Frames, start: int, progress: bool | None) -> Iterator[tuple[int, Tensor]]:

@@ -5,14 +5,13 @@ first, which was given, and the last. Objects are 1 to the largest id of the fir
 background. In an annotation of 0 and 255 alone, as DAVIS 2016 stores them, 255 is the one object.
 """
 
-import hashlib
-import json
 import os
 import statistics as averages
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siammae.evaluation.metrics import Statistics, boundary_accuracy, region_similarity, statistics
-from siammae.labels import as_mask
-from siammae.output import atomic
+from siammae.evaluation.sequences import MaskSequence, PathLike, check_complete, digest, read_names
+from siammae.labels import Mask, as_mask
+from siammae.video import images_in
 
 VOID = 255
+SPLITS = "ImageSets/2017/val.txt", "ImageSets/480p/val.txt"  # of DAVIS 2017 and 2016
 
-PathLike = str | os.PathLike[str]
+Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,12 @@ class Scores:
     Attributes:
         objects: of all sequences. The figures of the set are means over them, not over sequences.
         unknown_ids: ids in the predictions of a sequence that its first annotation lacks; their pixels count as background.
+        resized: what the scores would be at another size, (H, W), if that was asked for.
     """
 
     objects: tuple[ObjectScores, ...]
     unknown_ids: dict[str, tuple[int, ...]]
+    resized: "tuple[Size, Scores] | None" = None
 
     @property
     def j(self) -> Statistics:
@@ -85,6 +88,9 @@ class Scores:
     def table(self) -> str:
         """Percentages of the set, of every sequence and, where it has several, of every object: Markdown."""
         rows = [_row("all", self)]
+        if self.resized:
+            (height, width), scores = self.resized
+            rows.append(_row(f"all, resized to {height} x {width}", scores))
         for name, scores in self.sequences.items():
             rows.append(_row(name, scores))
             if len(scores.objects) > 1:
@@ -92,17 +98,58 @@ class Scores:
         head = "| | J&F | J mean | recall | decay | F mean | recall | decay |\n|---|---|---|---|---|---|---|---|\n"
         return head + "\n".join(rows)
 
-    def write(self, path: PathLike, about: Mapping[str, Any]) -> None:
-        """Everything as JSON, the score of every frame included, after what `about` tells of it."""
-        figures = {
+    @property
+    def headline(self) -> tuple[str, float]:
+        return "J&F", self.j_and_f
+
+    def figures(self) -> dict[str, Any]:
+        """Everything, the scores of every frame included, in types that JSON has; `sequences` is what a report shows."""
+        return {
             "J&F": self.j_and_f,
             "J": self.j._asdict(),
             "F": self.f._asdict(),
+            "resized": self.resized and {"size": self.resized[0], **self.resized[1].figures()},
+            "sequences": {name: _curve(scores) for name, scores in self.sequences.items()},
             "objects": [asdict(one) | {"J": one.j._asdict(), "F": one.f._asdict()} for one in self.objects],
             "unknown_ids": self.unknown_ids,
         }
-        with atomic(path) as draft:
-            draft.write_text(json.dumps({**about, **figures}, indent=1) + "\n")
+
+
+def find_davis(root: PathLike, sequences: Sequence[str] | None = None, split: PathLike | None = None) -> list[MaskSequence]:
+    """The sequences of a DAVIS folder, 2016 or 2017, with all their frames and annotations.
+
+    Args:
+        root: has JPEGImages/480p and Annotations/480p, each with a folder for each sequence.
+        sequences: those that are wanted.
+        split: a text file that names them. If neither is given, ImageSets/2017/val.txt, else ImageSets/480p/val.txt, else all.
+
+    Raises:
+        FileNotFoundError: another layout; frames without annotation or the reverse, all of them named.
+        ValueError: a sequence of fewer than three frames.
+    """
+    base = Path(root)
+    pictures, masks = base / "JPEGImages" / "480p", base / "Annotations" / "480p"
+    check_complete(base, [str(path.relative_to(base)) for path in (pictures, masks) if not path.is_dir()], "DAVIS's layout")
+    annotations = find_annotations(base, sequences, split)
+    found, missing = [], []
+    for name, paths in annotations.items():
+        frames = {path.stem: path for path in images_in(pictures / name)} if (pictures / name).is_dir() else {}
+        stems = {path.stem for path in paths}
+        missing += [f"JPEGImages/480p/{name}/{stem}.jpg" for stem in sorted(stems - set(frames))]
+        missing += [f"Annotations/480p/{name}/{stem}.png" for stem in sorted(set(frames) - stems)]
+        found.append(MaskSequence(name, tuple(frames.values()), tuple(paths)))
+    check_complete(base, missing, "an annotation for every frame, and a frame for every annotation")
+    return found
+
+
+def first_mask(path: PathLike) -> Mask:
+    """The annotation that propagation starts from: void as background, DAVIS 2016's 255 as 1."""
+    mask = as_mask(path)
+    values = mask.values
+    binary = set(np.unique(values).tolist()) <= {0, VOID}
+    return Mask(
+        (values > 0).astype(np.uint8) if binary else np.where(values == VOID, 0, values), "numpy", np.uint8, mask.palette
+    )
 
 
 def score_davis(
@@ -110,6 +157,8 @@ def score_davis(
     pred: PathLike,
     *,
     sequences: Sequence[str] | None = None,
+    split: PathLike | None = None,
+    resized: Size | None = None,
     progress: Callable[[str], object] = lambda sequence: None,
 ) -> Scores:
     """J and F of the masks in `pred` against those in `gt`, one frame of a sequence in memory at a time.
@@ -117,7 +166,10 @@ def score_davis(
     Args:
         gt: the data set, with Annotations/480p in it, or a folder of one folder of PNG masks for each sequence.
         pred: a folder of one folder for each sequence, with a mask of the same name for every annotation that counts.
-        sequences: those that are scored; all of `gt` if not given.
+        sequences, split: those that are scored; see `find_annotations`.
+        resized: (H, W) of annotations and predictions for a second set of scores, for which both are resized by the nearest
+            pixel. It shows the effect of a habit: CatMAE, RSP and CropMAE report scores at (480, 880), where the outlines of
+            most sequences may be 9 pixels apart, not 8.
         progress: called with the name of each sequence when it is done.
 
     Raises:
@@ -126,43 +178,50 @@ def score_davis(
 
     Source: Pont-Tuset et al., "The 2017 DAVIS Challenge on Video Object Segmentation", section 4.
     """
-    annotations = find_annotations(gt, sequences)
+    annotations = find_annotations(gt, sequences, split)
     missing = [
         f"{name}/{path.name}"
         for name, paths in annotations.items()
         for path in paths[1:-1]
         if not (Path(pred) / name / path.name).is_file()
     ]
-    if missing:
-        shown = ", ".join(missing[:20]) + (f" and {len(missing) - 20} more" if len(missing) > 20 else "")
-        raise FileNotFoundError(
-            f"{pred} lacks {len(missing)} masks: {shown}. Expected SEQUENCE/FRAME.png for all annotations but the first and "
-            "the last; name the sequences if you have only some"
-        )
-    objects: list[ObjectScores] = []
+    expected = "SEQUENCE/FRAME.png for all annotations but the first and the last; name the sequences if you have only some"
+    check_complete(pred, missing, expected)
+    sizes = [None, resized] if resized else [None]
+    objects: list[list[ObjectScores]] = [[] for _ in sizes]
     unknown: dict[str, tuple[int, ...]] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         folders = [Path(pred) / name for name in annotations]
-        results = pool.map(_score_sequence, annotations, annotations.values(), folders)
+        results = pool.map(partial(_score_sequence, sizes=sizes), annotations, annotations.values(), folders)
         for name, (scored, others) in zip(annotations, results, strict=True):
-            objects += scored
+            for known, new in zip(objects, scored, strict=True):
+                known += new
             if others:
                 unknown[name] = others
                 warnings.warn(f"{name}: ids {list(others)} are not in the first annotation; they are background", stacklevel=2)
             progress(name)
-    return Scores(tuple(objects), unknown)
+    again = (resized, Scores(tuple(objects[1]), unknown)) if resized else None
+    return Scores(tuple(objects[0]), unknown, again)
 
 
-def find_annotations(gt: PathLike, sequences: Sequence[str] | None = None) -> dict[str, list[Path]]:
+def find_annotations(
+    gt: PathLike, sequences: Sequence[str] | None = None, split: PathLike | None = None
+) -> dict[str, list[Path]]:
     """The annotations of each sequence, in order.
+
+    Args:
+        gt: the data set, with Annotations/480p in it, or a folder of one folder of PNG masks for each sequence.
+        sequences: those that are wanted.
+        split: a text file that names them. If neither is given, those of the data set's own validation split, or all.
 
     Raises:
         FileNotFoundError: no annotations, or none of a sequence.
         ValueError: a sequence of fewer than three frames.
     """
-    folder = Path(gt)
-    folder = folder / "Annotations" / "480p" if (folder / "Annotations").is_dir() else folder
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if sequences is None else list(sequences)
+    folder = Path(gt) / "Annotations" / "480p" if (Path(gt) / "Annotations").is_dir() else Path(gt)
+    names = _names(Path(gt), sequences, split)
+    if names is None:
+        names = sorted(path.name for path in folder.iterdir() if path.is_dir())
     found = {name: sorted((folder / name).glob("*.png")) for name in names}
     without = [name for name, paths in found.items() if not paths]
     if without or not found:
@@ -178,29 +237,31 @@ def find_annotations(gt: PathLike, sequences: Sequence[str] | None = None) -> di
     return found
 
 
-def digests(gt: PathLike, pred: PathLike, sequences: Sequence[str] | None = None) -> tuple[str, str]:
+def _names(root: Path, sequences: Sequence[str] | None, split: PathLike | None) -> list[str] | None:
+    splits = [split] if split is not None else [] if sequences else [root / name for name in SPLITS if (root / name).is_file()]
+    return [*(sequences or ()), *(read_names(splits[0]) if splits else ())] or None
+
+
+def digests(
+    gt: PathLike, pred: PathLike, sequences: Sequence[str] | None = None, split: PathLike | None = None
+) -> tuple[str, str]:
     """SHA-256 of the annotations that `score_davis` reads, and of the predictions: of their names and bytes, in order."""
-    annotations = find_annotations(gt, sequences)
+    annotations = find_annotations(gt, sequences, split)
     read = [path for paths in annotations.values() for path in paths[:-1]]
     scored = [Path(pred) / name / path.name for name, paths in annotations.items() for path in paths[1:-1]]
-    return _digest(read), _digest(scored)
+    return digest(read), digest(scored)
 
 
-def _digest(paths: Iterable[Path]) -> str:
-    total = hashlib.sha256()
-    for path in paths:
-        total.update(f"{path.parent.name}/{path.name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
-    return total.hexdigest()
-
-
-def _score_sequence(name: str, annotations: list[Path], pred: Path) -> tuple[list[ObjectScores], tuple[int, ...]]:
-    """Scores of the objects of one sequence, and ids of the predictions that are none of theirs."""
+def _score_sequence(
+    name: str, annotations: list[Path], pred: Path, *, sizes: Sequence[Size | None]
+) -> tuple[list[list[ObjectScores]], tuple[int, ...]]:
+    """Scores of the objects of one sequence at each of `sizes`, and ids of the predictions that are none of theirs."""
     first = _ids(annotations[0])
     binary = set(np.unique(first)) == {0, VOID}
     num_objects = 1 if binary else int(first[first != VOID].max(initial=0))
     if not num_objects:
         raise ValueError(f"{annotations[0]} marks no object; expected the ids of those that are scored in the first annotation")
-    scores: list[tuple[list[float], list[float]]] = [([], []) for _ in range(num_objects)]
+    scores: list[list[tuple[list[float], list[float]]]] = [[([], []) for _ in range(num_objects)] for _ in sizes]
     unknown: set[int] = set()
     for path in annotations[1:-1]:
         truth, found = _ids(path), _ids(pred / path.name)
@@ -213,11 +274,15 @@ def _score_sequence(name: str, annotations: list[Path], pred: Path) -> tuple[lis
             truth, found = (truth > 0).astype(np.uint8), (found > 0).astype(np.uint8)
         if found.max() > num_objects:
             unknown |= set(np.unique(found[found > num_objects]).tolist())
-        for index, (j_frames, f_frames) in enumerate(scores, start=1):
-            masks = truth == index, found == index
-            j_frames.append(region_similarity(*masks))
-            f_frames.append(boundary_accuracy(*masks))
-    objects = [ObjectScores(name, index, tuple(j), tuple(f)) for index, (j, f) in enumerate(scores, start=1)]
+        for size, at_size in zip(sizes, scores, strict=True):
+            pair = [Mask(ids, "numpy", ids.dtype).resized(size or truth.shape, "centre").values for ids in (truth, found)]
+            for index, (j_frames, f_frames) in enumerate(at_size, start=1):
+                masks = pair[0] == index, pair[1] == index
+                j_frames.append(region_similarity(*masks))
+                f_frames.append(boundary_accuracy(*masks))
+    objects = [
+        [ObjectScores(name, index, tuple(j), tuple(f)) for index, (j, f) in enumerate(at_size, start=1)] for at_size in scores
+    ]
     return objects, tuple(sorted(unknown))
 
 
@@ -227,6 +292,11 @@ def _ids(path: Path) -> NDArray[Any]:
 
 def _mean(parts: Sequence[Statistics]) -> Statistics:
     return Statistics(*(averages.fmean(values) for values in zip(*parts, strict=True)))
+
+
+def _curve(scores: Scores) -> dict[str, Any]:
+    frames = np.mean([one.j_frames for one in scores.objects], axis=0)
+    return {"score": scores.j_and_f, "curve": "J", "frames": frames.tolist()}
 
 
 def _row(name: str, scores: Scores) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ TOLERANCE = 0.008  # of the diagonal of the picture, within which boundaries mat
 BINS = 4  # of a sequence, for the decay
 
 Mask = NDArray[np.bool_]
+Points = NDArray[np.float64]
 
 
 def region_similarity(gt: Mask, pred: Mask) -> float:
@@ -82,6 +83,54 @@ def statistics(scores: Sequence[float]) -> Statistics:
     ends = (np.round(np.linspace(1, len(values), BINS + 1) + 1e-10) - 1).astype(int)
     decay = values[ends[0] : ends[1] + 1].mean() - values[ends[-2] : ends[-1] + 1].mean()
     return Statistics(float(values.mean()), float((values > 0.5).mean()), float(decay))
+
+
+def confusion_matrix(gt: NDArray[Any], pred: NDArray[Any], num_classes: int) -> NDArray[np.int64]:
+    """Pixels of each class of `gt` (rows) that `pred` gives each class (columns): [num_classes, num_classes].
+
+    Both are integer [H, W]. A pixel that `gt` gives no class (an id outside 0 to `num_classes` - 1, such as a void) does not
+    count.
+
+    Raises:
+        ValueError: other shapes or types, or an id in `pred` that is no class.
+    """
+    integers = np.issubdtype(gt.dtype, np.integer) and np.issubdtype(pred.dtype, np.integer)
+    if gt.ndim != 2 or gt.shape != pred.shape or not integers:
+        found = f"{gt.dtype} {list(gt.shape)} and {pred.dtype} {list(pred.shape)}"
+        raise ValueError(f"masks are {found}; expected two of integers [H, W]")
+    if int(pred.min()) < 0 or int(pred.max()) >= num_classes:
+        raise ValueError(f"predicted ids run from {pred.min()} to {pred.max()}; expected 0 to {num_classes - 1}")
+    known = (gt >= 0) & (gt < num_classes)
+    pairs = gt[known].astype(np.int64) * num_classes + pred[known]
+    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def intersection_over_union(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Of each class, from a confusion matrix [C, C]: [C], NaN for a class that occurs neither in ground truth nor predicted."""
+    shared = confusion.diagonal().astype(np.float64)
+    union = confusion.sum(axis=0) + confusion.sum(axis=1) - shared
+    shares: NDArray[np.float64] = np.divide(shared, union, out=np.full(len(shared), np.nan), where=union > 0)
+    return shares
+
+
+def keypoint_distances(gt: Points, pred: Points, scale: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distances between keypoints [T, K, 2], in units of each frame's `scale` [T]: [T, K], NaN where either is NaN.
+
+    A prediction at infinity is infinitely far away.
+
+    Raises:
+        ValueError: other shapes, or a scale that is not positive where a keypoint counts.
+    """
+    if gt.ndim != 3 or gt.shape[-1] != 2 or gt.shape != pred.shape or scale.shape != gt.shape[:1]:
+        shapes = f"{list(gt.shape)}, {list(pred.shape)} and {list(scale.shape)}"
+        raise ValueError(f"keypoints and scales have shapes {shapes}; expected [T, K, 2] twice and [T]")
+    distances = np.linalg.norm(gt - pred, axis=-1)
+    counted = ~np.isnan(distances).all(axis=1)
+    if not np.all(scale[counted] > 0):
+        frame = int(np.flatnonzero(counted & ~(scale > 0))[0])
+        raise ValueError(f"the scale of frame {frame} is {scale[frame]:g}; expected a positive one")
+    scaled: NDArray[np.float64] = distances / np.where(counted, scale, np.nan)[:, None]
+    return scaled
 
 
 def _check(gt: Mask, pred: Mask) -> None:

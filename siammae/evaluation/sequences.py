@@ -1,0 +1,85 @@
+"""Sequences of a data set: what every reader finds and every prediction starts from. Whatever is missing is named at once."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+PathLike = str | os.PathLike[str]
+
+SHOWN = 20  # names of missing files that a message lists
+
+
+@dataclass(frozen=True)
+class MaskSequence:
+    """Frames whose first has a mask.
+
+    Attributes:
+        name: of the sequence, and of the folder of its predictions.
+        frames: pictures, in order.
+        annotations: masks, of the first frame and of those that are scored.
+    """
+
+    name: str
+    frames: tuple[Path, ...]
+    annotations: tuple[Path, ...]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (*self.frames, *self.annotations)
+
+
+@dataclass(frozen=True)
+class PointSequence:
+    """Frames whose first has keypoints.
+
+    Attributes:
+        name: of the sequence, and of the file of its predictions.
+        frames: pictures, in order.
+        annotations: files that hold the keypoints, and whatever else scores depend on.
+        points: (x, y) of K keypoints in each of T frames, [T, K, 2] float, pixels; NaN where one is not annotated. T may be
+            less than the number of frames.
+    """
+
+    name: str
+    frames: tuple[Path, ...]
+    annotations: tuple[Path, ...]
+    points: NDArray[np.float64]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (*self.frames, *self.annotations)
+
+
+def digest(paths: Iterable[Path]) -> str:
+    """SHA-256 of files: of their folders' and own names and their bytes, in order."""
+    total = hashlib.sha256()
+    for path in paths:
+        total.update(f"{path.parent.name}/{path.name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def read_names(path: PathLike) -> list[str]:
+    """Names of sequences from a text file, one in each line; of a path, such as DAVIS 2016 lists, its folder's name.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no names in it.
+    """
+    lines = [line.split()[0] for line in Path(path).read_text().splitlines() if line.strip()]
+    names = list(dict.fromkeys(Path(line).parent.name if "." in Path(line).name else Path(line).name for line in lines))
+    if not names:
+        raise ValueError(f"{os.fspath(path)} names no sequence; expected one in each line")
+    return names
+
+
+def check_complete(root: PathLike, missing: Sequence[str], expected: str) -> None:
+    """FileNotFoundError where files or folders are missing: how many, which, and what was expected."""
+    if missing:
+        rest = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+        names = f"{', '.join(missing[:SHOWN])}{rest}"
+        raise FileNotFoundError(f"{os.fspath(root)} lacks {len(missing)} files or folders: {names}. Expected {expected}")
