@@ -122,7 +122,9 @@ def test_bad_folders_are_named_before_anything_is_scored(tmp_path: Path) -> None
     write(tmp_path / "gt" / "a", [square(5, 5, 10)] * 5)
     write(tmp_path / "gt" / "b", [square(5, 5, 10)] * 4)
     write(tmp_path / "pred" / "a", [square(5, 5, 10)] * 3)
-    with pytest.raises(FileNotFoundError, match=r"lacks 3 masks: a/00003\.png, b/00001\.png, b/00002\.png\. Expected"):
+    with pytest.raises(
+        FileNotFoundError, match=r"lacks 3 files or folders: a/00003\.png, b/00001\.png, b/00002\.png\. Expected"
+    ):
         score_davis(tmp_path / "gt", tmp_path / "pred")
     with pytest.raises(FileNotFoundError, match=r"holds no PNG masks of c; expected"):
         score_davis(tmp_path / "gt", tmp_path / "pred", sequences=["a", "c"])

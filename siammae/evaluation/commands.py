@@ -150,7 +150,8 @@ def score_davis(
     scores = _score(davis.score_davis, gt, pred, sequences=names, split=split, **options)
     gt_sha256, pred_sha256 = davis.digests(gt, pred, names, split)
     rule = "first and last frame dropped, means over objects"
-    _write(out, scores, dataset="davis", rule=rule, gt_sha256=gt_sha256, pred_sha256=pred_sha256)
+    about = {"gt": {"path": str(gt), "sha256": gt_sha256}, "pred": {"path": str(pred), "sha256": pred_sha256}}
+    _write(out, scores, dataset="davis", protocol=rule, **about)
 
 
 @score_app.command(name="vip")
@@ -178,7 +179,7 @@ def score_vip(
 
     _check(out)
     scores = _score(score, root, pred, sequences=list(sequences) or None, split=split, per_video=per_video)
-    _write(out, scores, dataset="vip", rule="20 classes, first frame included")
+    _write(out, scores, dataset="vip", protocol="20 classes, first frame included")
 
 
 @score_app.command(name="jhmdb")
@@ -198,7 +199,7 @@ def score_jhmdb(root: Root, pred: Pred, sequences: tuple[str, ...] = (), split: 
 
     _check(out)
     scores = _score(score, root, pred, sequences=list(sequences) or None, split=split)
-    _write(out, scores, dataset="jhmdb", rule="units of 0.6 of the diagonal of the box around the joints")
+    _write(out, scores, dataset="jhmdb", protocol="units of 0.6 of the diagonal of the box around the joints")
 
 
 @score_app.command(name="badja")
@@ -226,7 +227,7 @@ def score_badja(
 
     _check(out)
     scores = _score(score, root, pred, sequences=list(sequences) or None, split=split, joints=joints)
-    _write(out, scores, dataset="badja", rule="0.2 of the square root of the animal's area")
+    _write(out, scores, dataset="badja", protocol="0.2 of the square root of the animal's area")
 
 
 def _evaluate(dataset: str, root: Path, out: Path, run: Run, **options: Any) -> None:

@@ -125,14 +125,14 @@ def _test_set(folder: Path, number: int) -> list[str]:
 def _joints(path: Path) -> NDArray[np.float64]:
     """[T, 15, 2] of joint_positions.mat: x and y in pixels, (0, 0) the first."""
     try:
-        from scipy.io import loadmat
+        from scipy.io import loadmat, matlab
     except ImportError as error:
         raise ImportError(
             f'JHMDB\'s joints are MATLAB files; install scipy to read them: pip install "siammae[eval]" ({error})'
         ) from error
     try:
         positions = np.asarray(loadmat(path)["pos_img"], dtype=np.float64)  # [2, 15, T], MATLAB counts from 1
-    except (KeyError, ValueError, TypeError, NotImplementedError) as error:
+    except (KeyError, ValueError, TypeError, NotImplementedError, matlab.MatReadError) as error:
         raise ValueError(f"{path} cannot be read as JHMDB's joints, pos_img [2, 15, T]: {error}") from error
     if positions.ndim != 3 or positions.shape[:2] != (2, len(JOINTS)):
         raise ValueError(f"{path} holds pos_img {list(positions.shape)}; expected [2, {len(JOINTS)}, T]")

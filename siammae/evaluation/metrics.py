@@ -21,7 +21,7 @@ def region_similarity(gt: Mask, pred: Mask) -> float:
     """
     _check(gt, pred)
     union = np.count_nonzero(gt | pred)
-    return np.count_nonzero(gt & pred) / union if union else 1.0
+    return float(np.count_nonzero(gt & pred) / union) if union else 1.0
 
 
 def mean_region_similarity(gts: Iterable[Mask], preds: Iterable[Mask]) -> float:

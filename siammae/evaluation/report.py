@@ -22,7 +22,7 @@ from siammae.video import as_frame
 from siammae.visualize import draw_keypoints, overlay
 
 COLOURS = "#1f6f8b", "#d1495b", "#66a182", "#edae49", "#5b5f97", "#8d6a9f"
-PICTURE_WIDTH = 420  # pixels
+PICTURE_WIDTH = 345  # pixels
 
 Picture = NDArray[np.uint8]
 
@@ -30,7 +30,7 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #222; }
 h1, h2 { font-weight: 600; } h2 { margin-top: 2em; }
 table { border-collapse: collapse; } td, th { padding: 2px 12px 2px 0; text-align: left; vertical-align: top; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
+td:first-child { white-space: nowrap; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
 svg text { font: 12px system-ui, sans-serif; fill: #444; } .values { color: #666; font-size: 13px; }
 figure { display: inline-block; margin: 0 12px 16px 0; } figure img { display: block; max-width: 100%; }
 figcaption { font-size: 13px; color: #444; } .key { display: inline-block; width: 12px; height: 12px; margin-right: 6px; }
