@@ -1,11 +1,11 @@
 """Search for the propagation settings that score best with a model, cross-validated over the sequences of a DAVIS folder.
 
-    python benchmarks/search.py DAVIS CACHE --model vitt8d6 --sizes 240 --folds 5
+    python benchmarks/search.py DAVIS CACHE --model vitt8d6 --frames 50 --folds 5
 
 From the library's default, one setting at a time is set to whatever gives the highest mean J, round after round until none
-changes. That is done once for each fold, with its sequences left out, which then tell what the choice is worth on sequences that
-had no part in it; and once on all sequences, for the settings to use. CACHE keeps features and scores, so that a search that was
-interrupted goes on. Prints a table of every setting tried around the winner.
+changes. That is done once for each fold, with its sequences left out, which then tell what the choice is worth on sequences
+that had no part in it; and once on all sequences, for the settings to use. CACHE keeps features and scores, so that a search
+that was interrupted goes on. Prints a table of every setting tried around the winner.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,14 +35,14 @@ from siammae.labels import as_mask, labels_to_grid, resize_nearest, strongest_la
 from siammae.video import as_frame
 
 SPACE: dict[str, list[Any]] = {
-    "temperature": [0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3],
-    "top_k": [3, 5, 7, 10, 15, 20, 30],
+    "normalize_objects": [False, True],
+    "temperature": [0.01, 0.02, 0.03, 0.05, 0.1, 0.2],
+    "top_k": [3, 5, 7, 10, 15, 20],
+    "first_labels": ["area", "bilinear", "nearest"],
+    "restrict_first_frame": [True, False],
+    "context_frames": [4, 7, 10, 15, 20],
     "radius": [6, 8, 10, 12, 15, 20],
     "window": ["circle", "square"],
-    "context_frames": [3, 5, 7, 10, 14, 20],
-    "restrict_first_frame": [True, False],
-    "first_labels": ["area", "bilinear", "nearest"],
-    "normalize_objects": [False, True],
     "decode_at": ["frame", "input"],
 }
 
@@ -54,12 +54,16 @@ def main() -> None:
     parser.add_argument("--model", default="vitt8d6")
     parser.add_argument("--sizes", type=int, nargs="+", default=[240])
     parser.add_argument("--layers", type=int, nargs="+", default=[-1])
+    parser.add_argument("--frames", type=int, default=50, help="of each sequence, from its first on")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     space = {**SPACE, "layer": options.layers, "size": options.sizes}
     start = {**asdict(PropagationConfig()), "layer": options.layers[0], "size": options.sizes[0]}
-    found = find_davis(options.davis)
+    found = [
+        replace(one, frames=one.frames[: options.frames], annotations=one.annotations[: options.frames])
+        for one in find_davis(options.davis)
+    ]
     names = [one.name for one in found]
     with ProcessPoolExecutor(options.processes, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         table = Table(options.cache, options.model, found, pool)
@@ -102,7 +106,7 @@ class Table:
     def __init__(self, cache: Path, model: str, found: Sequence[MaskSequence], pool: ProcessPoolExecutor) -> None:
         self.cache, self.model, self.found, self.pool = cache, model, found, pool
         cache.mkdir(parents=True, exist_ok=True)
-        self.path = cache / f"{Path(model).name}.json"
+        self.path = cache / f"{Path(model).name}-{len(found[0].frames)}.json"
         self.known: dict[str, list[float]] = json.loads(self.path.read_text()) if self.path.exists() else {}
 
     def scores(self, settings: dict[str, Any]) -> NDArray[np.float64]:
@@ -155,7 +159,7 @@ def loaded(model: str) -> Encoder:
 
 def features(one: MaskSequence, encoder: Encoder, geometry: Geometry, layer: int, cache: Path) -> torch.Tensor:
     """Features [T, D, h, w] of unit length, float16, from the cache or for it."""
-    path = cache / f"{encoder.name}-{geometry.input[0]}-{layer}-{one.name}.npy"
+    path = cache / f"{encoder.name}-{geometry.input[0]}-{layer}-{one.name}-{len(one.frames)}.npy"
     if not path.exists():
         grids = [F.normalize(encode(encoder, [as_frame(frame)], geometry, layer).float(), dim=1).half() for frame in one.frames]
         draft = path.with_suffix(".part.npy")

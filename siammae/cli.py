@@ -19,6 +19,8 @@ app = SubcommandApp()
 Out = Annotated[Path, arg(aliases=["-o"])]
 Dtype = Literal["float32", "float16", "bfloat16"]
 
+PICTURES = ".png", ".jpg", ".jpeg"
+
 
 def main() -> None:
     """Run the command line; exit code 2 for bad usage or input, 1 for a failure, 130 after Ctrl-C."""
@@ -213,6 +215,87 @@ def features(
     values = extract_features(frames, encoder, size=_size(size), layer=layer, normalize=normalize, batch_size=batch_size)
     write_features(out, values)
     print(f"features: {out} {list(values.shape)} {dtype}")
+
+
+@app.command
+def attention(
+    video: Annotated[Positional[str], arg(metavar="VIDEO")],
+    out: Out,
+    frame: int = 0,
+    model: str = DEFAULT_MODEL,
+    pretrained: bool = True,
+    size: tuple[int, ...] = (),
+    layer: int = -1,
+    device: str | None = None,
+) -> None:
+    """Draw what each head's CLS token looks at in one frame.
+
+    Example: siammae attention dog.mp4 -o attention.png --frame 30
+
+    Args:
+        video: Video file, picture, folder of images, or a quoted glob.
+        out: .png or .jpg: the frame, then a map for each head.
+        frame: Number of the frame.
+        model: Registered name, timm:NAME, model folder or .safetensors file.
+        pretrained: --no-pretrained takes the initial weights of the architecture.
+        size: Shorter side in pixels at which the encoder sees the frame, or height and width.
+        layer: Block whose attention is drawn; -1 is the last.
+        device: cuda, mps, cpu; the fastest there is if not given.
+    """
+    from siammae.output import check_output, write_picture
+    from siammae.visualize import attention_maps, contact_sheet, draw_heat
+
+    check_output(out, PICTURES)
+    (picture,) = _frames(video, [frame])
+    maps = attention_maps(picture, _load(model, pretrained, device, "float32"), size=_size(size), layer=layer)
+    write_picture(out, contact_sheet([picture, *(draw_heat(picture, heat) for heat in maps)], columns=4))
+    print(f"attention: {out}, {len(maps)} heads")
+
+
+@app.command
+def correspondence(
+    video: Annotated[Positional[str], arg(metavar="VIDEO")],
+    point: Annotated[Positional[tuple[float, float]], arg(metavar="X Y")],
+    out: Out,
+    frame: int = 0,
+    others: tuple[int, ...] = (1,),
+    model: str = DEFAULT_MODEL,
+    pretrained: bool = True,
+    size: tuple[int, ...] = (),
+    layer: int = -1,
+    device: str | None = None,
+) -> None:
+    """Draw where a point of one frame is in others, by the similarity of features alone.
+
+    Example: siammae correspondence dog.mp4 310 142 -o points.png --others 10 20 30
+
+    Args:
+        video: Video file, folder of images, or a quoted glob.
+        point: Its place in pixels; 0 0 is the centre of the top left pixel.
+        out: .png or .jpg: the frame with the point, then the other frames under their similarity to it, with the best match.
+        frame: Number of the frame that the point is in.
+        others: Numbers of the frames in which it is looked for.
+        model: Registered name, timm:NAME, model folder or .safetensors file.
+        pretrained: --no-pretrained takes the initial weights of the architecture.
+        size: Shorter side in pixels at which the encoder sees the frames, or height and width.
+        layer: Block whose features are compared; -1 is the last.
+        device: cuda, mps, cpu; the fastest there is if not given.
+    """
+    from siammae.output import check_output, write_picture
+    from siammae.visualize import contact_sheet, draw_heat, draw_keypoints
+    from siammae.visualize import correspondence as find
+
+    check_output(out, PICTURES)
+    first, *rest = _frames(video, [frame, *others])
+    encoder = _load(model, pretrained, device, "float32")
+    pictures = [draw_keypoints(first, [point])]
+    for number, picture in zip(others, rest, strict=True):
+        matches, similarities = find(first, [point], picture, encoder, size=_size(size), layer=layer)
+        pictures.append(draw_keypoints(draw_heat(picture, similarities[0]), matches))
+        x, y = matches[0]
+        print(f"frame {number}: x {x:.1f}, y {y:.1f}, cosine similarity {similarities[0].max():.3f}")
+    write_picture(out, contact_sheet(pictures, columns=4))
+    print(f"correspondence: {out}")
 
 
 @app.command
@@ -422,6 +505,21 @@ def _config(preset: str, changes: tuple[str, ...]) -> Any:
 
 def _pixels(frame: Any) -> Any:
     return frame.permute(1, 2, 0).numpy()
+
+
+def _frames(video: str, numbers: list[int]) -> list[Any]:
+    """The frames [H, W, 3] of these numbers, in their order, each read once."""
+    from siammae.video import read_frames
+
+    if min(numbers) < 0:
+        raise ValueError(f"frame {min(numbers)}: expected the number of a frame, 0 or more")
+    found: dict[int, Any] = {}
+    for index, frame in enumerate(read_frames(video)):
+        if index in numbers:
+            found[index] = _pixels(frame)
+        if index == max(numbers):
+            return [found[number] for number in numbers]
+    raise ValueError(f"{video} has only {index + 1} frames; frame {max(numbers)} was asked for")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from siammae.labels import to_image
 from siammae.tensors import save_tensors
@@ -48,6 +49,12 @@ def write_mask(path: PathLike, ids: NDArray[Any], palette: Sequence[int] | None 
     image = to_image(ids, palette)
     with atomic(path) as draft:
         image.save(draft, format="PNG")
+
+
+def write_picture(path: PathLike, picture: NDArray[np.uint8]) -> None:
+    """A picture [H, W, 3], RGB, in the format that the suffix names."""
+    with atomic(path) as draft:
+        Image.fromarray(picture).save(draft)
 
 
 def write_keypoints(path: PathLike, points: NDArray[Any], scores: NDArray[Any], frames: Iterable[int] | None = None) -> None:
