@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from siammae.decoding import VideoError
     from siammae.encoder import Encoder
     from siammae.features import Geometry, extract_features
-    from siammae.pretrained import load_model, save_model
+    from siammae.pretrained import load_model, push_to_hub, save_model
     from siammae.propagation import LabelPropagator, propagate_keypoints, propagate_labels
     from siammae.registry import ModelInfo, list_models, model_info
     from siammae.tensors import WeightsError
@@ -21,7 +21,7 @@ _HOMES = {
     "decoding": ("VideoError",),
     "encoder": ("Encoder",),
     "features": ("Geometry", "extract_features"),
-    "pretrained": ("load_model", "save_model"),
+    "pretrained": ("load_model", "push_to_hub", "save_model"),
     "propagation": ("LabelPropagator", "propagate_keypoints", "propagate_labels"),
     "registry": ("ModelInfo", "list_models", "model_info"),
     "tensors": ("WeightsError",),
@@ -43,6 +43,7 @@ __all__ = [
     "model_info",
     "propagate_keypoints",
     "propagate_labels",
+    "push_to_hub",
     "read_frames",
     "save_model",
 ]

@@ -323,6 +323,38 @@ def train(
 
 
 @app.command
+def push(
+    folder: Annotated[Positional[Path], arg(metavar="FOLDER")],
+    repo: Annotated[Positional[str], arg(metavar="OWNER/NAME")],
+    private: bool = False,
+    create_pr: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Upload a model folder to the Hugging Face Hub, with the token of hf auth login or HF_TOKEN.
+
+    Example: siammae push my-model me/my-model --private
+
+    Args:
+        folder: Model folder, whole: weights, config and card.
+        repo: Repo, made if there is none.
+        private: Of a new repo: visible to its owner alone.
+        create_pr: Propose the upload as a pull request.
+        dry_run: Check the folder and list what would be uploaded.
+    """
+    from siammae.hub import Repo
+    from siammae.pretrained import check_folder, push_to_hub
+
+    if dry_run:
+        encoder, name = check_folder(folder), Repo.parse(repo).name
+        for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
+            print(f"{path.name:24} {path.stat().st_size:12,} bytes")
+        print(f"{encoder.name}, {encoder.architecture}, would go to {name}; nothing was uploaded")
+        return
+    pushed = push_to_hub(folder, repo, private=private, create_pr=create_pr)
+    print(f"pull request: {pushed}" if create_pr else f"pushed: hf-hub:{pushed}")
+
+
+@app.command
 def models(pattern: Annotated[Positional[str], arg(metavar="PATTERN")] = "*") -> None:
     """List the registered models.
 

@@ -6,10 +6,12 @@ A model folder holds `config.json` (timm's keys `architecture`, `model_args`, `p
 
 import difflib
 import json
+import math
 import os
 import shutil
 import tempfile
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,15 @@ import torch
 from torch import Tensor
 
 from siammae.encoder import BUILT_IN_ARGS, Encoder, build_encoder, import_timm
-from siammae.registry import DEFAULT_MODEL, REGISTRY, WEIGHTS_FOLDER, ModelInfo, list_models, unknown_name
+from siammae.hub import PREFIX, Repo, fetch, upload
+from siammae.registry import DEFAULT_MODEL, EMBEDDED, REGISTRY, WEIGHTS_FOLDER, ModelInfo, list_models, unknown_name
 from siammae.tensors import WeightsError, read_header, read_tensors, save_tensors
 
 MODEL_FILES = CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
+HUB_FILES = CONFIG_FILE, WEIGHTS_FILE
+
+# beginnings of the arguments with which timm would load other files
+FOREIGN_ARGS = "pretrained", "checkpoint_path", "cache_dir", "features_only"
 
 
 def load_model(
@@ -29,25 +36,39 @@ def load_model(
     pretrained: bool = True,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    token: str | bool | None = None,
+    local_files_only: bool = False,
 ) -> Encoder:
     """An Encoder in eval mode.
 
     Args:
-        name: a registered model (`list_models`), a model folder, a `.safetensors` file that `save_model` wrote, or "timm:NAME"
-            for one of timm's vision transformers.
+        name: a registered model (`list_models`), a model folder, a `.safetensors` file that `save_model` wrote,
+            "hf-hub:owner/name[@revision]" for a repo of the Hugging Face Hub, or "timm:NAME" for one of timm's vision
+            transformers.
         pretrained: False gives the initial weights of the architecture: the same ones each time for a registered model.
         device: where it goes; None takes CUDA, else MPS, else the CPU.
         dtype: of its weights and features; None is float32.
+        revision: branch, tag or commit of a repo, instead of one in its name.
+        cache_dir: where downloads are kept; None is the Hub's own cache.
+        token: for private and gated repos; None takes the one of `hf auth login` or HF_TOKEN.
+        local_files_only: take nothing but what is in the cache.
 
     Raises:
         ValueError: no such model.
-        WeightsError: no published weights under that name; or a file that is missing, damaged or does not fit.
+        WeightsError: no published weights under that name; a repo that cannot be had; or a file that is missing, damaged or
+            does not fit.
     """
     text = os.fspath(name)
+    hub: dict[str, Any] = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
     if text.startswith("timm:"):
         encoder = _from_timm(text.removeprefix("timm:"), pretrained)
+    elif text.startswith(PREFIX):
+        repo = Repo.parse(text.removeprefix(PREFIX))
+        encoder = _from_files(fetch(replace(repo, revision=revision or repo.revision), HUB_FILES, **hub), pretrained, name=text)
     elif text in REGISTRY:
-        encoder = _from_registry(REGISTRY[text], pretrained)
+        encoder = _from_registry(REGISTRY[text], pretrained, revision, hub)
     elif text.endswith(".safetensors") or Path(text).is_dir():
         encoder = _from_files(Path(text), pretrained)
     elif isinstance(name, os.PathLike) or os.sep in text:
@@ -76,7 +97,7 @@ def default_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def _from_registry(info: ModelInfo, pretrained: bool) -> Encoder:
+def _from_registry(info: ModelInfo, pretrained: bool, revision: str | None, hub: Mapping[str, Any]) -> Encoder:
     if not pretrained:
         return build_encoder(info.architecture, info.model_args, name=info.name)
     if info.weights is None:
@@ -86,7 +107,12 @@ def _from_registry(info: ModelInfo, pretrained: bool) -> Encoder:
             f"use any of timm's vision transformers, such as timm:vit_small_patch16_224.dino, your own model folder, or "
             f"pretrained=False for the initial weights"
         )
-    return _from_files(WEIGHTS_FOLDER / info.name, pretrained, name=info.name)
+    if info.weights == EMBEDDED:
+        return _from_files(WEIGHTS_FOLDER / info.name, pretrained, name=info.name)
+    repo = Repo.parse(info.weights.removeprefix(PREFIX))
+    pinned = None if revision else info.sha256
+    folder = fetch(replace(repo, revision=revision or repo.revision), HUB_FILES, sha256=pinned, **hub)
+    return _from_files(folder, pretrained, name=info.name)
 
 
 def _from_timm(name: str, pretrained: bool) -> Encoder:
@@ -129,11 +155,11 @@ def _from_files(path: Path, pretrained: bool, name: str | None = None) -> Encode
         stored_name = section.pop("name", None)
         pretrained_cfg = config["pretrained_cfg"]
         encoder = build_encoder(
-            config["architecture"],
-            {key: value for key, value in config.get("model_args", {}).items() if key not in BUILT_IN_ARGS},
+            _architecture(config["architecture"]),
+            _model_args(config.get("model_args", {})),
             initial_weights=not pretrained,
-            mean=tuple(pretrained_cfg["mean"]),
-            std=tuple(pretrained_cfg["std"]),
+            mean=_colour(pretrained_cfg["mean"]),
+            std=_colour(pretrained_cfg["std"]),
             default_size=section.pop("default_size", None),
             name=name or stored_name or path.name,
             metadata=section,
@@ -143,8 +169,34 @@ def _from_files(path: Path, pretrained: bool, name: str | None = None) -> Encode
     except (AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise WeightsError(f"{label} describes no model that can be built: {error}") from error
     if pretrained:
-        _load_strictly(encoder, read_tensors(weights), weights)
+        state = read_tensors(weights)
+        if config.get("num_classes"):  # timm's own repos keep the classifier, which an encoder has not
+            state = {key: tensor for key, tensor in state.items() if not key.startswith(("head.", "fc_norm."))}
+        _load_strictly(encoder, state, weights)
     return encoder
+
+
+def _architecture(name: Any) -> str:
+    """The architecture of a config, if timm has it under that very name: names such as hf-hub:... would load other repos."""
+    if not isinstance(name, str) or ":" in name or not import_timm().is_model(name):
+        raise ValueError(f"timm has no architecture {name!r}")
+    return name
+
+
+def _model_args(args: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a config that rebuild the model, without those that every encoder has."""
+    foreign = [key for key in args if key.startswith(FOREIGN_ARGS)]
+    if foreign:
+        raise ValueError(f"model_args holds {', '.join(foreign)}, which would load other files")
+    return {key: value for key, value in args.items() if key not in BUILT_IN_ARGS}
+
+
+def _colour(values: Any) -> tuple[float, ...]:
+    """Three numbers, for R, G and B."""
+    numbers = tuple(float(value) for value in values)
+    if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"mean or std is {values}; expected three numbers")
+    return numbers
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -283,3 +335,42 @@ def short_card(encoder: Encoder) -> str:
             "",
         ]
     )
+
+
+def push_to_hub(
+    folder: str | os.PathLike[str],
+    repo_id: str,
+    *,
+    private: bool = False,
+    create_pr: bool = False,
+    token: str | bool | None = None,
+    message: str = "Upload model",
+) -> str:
+    """Upload a model folder to the Hugging Face Hub, and make the repo if there is none.
+
+    Args:
+        folder: that `save_model` wrote; it is loaded first, so that nothing damaged is published.
+        repo_id: owner/name.
+        private: of a new repo.
+        create_pr: propose the upload as a pull request instead of making it.
+        token: None takes the one of `hf auth login` or HF_TOKEN.
+        message: of the commit.
+
+    Returns:
+        "owner/name@commit", which names these very weights for ever; of a pull request, its address.
+
+    Raises:
+        ValueError: `repo_id` is no owner/name.
+        WeightsError: the folder is no whole model, or the Hub refused.
+    """
+    repo = Repo.parse(repo_id)
+    check_folder(folder)
+    return upload(repo, Path(folder), private=private, create_pr=create_pr, token=token, message=message)
+
+
+def check_folder(folder: str | os.PathLike[str]) -> Encoder:
+    """The encoder of a folder that is whole, card included; WeightsError where it is not."""
+    path = Path(folder)
+    if not (path / CARD_FILE).is_file():
+        raise WeightsError(f"{path} has no {CARD_FILE}, the model card; save_model writes one")
+    return _from_files(path, pretrained=True)

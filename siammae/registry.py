@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+EMBEDDED = "embedded"  # where weights are that come with the package
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"  # model folders that come with the package
 
 
@@ -19,8 +20,11 @@ class ModelInfo:
         architecture, model_args: timm's name of the architecture and the arguments that rebuild it.
         patch_size: pixels; embed_dim: channels of a feature; depth: blocks; num_heads: attention heads of each block.
         num_parameters: of the encoder, the fixed position table included.
-        weights: where pretrained weights come from ("embedded" in the package), or None while none are published.
+        weights: where pretrained weights come from: `EMBEDDED` in the package, "hf-hub:owner/name@commit", or None while none
+            are published.
+        sha256: of the published model.safetensors, checked after every download; None where there is none.
         licence: of the weights, or None.
+        metrics: what the weights measure, by protocol.
     """
 
     name: str
@@ -32,7 +36,9 @@ class ModelInfo:
     num_parameters: int
     model_args: Mapping[str, Any] = field(default_factory=dict)
     weights: str | None = None
+    sha256: str | None = None
     licence: str | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 _PAPER_SIZES = (
@@ -52,7 +58,7 @@ _EMBEDDED = ModelInfo(
     3,
     2_734_656,
     {"patch_size": 8, "img_size": 96, "depth": 6},
-    weights="embedded",
+    weights=EMBEDDED,
     licence="cc-by-nc-4.0",
 )
 REGISTRY = {info.name: info for info in (_EMBEDDED, *_PAPER_SIZES)}
@@ -83,6 +89,6 @@ def unknown_name(name: str) -> str:
     """What to say of a name that no model has."""
     close = difflib.get_close_matches(name, REGISTRY, n=3, cutoff=0.5) or list(REGISTRY)
     return (
-        f"no model is called {name!r}. Closest names: {', '.join(close)}. Also possible: timm:NAME for any of timm's vision "
-        "transformers, a model folder, or a .safetensors file"
+        f"no model is called {name!r}. Closest names: {', '.join(close)}. Also possible: hf-hub:owner/name, timm:NAME for any "
+        "of timm's vision transformers, a model folder, or a .safetensors file"
     )

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hub_server import HubServer
 from numpy.typing import NDArray
 
 from siammae.encoder import Encoder, build_encoder
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+HUB = HubServer()  # the Hub's client reads these when it is imported
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": HUB.url, "NO_PROXY": "127.0.0.1,localhost"}
 
 FullDisk = Callable[[int], AbstractContextManager[None]]
 

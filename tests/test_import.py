@@ -39,6 +39,7 @@ def test_public_names() -> None:
         "model_info",
         "propagate_keypoints",
         "propagate_labels",
+        "push_to_hub",
         "read_frames",
         "save_model",
     ]
