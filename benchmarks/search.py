@@ -2,9 +2,9 @@
 
     python benchmarks/search.py DAVIS CACHE --model vitt8d6 --frames 50 --folds 5
 
-From the library's default, one setting at a time is set to whatever gives the highest mean J, round after round until none
-changes. That is done once for each fold, with its sequences left out, which then tell what the choice is worth on sequences
-that had no part in it; and once on all sequences, for the settings to use. CACHE keeps features and scores, so that a search
+From where --start says, one setting at a time is set to whatever gives the highest mean J, round after round until none
+changes. Then, for each fold of the sequences, the best of all settings tried is chosen by the other sequences: what it scores
+on the fold is what the choice is worth on sequences that had no part in it. CACHE keeps features and scores, so that a search
 that was interrupted goes on. Prints a table of every setting tried around the winner.
 """
 
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from siammae import load_model
-from siammae.config import PropagationConfig
+from siammae.config import PropagationConfig, read_changes
 from siammae.context import SoftPropagator
 from siammae.encoder import Encoder
 from siammae.evaluation.davis import find_davis, first_mask
@@ -36,12 +36,12 @@ from siammae.video import as_frame
 
 SPACE: dict[str, list[Any]] = {
     "normalize_objects": [False, True],
-    "temperature": [0.01, 0.02, 0.03, 0.05, 0.1, 0.2],
-    "top_k": [3, 5, 7, 10, 15, 20],
+    "temperature": [0.005, 0.01, 0.02, 0.05, 0.1],
+    "top_k": [3, 5, 7, 10],
     "first_labels": ["area", "bilinear", "nearest"],
     "restrict_first_frame": [True, False],
-    "context_frames": [4, 7, 10, 15, 20],
-    "radius": [6, 8, 10, 12, 15, 20],
+    "context_frames": [7, 10, 15, 20],
+    "radius": [6, 7, 8, 10, 12],
     "window": ["circle", "square"],
     "decode_at": ["frame", "input"],
 }
@@ -55,11 +55,12 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[240])
     parser.add_argument("--layers", type=int, nargs="+", default=[-1])
     parser.add_argument("--frames", type=int, default=50, help="of each sequence, from its first on")
+    parser.add_argument("--start", nargs="*", default=[], help="settings, such as top_k=7; the library's default without")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     space = {**SPACE, "layer": options.layers, "size": options.sizes}
-    start = {**asdict(PropagationConfig()), "layer": options.layers[0], "size": options.sizes[0]}
+    start = {**asdict(PropagationConfig.preset("default", **read_changes(options.start))), "size": options.sizes[0]}
     found = [
         replace(one, frames=one.frames[: options.frames], annotations=one.annotations[: options.frames])
         for one in find_davis(options.davis)
@@ -68,15 +69,13 @@ def main() -> None:
     with ProcessPoolExecutor(options.processes, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         table = Table(options.cache, options.model, found, pool)
         before = table.scores(start)
+        best = descend(table, start, space)
+        tried = np.array(list(table.known.values()))  # [settings, S]
         held_out = np.zeros(len(names))
         for fold in range(options.folds):
             left = np.arange(len(names)) % options.folds == fold
-            chosen = descend(table, start, space, ~left)
-            held_out[left] = table.scores(chosen)[left]
-            values = ", ".join(f"{name} {chosen[name]}" for name in space if chosen[name] != start[name])
-            print(f"without {', '.join(np.array(names)[left])}: {values or 'nothing changes'}", flush=True)
-        best = descend(table, start, space, np.ones(len(names), dtype=bool))
-        print(f"\nmean J {before.mean():.4f} before, {held_out.mean():.4f} on sequences left out", flush=True)
+            held_out[left] = tried[tried[:, ~left].mean(axis=1).argmax(), left]
+        print(f"\n{len(tried)} settings: mean J {before.mean():.4f} before, {held_out.mean():.4f} left out", flush=True)
         print(f"\n| | {' | '.join(names)} | mean |\n|{'---|' * (len(names) + 2)}")
         for label, row in (("before", before), ("left out", held_out), ("all", table.scores(best))):
             print(f"| {label} | {' | '.join(f'{value:.3f}' for value in row)} | {row.mean():.4f} |")
@@ -87,13 +86,13 @@ def main() -> None:
                 print(f"| {name} | {mark}{value}{mark} | {table.scores({**best, name: value}).mean():.4f} |")
 
 
-def descend(table: "Table", start: dict[str, Any], space: dict[str, list[Any]], use: NDArray[np.bool_]) -> dict[str, Any]:
-    """The settings that no change of a single one improves on the sequences `use` [S]."""
+def descend(table: "Table", start: dict[str, Any], space: dict[str, list[Any]]) -> dict[str, Any]:
+    """The settings that no change of a single one improves."""
     best, changed = dict(start), True
     while changed:
         changed = False
         for name, values in space.items():
-            scores = {value: float(table.scores({**best, name: value})[use].mean()) for value in [best[name], *values]}
+            scores = {value: float(table.scores({**best, name: value}).mean()) for value in [best[name], *values]}
             top = max(scores, key=scores.__getitem__)
             if scores[top] > scores[best[name]] + 1e-4:
                 best[name], changed = top, True

@@ -323,6 +323,40 @@ def train(
 
 
 @app.command
+def convert(
+    checkpoint: Annotated[Positional[Path], arg(metavar="CHECKPOINT")],
+    out: Out,
+    family: Annotated[Literal["auto", "cropmae", "catmae", "rsp", "tobo", "mae"], arg(name="from")] = "auto",
+    heads: int | None = None,
+    name: str | None = None,
+    licence: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write the encoder of somebody's checkpoint as a model folder: CropMAE, CatMAE, RSP, ToBo or MAE.
+
+    Example: siammae convert cropmae_k400.pth -o models/cropmae --licence mit
+
+    Args:
+        checkpoint: .pth, .pt or .safetensors file; a pickle may hold nothing but tensors, numbers and argparse's Namespace.
+        out: Folder for the model.
+        family: Whose checkpoint it is; auto finds out by its keys.
+        heads: Attention heads of the encoder; one for every 64 channels if not given.
+        name: Of the model; by default the folder's name.
+        licence: Of the weights, such as mit.
+        overwrite: Replace the folder if it exists.
+    """
+    from siammae.convert import convert as run
+    from siammae.pretrained import load_model
+
+    run(checkpoint, out, family=family, heads=heads, name=name, licence=licence, overwrite=overwrite)
+    encoder = load_model(out, device="cpu")
+    source = encoder.metadata["source"]
+    print(f"{source['method']}, {source['file']}, sha256 {source['sha256']}")
+    print(f"model: {out}: {encoder.architecture}, patch {encoder.patch_size}, {encoder.num_parameters:,} parameters")
+    print(f"decoder: {'kept' if encoder.metadata['decoder'] else 'none'}; {source['left_out']} other tensors left out")
+
+
+@app.command
 def push(
     folder: Annotated[Positional[Path], arg(metavar="FOLDER")],
     repo: Annotated[Positional[str], arg(metavar="OWNER/NAME")],
