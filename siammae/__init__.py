@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from siammae.decoding import VideoError
     from siammae.encoder import Encoder
     from siammae.features import Geometry, extract_features
-    from siammae.pretrained import load_model, push_to_hub, save_model
+    from siammae.folders import save_model
+    from siammae.pretrained import load_model, push_to_hub
     from siammae.propagation import LabelPropagator, propagate_keypoints, propagate_labels
     from siammae.registry import ModelInfo, list_models, model_info
     from siammae.tensors import WeightsError
@@ -21,7 +22,8 @@ _HOMES = {
     "decoding": ("VideoError",),
     "encoder": ("Encoder",),
     "features": ("Geometry", "extract_features"),
-    "pretrained": ("load_model", "push_to_hub", "save_model"),
+    "folders": ("save_model",),
+    "pretrained": ("load_model", "push_to_hub"),
     "propagation": ("LabelPropagator", "propagate_keypoints", "propagate_labels"),
     "registry": ("ModelInfo", "list_models", "model_info"),
     "tensors": ("WeightsError",),

@@ -357,6 +357,51 @@ def convert(
 
 
 @app.command
+def export(
+    model: Annotated[Positional[str], arg(metavar="MODEL")],
+    out: Out,
+    size: tuple[int, int] | None = None,
+    pretrained: bool = True,
+) -> None:
+    """Write an encoder for other runtimes, checked against torch before it is kept.
+
+    Example: siammae export vitt8d6 -o vitt8d6.onnx --size 240 424
+
+    Args:
+        model: Registered name, hf-hub:owner/name, timm:NAME, model folder or .safetensors file.
+        out: .onnx for ONNX, .pt2 for torch.export.
+        size: Height and width of its images, whole patches; images of any size if not given.
+        pretrained: --no-pretrained takes the initial weights of the architecture.
+    """
+    from siammae.export import export_encoder
+
+    encoder = _load(model, pretrained, "cpu", "float32")
+    export_encoder(encoder, out, size=size)
+    shape = "3 x {} x {}".format(*size) if size else f"3 x H x W, multiples of {encoder.patch_size}"
+    print(f"exported: {out}, {out.stat().st_size:,} bytes; images of {shape}, mean {encoder.mean}, std {encoder.std}")
+
+
+@app.command
+def card(
+    folder: Annotated[Positional[Path], arg(metavar="FOLDER")],
+    evaluations: Annotated[Positional[tuple[Path, ...]], arg(metavar="OUT")] = (),
+) -> None:
+    """Write a model folder's card anew, with what siammae evaluate measured.
+
+    Example: siammae card my-model runs/dino runs/best
+
+    Args:
+        folder: Model folder.
+        evaluations: Folders that siammae evaluate wrote, of these very weights.
+    """
+    from siammae.evaluation.evaluate import SCORES_FILE
+    from siammae.folders import CARD_FILE, add_evaluations
+
+    add_evaluations(folder, [out / SCORES_FILE for out in evaluations])
+    print(f"card: {folder / CARD_FILE}")
+
+
+@app.command
 def push(
     folder: Annotated[Positional[Path], arg(metavar="FOLDER")],
     repo: Annotated[Positional[str], arg(metavar="OWNER/NAME")],
@@ -375,8 +420,9 @@ def push(
         create_pr: Propose the upload as a pull request.
         dry_run: Check the folder and list what would be uploaded.
     """
+    from siammae.folders import check_folder
     from siammae.hub import Repo
-    from siammae.pretrained import check_folder, push_to_hub
+    from siammae.pretrained import push_to_hub
 
     if dry_run:
         encoder, name = check_folder(folder), Repo.parse(repo).name

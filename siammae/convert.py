@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from siammae.encoder import Encoder, build_encoder, sincos_positions
-from siammae.pretrained import MODEL_FILES, check_target, replace_folder, save_model
+from siammae.folders import MODEL_FILES, check_target, replace_folder, save_model
 from siammae.tensors import WeightsError, read_tensors, save_tensors
 
 Family = Literal["cropmae", "catmae", "rsp", "tobo", "mae"]

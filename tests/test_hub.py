@@ -17,9 +17,9 @@ from hub_server import HubServer, Repo
 from siammae import WeightsError, load_model, push_to_hub, save_model
 from siammae.cli import main
 from siammae.encoder import Encoder
+from siammae.folders import HUB_FILES
 from siammae.hub import Repo as Address
 from siammae.hub import fetch, is_cached
-from siammae.pretrained import HUB_FILES
 from siammae.registry import REGISTRY
 
 constants = pytest.importorskip("huggingface_hub.constants")

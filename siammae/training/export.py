@@ -11,7 +11,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from siammae.pretrained import MODEL_FILES, check_target, load_model, replace_folder, save_model
+from siammae.card import model_card
+from siammae.folders import MODEL_FILES, check_target, replace_folder, save_model
+from siammae.pretrained import load_model
 from siammae.tensors import read_tensors, save_tensors
 from siammae.training.checkpoint import CheckpointError, checkpoints, read_state
 from siammae.training.config import TrainConfig, config_from_dict
@@ -65,6 +67,7 @@ def export(
         "licence": licence,
         "data": data,
         "training": _summary(run, step, config),
+        "results": results,
         "metrics": dict(metrics or {}),
         "decoder": asdict(config.model) if with_decoder else None,
     }
@@ -72,9 +75,10 @@ def export(
         encoder.half()
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as draft:
-        made = save_model(encoder, Path(draft) / "model", card=_card(encoder.name, encoder.metadata, results))
         draw_log(run)
-        if (run / CURVE).exists():
+        picture = CURVE if (run / CURVE).exists() else None
+        made = save_model(encoder, Path(draft) / "model", card=model_card(encoder, picture=picture))
+        if picture:
             shutil.copyfile(run / CURVE, made / CURVE)
         if with_decoder:
             decoder = {key: value for key, value in weights.items() if not key.startswith(ENCODER_PREFIX)}
@@ -161,48 +165,3 @@ def _summary(run: Path, step: int, config: TrainConfig) -> dict[str, Any]:
         "precision": config.precision,
         "seed": config.seed,
     }
-
-
-def _card(name: str, metadata: Mapping[str, Any], results: str) -> str:
-    """The model card: what it is, how to use it, how it was trained, what it reaches."""
-    training, licence = metadata["training"], metadata["licence"]
-    model = training["model"]
-    rows = [(key.replace("_", " "), value) for key, value in training.items() if key not in ("method", "model")]
-    rows += [(key.replace("_", " "), value) for key, value in model.items() if value is not None]
-    table = "\n".join(f"| {key} | {value} |" for key, value in rows)
-    front = f"---\nlibrary_name: siammae\npipeline_tag: image-feature-extraction\n{f'license: {licence}' if licence else ''}"
-    return f"""{front.rstrip()}
----
-
-# {name}
-
-A dense feature extractor for video correspondence and label propagation: {model["architecture"]} with patch
-{model["patch_size"]}, pretrained by {training["method"]} on unlabelled video.
-
-```python
-import siammae
-
-model = siammae.load_model("path/to/this/folder")
-masks = siammae.propagate_labels("video.mp4", mask_of_the_first_frame, model)
-```
-
-## Results
-
-{results.strip() or "None measured yet."}
-
-## Data
-
-{metadata["data"].strip() or "Not stated."}
-
-## Training
-
-![loss on masked patches over steps]({CURVE})
-
-| | |
-|---|---|
-{table}
-
-## Licence
-
-{licence or "Not stated."}
-"""
