@@ -5,7 +5,7 @@
 From where --start says, one setting at a time is set to whatever gives the highest mean J, round after round until none
 changes. Then, for each fold of the sequences, the best of all settings tried is chosen by the other sequences: what it scores
 on the fold is what the choice is worth on sequences that had no part in it. CACHE keeps features and scores, so that a search
-that was interrupted goes on. Prints a table of every setting tried around the winner.
+that was interrupted goes on. Prints a table of all settings tried, the best first; --report prints it without trying more.
 """
 
 import argparse
@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, nargs="+", default=[-1])
     parser.add_argument("--frames", type=int, default=50, help="of each sequence, from its first on")
     parser.add_argument("--start", nargs="*", default=[], help="settings, such as top_k=7; the library's default without")
+    parser.add_argument("--report", action="store_true")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
@@ -68,22 +69,26 @@ def main() -> None:
     names = [one.name for one in found]
     with ProcessPoolExecutor(options.processes, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         table = Table(options.cache, options.model, found, pool)
-        before = table.scores(start)
-        best = descend(table, start, space)
-        tried = np.array(list(table.known.values()))  # [settings, S]
-        held_out = np.zeros(len(names))
-        for fold in range(options.folds):
-            left = np.arange(len(names)) % options.folds == fold
-            held_out[left] = tried[tried[:, ~left].mean(axis=1).argmax(), left]
-        print(f"\n{len(tried)} settings: mean J {before.mean():.4f} before, {held_out.mean():.4f} left out", flush=True)
-        print(f"\n| | {' | '.join(names)} | mean |\n|{'---|' * (len(names) + 2)}")
-        for label, row in (("before", before), ("left out", held_out), ("all", table.scores(best))):
-            print(f"| {label} | {' | '.join(f'{value:.3f}' for value in row)} | {row.mean():.4f} |")
-        print("\n| setting | value | mean J |\n|---|---|---|")
-        for name, values in space.items():
-            for value in values:
-                mark = "**" if value == best[name] else ""
-                print(f"| {name} | {mark}{value}{mark} | {table.scores({**best, name: value}).mean():.4f} |")
+        if not options.report:
+            descend(table, start, space)
+        report(table, names, options.folds)
+
+
+def report(table: "Table", names: Sequence[str], folds: int) -> None:
+    """Print what the settings tried have scored, and what choosing by other sequences is worth."""
+    default = asdict(PropagationConfig())
+    settings = [json.loads(key) for key in table.known]
+    scores = np.array(list(table.known.values()))  # [settings, S]
+    held_out = np.zeros(len(names))
+    for fold in range(folds):
+        left = np.arange(len(names)) % folds == fold
+        held_out[left] = scores[scores[:, ~left].mean(axis=1).argmax(), left]
+    print(f"\n{len(settings)} settings; left out of the choice in {folds} folds: mean J {held_out.mean():.4f}\n")
+    print(f"| settings, where they differ from the default | {' | '.join(names)} | mean |\n|{'---|' * (len(names) + 2)}")
+    for index in scores.mean(axis=1).argsort()[::-1]:
+        changed = ", ".join(f"{name} {value}" for name, value in settings[index].items() if default.get(name) != value)
+        print(f"| {changed} | {' | '.join(f'{value:.3f}' for value in scores[index])} | {scores[index].mean():.4f} |")
+    print(f"| left out | {' | '.join(f'{value:.3f}' for value in held_out)} | {held_out.mean():.4f} |")
 
 
 def descend(table: "Table", start: dict[str, Any], space: dict[str, list[Any]]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
 from siammae.evaluation.commands import evaluate_app, score_app
-from siammae.registry import DEFAULT_MODEL, list_models, model_info
+from siammae.registry import DEFAULT_MODEL, EMBEDDED, ModelInfo, list_models, model_info
 
 app = SubcommandApp()
 
@@ -436,16 +436,30 @@ def push(
 
 @app.command
 def models(pattern: Annotated[Positional[str], arg(metavar="PATTERN")] = "*") -> None:
-    """List the registered models.
+    """List the registered models: sizes, where their weights are from, whether they are on this machine, what they measure.
 
     Args:
         pattern: Shell pattern of names, such as "vits*".
     """
-    print(f"{'name':8} {'patch':>5} {'channels':>8} {'blocks':>6} {'parameters':>12}  {'weights':12} licence")
+    print(
+        f"{'name':8} {'patch':>5} {'channels':>8} {'blocks':>6} {'parameters':>12}  {'weights':16} {'here':5} licence  measured"
+    )
     for info in map(model_info, list_models(pattern)):
-        weights, licence = info.weights or "none yet", info.licence or "-"
+        measured = ", ".join(f"{name} {value:g}" for name, value in info.metrics.items())
         row = f"{info.name:8} {info.patch_size:5} {info.embed_dim:8} {info.depth:6} {info.num_parameters:12,}"
-        print(f"{row}  {weights:12} {licence}")
+        print(f"{row}  {info.weights or 'none yet':16} {_is_here(info):5} {info.licence or '-'}  {measured or '-'}")
+
+
+def _is_here(info: ModelInfo) -> str:
+    """Whether weights are on this machine: yes, no, or - where there are none."""
+    if info.weights is None:
+        return "-"
+    if info.weights == EMBEDDED:
+        return "yes"
+    from siammae.folders import HUB_FILES
+    from siammae.hub import PREFIX, Repo, is_cached
+
+    return "yes" if is_cached(Repo.parse(info.weights.removeprefix(PREFIX)), HUB_FILES) else "no"
 
 
 @app.command

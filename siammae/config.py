@@ -15,6 +15,8 @@ from siammae.ops import Window
 class PropagationConfig:
     """How labels are carried from frame to frame.
 
+    The defaults are what measured best with the embedded model (docs/benchmarks.md).
+
     Attributes:
         context_frames: recent frames that a frame takes its labels from, besides those labelled by hand.
         top_k: best matches that count, of all context frames together.
@@ -42,12 +44,12 @@ class PropagationConfig:
         point_top_k: cells whose weighted mean is the propagated keypoint.
     """
 
-    context_frames: int = 7
+    context_frames: int = 20
     top_k: int = 5
-    radius: float = 12
+    radius: float = 8
     window: Window = "circle"
     strict: bool = False
-    temperature: float = 0.1
+    temperature: float = 0.01
     keep_ties: bool = False
     restrict_first_frame: bool = True
     pad_with_first_frame: bool = False
@@ -55,7 +57,7 @@ class PropagationConfig:
     interpolation: Interpolation = "bilinear"
     decode_at: Literal["frame", "input"] = "frame"
     nearest_pixel: NearestPixel = "centre"
-    normalize_objects: bool = False
+    normalize_objects: bool = True
     resize: Literal["bicubic", "bilinear", "bilinear_uint8"] = "bicubic"
     layer: int = -1
     point_maps: Literal["gaussian", "crw"] = "gaussian"
@@ -152,6 +154,7 @@ _CRW = {
     "restrict_first_frame": False,
     "pad_with_first_frame": True,
     "first_labels": "bilinear",
+    "normalize_objects": False,
     "decode_at": "input",
     "nearest_pixel": "corner",
     "resize": "bilinear",

@@ -41,6 +41,12 @@ def home(tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> P
         Image.fromarray(frame).save(f"frames/{index}.jpg")
     for name in ("horse", "mask"):
         Image.fromarray(clip.masks[0]).save(f"{name}.png")
+    for folder, frames in (("DAVIS/JPEGImages/480p/horse", clip.frames), ("DAVIS/Annotations/480p/horse", clip.masks),
+                           ("masks-of-anybody/horse", clip.masks)):  # fmt: skip
+        (tmp_path / folder).mkdir(parents=True)
+        for index, pixels in enumerate([frames[0], *frames, frames[1]]):
+            suffix = "jpg" if "JPEG" in folder else "png"
+            Image.fromarray(pixels.astype(np.uint8)).save(f"{folder}/{index:05d}.{suffix}")
     (tmp_path / "points.csv").write_text("x,y\n30,20\n60,40\n")
     save_model(encoder, "my-model")
     return tmp_path
