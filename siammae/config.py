@@ -15,7 +15,7 @@ from siammae.ops import Window
 class PropagationConfig:
     """How labels are carried from frame to frame.
 
-    The defaults are what measured best with the embedded model (docs/benchmarks.md).
+    The defaults are what measured best with the embedded model (docs/benchmarks.md), of what lets objects leave the picture.
 
     Attributes:
         context_frames: recent frames that a frame takes its labels from, besides those labelled by hand.
@@ -34,7 +34,8 @@ class PropagationConfig:
             the frame by the nearest pixel.
         nearest_pixel: which pixel that is when masks are resized between frame and input size: the one under the "centre" (as
             PIL resizes) or under the "corner" (as OpenCV does).
-        normalize_objects: stretch each label's map to 0..1 over the picture before the strongest is chosen.
+        normalize_objects: stretch each label's map to 0..1 over the picture before the strongest is chosen. Objects are lost
+            less easily; but one that has left the picture stays as a ghost.
         resize: how frames become inputs of the encoder: "bicubic" with antialiasing, "bilinear" without, or "bilinear_uint8",
             rounded to whole levels as OpenCV's resized bytes are.
         layer: block whose features are compared (see `Encoder.forward`).
@@ -57,7 +58,7 @@ class PropagationConfig:
     interpolation: Interpolation = "bilinear"
     decode_at: Literal["frame", "input"] = "frame"
     nearest_pixel: NearestPixel = "centre"
-    normalize_objects: bool = True
+    normalize_objects: bool = False
     resize: Literal["bicubic", "bilinear", "bilinear_uint8"] = "bicubic"
     layer: int = -1
     point_maps: Literal["gaussian", "crw"] = "gaussian"
@@ -154,7 +155,6 @@ _CRW = {
     "restrict_first_frame": False,
     "pad_with_first_frame": True,
     "first_labels": "bilinear",
-    "normalize_objects": False,
     "decode_at": "input",
     "nearest_pixel": "corner",
     "resize": "bilinear",

@@ -20,6 +20,12 @@ from siammae.tensors import WeightsError
 PREFIX = "hf-hub:"
 SECONDS_TO_CONNECT = 3.0
 
+NETWORK = "check the network, HF_ENDPOINT and proxies, or name a local model folder"  # a remedy
+
+
+class _Failure(Exception):
+    """What went wrong, and what to do: the two arguments."""
+
 
 @dataclass(frozen=True)
 class Repo:
@@ -100,7 +106,7 @@ def fetch(
             except OSError as error:
                 if unreachable is None:
                     raise
-                raise WeightsError(f"{unreachable}, and it is not in the cache") from error
+                raise _Failure(f"{unreachable}, and it is not in the cache", NETWORK) from error
             revision = path.parent.name
         fresh = path.stat().st_mtime >= began - 1
         return _checked(repo, path, sha256 or (_promised(path) if fresh else None)).parent
@@ -119,9 +125,9 @@ def upload(repo: Repo, folder: Path, *, private: bool, create_pr: bool, token: s
 
     with _reporting(repo, Path(constants.HF_HUB_CACHE)):
         if constants.HF_HUB_OFFLINE:
-            raise WeightsError("HF_HUB_OFFLINE is set, so nothing can be uploaded")
+            raise _Failure("this client is offline", "unset HF_HUB_OFFLINE")
         if reason := _unreachable(constants.ENDPOINT):
-            raise WeightsError(reason)
+            raise _Failure(reason, NETWORK)
         api = HfApi(token=token, library_name="siammae")
         if not create_pr:
             api.create_repo(repo.name, private=private, exist_ok=True)
@@ -153,9 +159,9 @@ def _checked(repo: Repo, path: Path, sha256: str | None) -> Path:
     if found != sha256:
         for copy in {path.resolve(), path}:
             copy.unlink(missing_ok=True)
-        raise WeightsError(
-            f"{path.name} has sha256 {found}, expected {sha256}: it was damaged on the way, or is another file. It has been "
-            "removed from the cache; try again"
+        raise _Failure(
+            f"{path.name} has sha256 {found}, expected {sha256}, so it was removed from the cache",
+            "try again; if it stays so, the source is not to be trusted",
         )
     return path
 
@@ -185,10 +191,8 @@ def _reporting(repo: Repo, cache: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, WeightsError):
-            reason, remedy = str(error), "check the network, HF_ENDPOINT and proxies, or name a local model folder"
-            if "sha256" in reason:
-                remedy = "if it happens again, the source is not to be trusted"
+        if isinstance(error, _Failure):
+            reason, remedy = error.args
         elif isinstance(error, errors.GatedRepoError):
             reason = "its owner gives access on request"
             remedy = f"ask for it at {constants.ENDPOINT}/{repo.name}, then log in (hf auth login) or pass token="

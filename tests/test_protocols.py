@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from siammae import LabelPropagator, PropagationConfig, propagate_keypoints, propagate_labels
 from siammae.encoder import Encoder, build_encoder
-from siammae.features import preprocess
+from siammae.features import Resize, preprocess
 from siammae.synthetic import Clip, render_clip
 
 Ids = NDArray[np.uint8]
@@ -37,13 +37,16 @@ def clip(request: pytest.FixtureRequest) -> Clip:
 @pytest.fixture(scope="module")
 def scripted(clip: Clip, fine_encoder: Encoder) -> dict[str, list[Ids]]:
     """Masks of the frames of `clip` after the first, by the name of the script that makes them."""
-    grids = unit_grids(clip.frames, fine_encoder)
-    return {name: script(grids, clip.masks[0]) for name, script in SCRIPTS.items()}
+    resize: dict[str, Resize] = {"dino": "bilinear_uint8", "crw": "bilinear", "cropmae": "bilinear"}  # as OpenCV does
+    return {
+        name: script(unit_grids(clip.frames, fine_encoder, resize=resize[name]), clip.masks[0])
+        for name, script in SCRIPTS.items()
+    }
 
 
-def unit_grids(frames: NDArray[np.uint8], encoder: Encoder, layer: int = -1) -> Tensor:
+def unit_grids(frames: NDArray[np.uint8], encoder: Encoder, layer: int = -1, resize: Resize = "bicubic") -> Tensor:
     """Features [T, D, h, w] of unit length."""
-    images = preprocess(torch.from_numpy(frames).movedim(-1, 1), encoder, INPUT)
+    images = preprocess(torch.from_numpy(frames).movedim(-1, 1), encoder, INPUT, resize)
     with torch.inference_mode():
         return F.normalize(encoder(images, layer=layer).float(), dim=1)
 
@@ -144,6 +147,8 @@ PUBLISHED["dino"] |= {
     "first_labels": "nearest",
     "nearest_pixel": "centre",
     "normalize_objects": True,
+    "resize": "bilinear_uint8",
+    "point_maps": "gaussian",
 }
 for _name in ("crw", "cropmae"):
     PUBLISHED[_name] |= {
@@ -153,6 +158,8 @@ for _name in ("crw", "cropmae"):
         "first_labels": "bilinear",
         "nearest_pixel": "corner",
         "normalize_objects": False,
+        "resize": "bilinear",
+        "point_maps": "crw",
     }
 
 
