@@ -50,7 +50,7 @@ class PropagationConfig:
     radius: float = 8
     window: Window = "circle"
     strict: bool = False
-    temperature: float = 0.01
+    temperature: float = 0.005
     keep_ties: bool = False
     restrict_first_frame: bool = True
     pad_with_first_frame: bool = False

@@ -78,7 +78,7 @@ def test_predictions_are_files_and_scores_are_theirs(davis: Path, tmp_path: Path
         encoder.digest()[:16],
         stored["data_sha256"][:16],
         torch.__version__.split("+")[0],
-        "temperature 0.1",
+        f"temperature {evaluation.about['config']['temperature']}",
         str(SIZE),
     ):
         assert fact in evaluation.table()
@@ -118,7 +118,7 @@ def test_an_interrupted_evaluation_goes_on(
     with pytest.raises(FileExistsError, match="holds an evaluation already"):
         evaluate("davis", davis, tmp_path / "cut", encoder, size=SIZE)
     changed = {"temperature": 0.2}
-    with pytest.raises(ValueError, match=r"made with other settings.*'temperature': 0\.1.*'temperature': 0\.2"):
+    with pytest.raises(ValueError, match=r"made with other settings.*'temperature': 0\.005.*'temperature': 0\.2"):
         evaluate("davis", davis, tmp_path / "cut", encoder, size=SIZE, changes=changed, resume=True)
     before = (tmp_path / "cut" / "predictions" / "cat" / "00003.png").stat().st_mtime_ns
     again = evaluate("davis", davis, tmp_path / "cut", encoder, size=SIZE, resume=True)
