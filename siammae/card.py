@@ -43,11 +43,12 @@ def model_card(encoder: Encoder, *, address: str = "path/to/this/folder", pictur
 
 def evaluation_entry(scores: Mapping[str, Any]) -> dict[str, Any]:
     """What a card needs of the scores.json that `siammae evaluate` wrote."""
+    seen = scores["protocol"]["input"]
     return {
         "dataset": scores["dataset"],
         "sequences": len(scores["sequences"]),
         "protocol": scores["protocol"]["name"],
-        "input": scores["protocol"]["input"],
+        "input": " x ".join(map(str, seen)) if isinstance(seen, list) else str(seen),
         "metric": scores["headline"]["name"],
         "value": round(100 * scores["headline"]["value"], 2),
         "siammae": scores["siammae"],
@@ -111,7 +112,7 @@ def _results(known: Mapping[str, Any]) -> str:
         head = "| data set | sequences | protocol | frames encoded at | metric | value |\n|---|---|---|---|---|---|\n"
         rows = "\n".join(
             f"| {entry['dataset']} | {entry['sequences']} | {entry['protocol']} | {entry['input']} | {entry['metric']} "
-            f"| {entry['value']:.1f} |"
+            f"| {entry['value']:g} |"
             for entry in entries
         )
         dates = ", ".join(sorted({f"siammae {entry['siammae']}, {entry['date']}" for entry in entries}))

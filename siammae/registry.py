@@ -60,6 +60,7 @@ _EMBEDDED = ModelInfo(
     {"patch_size": 8, "img_size": 96, "depth": 6},
     weights=EMBEDDED,
     licence="cc-by-nc-4.0",
+    metrics={"DAVIS-2016 (10 sequences) J&F": 60.8, "BADJA (4) PCK@0.2": 45.2},
 )
 REGISTRY = {info.name: info for info in (_EMBEDDED, *_PAPER_SIZES)}
 

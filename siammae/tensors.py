@@ -49,3 +49,4 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
         save_file(dict(tensors), path, metadata=dict(header or {}))
     except SafetensorError as error:
         raise OSError(f"{path} cannot be written: {error}") from error
+    path.chmod(0o644)  # safetensors makes files that only their owner can read

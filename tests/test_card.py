@@ -77,7 +77,7 @@ def test_evaluations_go_into_config_and_card(
     (entry,) = json.loads((folder / "config.json").read_text())["siammae"]["evaluations"]
     assert (entry["dataset"], entry["protocol"], entry["metric"], entry["value"]) == ("davis", "dino", "J&F", value)
     text = (folder / "README.md").read_text()
-    assert f"| davis | 1 | dino | 64 | J&F | {value:.1f} |" in text
+    assert f"| davis | 1 | dino | 64 | J&F | {value:g} |" in text
     front = yaml.safe_load(text.split("---")[1])
     assert front["pipeline_tag"] == "image-feature-extraction"
     assert front["model-index"][0]["results"][0]["metrics"][0]["value"] == value
