@@ -3,9 +3,9 @@
     python benchmarks/comparison.py DAVIS JOINTS OUT
 
 Raw colours, the embedded model without training and the embedded model, each under the protocols asked for. A model with
-patches of 8 pixels sees frames at half of a protocol's size, so that all have the grid that the protocol has with patches of 16.
-OUT gets the folder of each run, as `siammae evaluate` writes it; runs that are there already are scored as they are. Every run
-is a process of its own, for the sake of the memory that it takes.
+patches of 8 pixels sees frames at half of a protocol's size, so that all have the grid that the protocol has with patches of
+16. OUT gets the folder of each run, as `siammae evaluate` writes it; runs that are there already are scored as they are. Every
+run is a process of its own, for the sake of the memory that it takes.
 """
 
 import argparse
