@@ -3,6 +3,7 @@
 What a command needs is imported inside it, so that help is instant.
 """
 
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -32,6 +33,9 @@ def main() -> None:
         _stop("interrupted; masks and keypoints that were finished are kept", 130)
     except (ValueError, FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, IsADirectoryError) as error:
         _stop(str(error), 2)
+    except BrokenPipeError:  # whoever read the output has enough, such as head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except (OSError, ImportError) as error:
         from siammae.tensors import WeightsError
 

@@ -281,3 +281,13 @@ def test_help_is_quick_and_loads_no_torch() -> None:
     assert "propagate" in result.stdout
     assert " torch" not in result.stderr
     assert time.perf_counter() - began < 10  # far above what it takes; torch alone would take seconds
+
+
+def test_a_reader_that_has_enough_is_no_failure() -> None:
+    command = [sys.executable, "-u", "-m", "siammae.cli", "models"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()  # as head does
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
