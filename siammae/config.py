@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from siammae.labels import Interpolation, NearestPixel, Reduction
 from siammae.ops import Window
+from siammae.video import Resize
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class PropagationConfig:
     decode_at: Literal["frame", "input"] = "frame"
     nearest_pixel: NearestPixel = "centre"
     normalize_objects: bool = False
-    resize: Literal["bicubic", "bilinear", "bilinear_uint8"] = "bicubic"
+    resize: Resize = "bicubic"
     layer: int = -1
     point_maps: Literal["gaussian", "crw"] = "gaussian"
     point_sigma: float = 0.5

@@ -9,6 +9,7 @@ import hashlib
 import math
 import os
 import pickle
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,11 @@ import torch
 from torch import Tensor
 
 from siammae.encoder import Encoder, build_encoder, sincos_positions
-from siammae.folders import MODEL_FILES, check_target, replace_folder, save_model
+from siammae.folders import DECODER_FILE, MODEL_FILES, check_target, replace_folder, save_model
 from siammae.tensors import WeightsError, read_tensors, save_tensors
 
 Family = Literal["cropmae", "catmae", "rsp", "tobo", "mae"]
 
-DECODER_FILE = "decoder.safetensors"
 PATCH_KEY = "patch_embed.proj.weight"
 ENCODER_KEYS = "cls_token", "pos_embed", "patch_embed.", "blocks.", "norm."  # beginnings of the encoder's keys
 HEAD_DIM = 64  # channels of an attention head in every ViT of these families
@@ -107,11 +107,11 @@ def convert(
         "decoder": _decoder_config(encoder, decoder) if decoder else None,
     }
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}.converted")
-    made = save_model(encoder, draft, overwrite=True)
-    if decoder:
-        save_tensors(made / DECODER_FILE, decoder)
-    replace_folder(made, target)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as draft:
+        made = save_model(encoder, Path(draft) / "model")
+        if decoder:
+            save_tensors(made / DECODER_FILE, decoder)
+        replace_folder(made, target)
     return Path(folder)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from numbers import Integral
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,9 +18,7 @@ from tqdm import tqdm
 from siammae.encoder import Encoder
 from siammae.pretrained import as_encoder
 from siammae.registry import DEFAULT_MODEL
-from siammae.video import FrameSource, read_frames
-
-Resize: TypeAlias = Literal["bicubic", "bilinear", "bilinear_uint8"]
+from siammae.video import FrameSource, Resize, read_frames
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from siammae.tensors import WeightsError, read_header, read_tensors, save_tensor
 
 MODEL_FILES = CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
 HUB_FILES = CONFIG_FILE, WEIGHTS_FILE
+DECODER_FILE = "decoder.safetensors"  # of folders that keep one
 
 # beginnings of the arguments with which timm would load other files
 FOREIGN_ARGS = "pretrained", "checkpoint_path", "cache_dir", "features_only"
@@ -207,7 +208,7 @@ def add_evaluations(folder: str | os.PathLike[str], scores: Sequence[str | os.Pa
     path = Path(folder)
     encoder = read_model(path)
     encoder.name = _read_config(path / CONFIG_FILE)["siammae"].get("name") or encoder.name
-    entries = list(encoder.metadata.get("evaluations") or [])
+    entries, digest = list(encoder.metadata.get("evaluations") or []), encoder.digest()
     for file in scores:
         try:
             entry = evaluation_entry(json.loads(Path(file).read_text()))
@@ -215,17 +216,17 @@ def add_evaluations(folder: str | os.PathLike[str], scores: Sequence[str | os.Pa
             raise ValueError(
                 f"{os.fspath(file)} is no scores.json of siammae evaluate: {type(error).__name__} {error}"
             ) from error
-        if entry["weights_sha256"] != encoder.digest():
+        if entry["weights_sha256"] != digest:
             raise ValueError(
                 f"{os.fspath(file)} is of other weights than those in {path}; evaluate this folder: --model {path}"
             )
         kind = ("dataset", "sequences", "protocol", "input", "metric")
         entries = [known for known in entries if any(known[key] != entry[key] for key in kind)] + [entry]
     encoder.metadata["evaluations"] = entries
-    picture = next((file.name for file in path.glob("*.png")), None)
-    files = {CONFIG_FILE: json.dumps(model_config(encoder), indent=2) + "\n", CARD_FILE: model_card(encoder, picture=picture)}
+    picture, config = next((file.name for file in path.glob("*.png")), None), model_config(encoder)
+    files = {CONFIG_FILE: json.dumps(config, indent=2) + "\n", CARD_FILE: model_card(encoder, picture=picture)}
     with atomic(path / WEIGHTS_FILE) as draft:  # its header has the config too
-        header = {"format": "pt", "config": json.dumps(model_config(encoder))}
+        header = {"format": "pt", "config": json.dumps(config)}
         save_tensors(draft, read_tensors(path / WEIGHTS_FILE), header)
     for name, text in files.items():
         with atomic(path / name) as draft:

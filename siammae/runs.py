@@ -143,14 +143,19 @@ def _open_folder(folder: Path, settings: Mapping[str, Any], resume: bool) -> boo
         )
     if not record.exists():
         raise FileExistsError(f"{folder} holds pictures but no {RECORD_FILE}, so no run to resume; choose another folder")
+    return bool(read_record(record, settings)["finished"])
+
+
+def read_record(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run's file says of it; ValueError where it is damaged, or the run cannot be resumed with these settings."""
     try:
-        before = json.loads(record.read_text())
+        before: dict[str, Any] = json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{record} is damaged, so the run cannot be resumed: {error}; choose another folder") from error
+        raise ValueError(f"{path} is damaged, so the run cannot be resumed: {error}; choose another folder") from error
     changed = [f"{key} was {before.get(key)}, now {value}" for key, value in settings.items() if before.get(key) != value]
     if changed:
-        raise ValueError(f"{folder} was made with other settings and cannot be resumed: {'; '.join(changed)}")
-    return bool(before["finished"])
+        raise ValueError(f"{path.parent} was made with other settings and cannot be resumed: {'; '.join(changed)}")
+    return before
 
 
 def _write_record(folder: Path, settings: Mapping[str, Any], *, finished: bool) -> None:

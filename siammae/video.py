@@ -9,7 +9,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from torch import Tensor
 from siammae.decoding import VideoError, as_rgb, decode, rate_and_length
 
 FrameSource: TypeAlias = "str | os.PathLike[str] | Frames | Tensor | np.ndarray[Any, Any] | Iterable[Any]"
+
+Resize: TypeAlias = Literal["bicubic", "bilinear", "bilinear_uint8"]  # see `siammae.features.preprocess`
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 

@@ -16,8 +16,9 @@ from torch.nn import functional as F
 
 from siammae import LabelPropagator, PropagationConfig, propagate_keypoints, propagate_labels
 from siammae.encoder import Encoder, build_encoder
-from siammae.features import Resize, preprocess
+from siammae.features import preprocess
 from siammae.synthetic import Clip, render_clip
+from siammae.video import Resize
 
 Ids = NDArray[np.uint8]
 INPUT = (40, 104)  # pixels that the encoder sees: a grid of 10 x 26 cells, wide enough for every radius to count

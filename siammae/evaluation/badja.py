@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siammae.evaluation.keypoints import KeypointScores, read_tracks
+from siammae.evaluation.keypoints import KeypointScores, predictions
 from siammae.evaluation.metrics import keypoint_distances
-from siammae.evaluation.sequences import PathLike, PointSequence, check_complete, read_names
+from siammae.evaluation.sequences import PathLike, PointSequence, check_complete, pictures, wanted
 from siammae.labels import as_mask
-from siammae.video import images_in, read_image
+from siammae.video import read_image
 
 FULL_RESOLUTION = 1080, 1920  # in whose pixels (row, column) the joints are
 NUM_JOINTS = 37
@@ -44,10 +44,9 @@ def find_badja(
         ValueError: joints that cannot be read or lie outside the frame.
     """
     base, folder = Path(root), Path(joints) if joints is not None else Path(root) / "joint_annotations"
-    pictures = base / "JPEGImages" / "480p"
-    check_complete(base, [str(path) for path in (pictures, folder) if not path.is_dir()], "DAVIS's layout and BADJA's joints")
-    names = [*(sequences or ()), *(read_names(split) if split is not None else ())]
-    names = names or sorted(path.stem for path in folder.glob("*.json") if (pictures / path.stem).is_dir())
+    images = base / "JPEGImages" / "480p"
+    check_complete(base, [str(path) for path in (images, folder) if not path.is_dir()], "DAVIS's layout and BADJA's joints")
+    names = wanted(sequences, split) or sorted(path.stem for path in folder.glob("*.json") if (images / path.stem).is_dir())
     files = {name: folder / f"{name}.json" for name in names}
     check_complete(
         folder, [path.name for path in files.values() if not path.is_file()] or ["*.json"] * (not files), "SEQUENCE.json"
@@ -55,14 +54,14 @@ def find_badja(
     found, missing = [], []
     for name, file in files.items():
         marked = _read(file)
-        frames = images_in(pictures / name) if (pictures / name).is_dir() else []
-        stems = [path.stem for path in frames]
+        frames = pictures(images / name)
         masks = [base / "Annotations" / "480p" / name / f"{stem}.png" for stem in marked]
-        lacking = [f"JPEGImages/480p/{name}/{stem}.jpg" for stem in marked if stem not in stems]
+        lacking = [f"JPEGImages/480p/{name}/{stem}.jpg" for stem in marked if stem not in frames]
         lacking += [str(path.relative_to(base)) for path in masks if not path.is_file()]
         missing += lacking
         if not lacking:
-            found.append(_sequence(name, file, marked, frames[stems.index(next(iter(marked))) :], masks))
+            first = list(frames).index(next(iter(marked)))
+            found.append(_sequence(name, file, marked, list(frames.values())[first:], masks))
     check_complete(base, missing, "the frame and the mask of every annotation")
     return found
 
@@ -93,11 +92,8 @@ def score_badja(
         ValueError: a file with other frames or points; an annotated frame whose mask is empty.
     """
     found = find_badja(root, sequences, split, joints=joints)
-    files = {one.name: Path(pred) / f"{one.name}.csv" for one in found}
-    check_complete(pred, [path.name for path in files.values() if not path.is_file()], "SEQUENCE.csv for every sequence")
     distances = {}
-    for one in found:
-        tracks = read_tracks(files[one.name], len(one.points), NUM_JOINTS)
+    for one, tracks in predictions(found, pred):
         truth = np.where(np.isnan(one.points[:1]), np.nan, one.points)
         truth[0] = np.nan
         tracks = np.where(np.isnan(tracks), np.inf, tracks)  # lost: as far away as can be

@@ -237,10 +237,7 @@ def _evaluate(dataset: str, root: Path, out: Path, run: Run, **options: Any) -> 
     from siammae.evaluation.evaluate import SCORES_FILE, evaluate
     from siammae.pretrained import load_model
 
-    plain = run.pretrained and run.device is None and run.dtype == "float32"
-    model: Any = run.model
-    if not plain:
-        model = load_model(run.model, pretrained=run.pretrained, device=run.device, dtype=getattr(torch, run.dtype))
+    model = load_model(run.model, pretrained=run.pretrained, device=run.device, dtype=getattr(torch, run.dtype))
     evaluation = evaluate(
         dataset,
         root,
@@ -276,14 +273,9 @@ def _score(score: Any, *args: Any, **options: Any) -> Any:
 
 
 def _write(out: Path | None, scores: Any, **about: Any) -> None:
-    import json
-
     from siammae import __version__
-    from siammae.output import atomic
+    from siammae.evaluation.evaluate import write_scores
 
     if out is not None:
-        name, value = scores.headline
-        content = {**about, "siammae": __version__, "headline": {"name": name, "value": value}, **scores.figures()}
-        with atomic(out) as draft:
-            draft.write_text(json.dumps(content, indent=1) + "\n")
+        write_scores(out, scores, {**about, "siammae": __version__})
         print(f"scores: {out}")

@@ -19,9 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siammae.evaluation.metrics import Statistics, boundary_accuracy, region_similarity, statistics
-from siammae.evaluation.sequences import MaskSequence, PathLike, check_complete, digest, read_names
+from siammae.evaluation.sequences import MaskSequence, PathLike, check_complete, digest, pictures, wanted
 from siammae.labels import Mask, as_mask
-from siammae.video import images_in
 
 VOID = 255
 SPLITS = "ImageSets/2017/val.txt", "ImageSets/480p/val.txt"  # of DAVIS 2017 and 2016
@@ -128,12 +127,12 @@ def find_davis(root: PathLike, sequences: Sequence[str] | None = None, split: Pa
         ValueError: a sequence of fewer than three frames.
     """
     base = Path(root)
-    pictures, masks = base / "JPEGImages" / "480p", base / "Annotations" / "480p"
-    check_complete(base, [str(path.relative_to(base)) for path in (pictures, masks) if not path.is_dir()], "DAVIS's layout")
+    images, masks = base / "JPEGImages" / "480p", base / "Annotations" / "480p"
+    check_complete(base, [str(path.relative_to(base)) for path in (images, masks) if not path.is_dir()], "DAVIS's layout")
     annotations = find_annotations(base, sequences, split)
     found, missing = [], []
     for name, paths in annotations.items():
-        frames = {path.stem: path for path in images_in(pictures / name)} if (pictures / name).is_dir() else {}
+        frames = pictures(images / name)
         stems = {path.stem for path in paths}
         missing += [f"JPEGImages/480p/{name}/{stem}.jpg" for stem in sorted(stems - set(frames))]
         missing += [f"Annotations/480p/{name}/{stem}.png" for stem in sorted(set(frames) - stems)]
@@ -146,10 +145,8 @@ def first_mask(path: PathLike) -> Mask:
     """The annotation that propagation starts from: void as background, DAVIS 2016's 255 as 1."""
     mask = as_mask(path)
     values = mask.values
-    binary = set(np.unique(values).tolist()) <= {0, VOID}
-    return Mask(
-        (values > 0).astype(np.uint8) if binary else np.where(values == VOID, 0, values), "numpy", np.uint8, mask.palette
-    )
+    ids = (values > 0).astype(np.uint8) if _is_binary(values) else np.where(values == VOID, 0, values)
+    return Mask(ids, "numpy", np.uint8, mask.palette)
 
 
 def score_davis(
@@ -219,9 +216,9 @@ def find_annotations(
         ValueError: a sequence of fewer than three frames.
     """
     folder = Path(gt) / "Annotations" / "480p" if (Path(gt) / "Annotations").is_dir() else Path(gt)
-    names = _names(Path(gt), sequences, split)
-    if names is None:
-        names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    splits = [Path(gt) / name for name in SPLITS if (Path(gt) / name).is_file()]
+    names = wanted(sequences, split) or wanted(None, next(iter(splits), None))
+    names = names or sorted(path.name for path in folder.iterdir() if path.is_dir())
     found = {name: sorted((folder / name).glob("*.png")) for name in names}
     without = [name for name, paths in found.items() if not paths]
     if without or not found:
@@ -235,11 +232,6 @@ def find_annotations(
             f"{', '.join(short)} of {folder}: fewer than three annotations, and the first and the last do not count"
         )
     return found
-
-
-def _names(root: Path, sequences: Sequence[str] | None, split: PathLike | None) -> list[str] | None:
-    splits = [split] if split is not None else [] if sequences else [root / name for name in SPLITS if (root / name).is_file()]
-    return [*(sequences or ()), *(read_names(splits[0]) if splits else ())] or None
 
 
 def digests(
@@ -257,7 +249,7 @@ def _score_sequence(
 ) -> tuple[list[list[ObjectScores]], tuple[int, ...]]:
     """Scores of the objects of one sequence at each of `sizes`, and ids of the predictions that are none of theirs."""
     first = _ids(annotations[0])
-    binary = set(np.unique(first)) == {0, VOID}
+    binary = _is_binary(first)
     num_objects = 1 if binary else int(first[first != VOID].max(initial=0))
     if not num_objects:
         raise ValueError(f"{annotations[0]} marks no object; expected the ids of those that are scored in the first annotation")
@@ -284,6 +276,11 @@ def _score_sequence(
         [ObjectScores(name, index, tuple(j), tuple(f)) for index, (j, f) in enumerate(at_size, start=1)] for at_size in scores
     ]
     return objects, tuple(sorted(unknown))
+
+
+def _is_binary(ids: NDArray[Any]) -> bool:
+    """Whether an annotation is of 0 and 255 alone, as DAVIS 2016 stores them."""
+    return set(np.unique(ids).tolist()) == {0, VOID}
 
 
 def _ids(path: Path) -> NDArray[Any]:

@@ -34,7 +34,7 @@ from siammae.output import atomic, remove_drafts, write_keypoints, write_mask
 from siammae.pretrained import as_encoder
 from siammae.propagation import LabelPropagator, track_keypoints
 from siammae.registry import DEFAULT_MODEL
-from siammae.runs import propagate_to_folder
+from siammae.runs import propagate_to_folder, read_record
 from siammae.video import read_image
 
 SETTINGS_FILE, SCORES_FILE = "evaluation.json", "scores.json"
@@ -99,10 +99,15 @@ class Evaluation:
 
     def write(self, path: PathLike) -> None:
         """Everything as JSON, the scores of every frame included."""
-        name, value = self.scores.headline
-        with atomic(path) as draft:
-            content = {**self.about, "headline": {"name": name, "value": value}, **self.scores.figures()}
-            draft.write_text(json.dumps(content, indent=1) + "\n")
+        write_scores(path, self.scores, self.about)
+
+
+def write_scores(path: PathLike, scores: Scores, about: Mapping[str, Any]) -> None:
+    """Scores as JSON, after what is to be told of them."""
+    name, value = scores.headline
+    content = {**about, "headline": {"name": name, "value": value}, **scores.figures()}
+    with atomic(path) as draft:
+        draft.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def evaluate(
@@ -255,13 +260,7 @@ def _open(folder: Path, settings: Mapping[str, Any], resume: bool) -> None:
     elif not resume:
         raise FileExistsError(f"{folder} holds an evaluation already; choose another folder, or resume the one that it holds")
     else:
-        try:
-            before = json.loads(path.read_text())
-        except ValueError as error:
-            raise ValueError(f"{path} is damaged, so it cannot be resumed: {error}; choose another folder") from error
-        changed = [f"{key} was {before.get(key)}, now {value}" for key, value in settings.items() if before.get(key) != value]
-        if changed:
-            raise ValueError(f"{folder} was made with other settings and cannot be resumed: {'; '.join(changed)}")
+        read_record(path, settings)
     for name in (PREDICTIONS, SPEED):
         (folder / name).mkdir(exist_ok=True)
         remove_drafts(folder / name)

@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from siammae.evaluation.keypoints import KeypointScores, read_tracks
+from siammae.evaluation.keypoints import KeypointScores, predictions
 from siammae.evaluation.metrics import keypoint_distances
-from siammae.evaluation.sequences import PathLike, PointSequence, check_complete, read_names
-from siammae.video import images_in
+from siammae.evaluation.sequences import PathLike, PointSequence, check_complete, pictures, wanted
 
 # fmt: off
 JOINTS = (
@@ -26,17 +25,15 @@ BOX_SHARE = 0.6  # of the diagonal of the box around the joints, the unit of dis
 TEST = "2"  # in the split files; 1 is training
 
 
-def find_jhmdb(
-    root: PathLike, sequences: Sequence[str] | None = None, split: PathLike | None = None, *, number: int = 1
-) -> list[PointSequence]:
+def find_jhmdb(root: PathLike, sequences: Sequence[str] | None = None, split: PathLike | None = None) -> list[PointSequence]:
     """The test videos of JHMDB.
 
     Args:
         root: has Rename_Images/CLASS/VIDEO/00001.png ..., joint_positions/CLASS/VIDEO/joint_positions.mat and
             splits/CLASS_test_split1.txt ..., as the data set's archives unpack.
         sequences: names of the videos that are wanted.
-        split: a text file that names them. If neither is given, those that the data set's own files put into the test set.
-        number: of the split, 1 to 3.
+        split: a text file that names them. If neither is given, those that the data set's own files of split 1 put into the
+            test set.
 
     Raises:
         FileNotFoundError: another layout; videos without frames or joints, all of them named.
@@ -45,16 +42,10 @@ def find_jhmdb(
     base = Path(root)
     layout = [base / "Rename_Images", base / "joint_positions"]
     check_complete(base, [path.name for path in layout if not path.is_dir()], "JHMDB's layout")
-    if split is not None or sequences:
-        names = [*(sequences or ()), *(read_names(split) if split is not None else ())]
-    else:
-        names = _test_set(base / "splits", number)
+    names = wanted(sequences, split) or _test_set(base / "splits")
     homes = {path.name: path.relative_to(base / "joint_positions") for path in (base / "joint_positions").glob("*/*")}
     joints = {name: base / "joint_positions" / homes.get(name, Path("*", name)) / "joint_positions.mat" for name in names}
-    frames: dict[str, list[Path]] = {}
-    for name in names:
-        folder = base / "Rename_Images" / homes.get(name, Path("*", name))
-        frames[name] = images_in(folder) if folder.is_dir() else []
+    frames = {name: tuple(pictures(base / "Rename_Images" / homes.get(name, Path("*", name))).values()) for name in names}
     missing = [str(path.relative_to(base)) for path in joints.values() if not path.is_file()]
     missing += [f"Rename_Images/{homes[name]}" for name, paths in frames.items() if name in homes and not paths]
     check_complete(base, missing, "the joints and the frames of every video")
@@ -65,7 +56,7 @@ def find_jhmdb(
             raise ValueError(
                 f"{joints[name]} has {len(points)} frames; {base / 'Rename_Images' / homes[name]} has {len(frames[name])}"
             )
-        found.append(PointSequence(name, tuple(frames[name]), (joints[name],), points))
+        found.append(PointSequence(name, frames[name], (joints[name],), points))
     return found
 
 
@@ -95,11 +86,8 @@ def score_jhmdb(
     Source: eval_pck.py in CRW's and CropMAE's repositories.
     """
     found = find_jhmdb(root, sequences, split)
-    files = {one.name: Path(pred) / f"{one.name}.csv" for one in found}
-    check_complete(pred, [path.name for path in files.values() if not path.is_file()], "VIDEO.csv for every video")
     distances = {}
-    for one in found:
-        tracks = read_tracks(files[one.name], len(one.points), len(JOINTS))
+    for one, tracks in predictions(found, pred):
         visible = np.where(np.isnan(tracks).any(axis=-1, keepdims=True), np.nan, one.points)
         tracks[0] = np.nan
         distances[one.name] = keypoint_distances(one.points, tracks, BOX_SHARE * _diagonals(visible))
@@ -107,10 +95,10 @@ def score_jhmdb(
     return KeypointScores(distances, JOINTS, 0.1, "joints")
 
 
-def _test_set(folder: Path, number: int) -> list[str]:
-    """Videos that the files of a split mark as test, class by class."""
-    files = sorted(folder.glob(f"*_test_split{number}.txt"))
-    check_complete(folder.parent, [] if files else [f"splits/*_test_split{number}.txt"], "the data set's split files")
+def _test_set(folder: Path) -> list[str]:
+    """Videos that the files of split 1 mark as test, class by class."""
+    files = sorted(folder.glob("*_test_split1.txt"))
+    check_complete(folder.parent, [] if files else ["splits/*_test_split1.txt"], "the data set's split files")
     names = []
     for file in files:
         for line in file.read_text().splitlines():

@@ -1,11 +1,14 @@
 """PCK, the percentage of correct keypoints: what JHMDB and BADJA share."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from siammae.evaluation.sequences import PathLike, PointSequence, check_complete
 
 THRESHOLDS = 0.1, 0.2, 0.3, 0.4, 0.5
 
@@ -77,6 +80,19 @@ class KeypointScores:
                 for name, score in self.by_sequence(self.threshold).items()
             },
         }
+
+
+def predictions(found: Sequence[PointSequence], folder: PathLike) -> Iterator[tuple[PointSequence, NDArray[np.float64]]]:
+    """Each sequence with its predicted points [T, K, 2], from the files NAME.csv of a folder.
+
+    Raises:
+        FileNotFoundError: files that are missing, all of them named, before any is read.
+        ValueError: a file with other frames or points.
+    """
+    files = [Path(folder) / f"{one.name}.csv" for one in found]
+    check_complete(folder, [path.name for path in files if not path.is_file()], "NAME.csv for every sequence")
+    for one, path in zip(found, files, strict=True):
+        yield one, read_tracks(path, *one.points.shape[:2])
 
 
 def read_tracks(path: Path, num_frames: int, num_points: int) -> NDArray[np.float64]:

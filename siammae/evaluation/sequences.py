@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from siammae.video import images_in
+
 PathLike = str | os.PathLike[str]
 
 SHOWN = 20  # names of missing files that a message lists
@@ -75,6 +77,16 @@ def read_names(path: PathLike) -> list[str]:
     if not names:
         raise ValueError(f"{os.fspath(path)} names no sequence; expected one in each line")
     return names
+
+
+def wanted(sequences: Sequence[str] | None, split: PathLike | None) -> list[str]:
+    """Names of the sequences that are asked for, by themselves and by a split's file; empty where nothing is."""
+    return [*(sequences or ()), *(read_names(split) if split is not None else ())]
+
+
+def pictures(folder: Path) -> dict[str, Path]:
+    """The pictures of a folder, in order, by name without suffix; empty where there is no folder."""
+    return {path.stem: path for path in images_in(folder)} if folder.is_dir() else {}
 
 
 def check_complete(root: PathLike, missing: Sequence[str], expected: str) -> None:

@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siammae.evaluation.metrics import confusion_matrix, intersection_over_union
-from siammae.evaluation.sequences import MaskSequence, PathLike, check_complete, read_names
+from siammae.evaluation.sequences import MaskSequence, PathLike, check_complete, pictures, read_names, wanted
 from siammae.labels import Mask, as_mask
-from siammae.video import images_in
 
 # fmt: off
 CLASSES = (
@@ -54,14 +53,19 @@ class IouScores:
         return {name: _mean_iou(frames.sum(axis=0)) for name, frames in self.confusion.items()}
 
     @property
+    def video_mean(self) -> float:
+        """Mean over videos of each one's mean IoU."""
+        return float(np.mean(list(self.videos.values())))
+
+    @property
     def headline(self) -> tuple[str, float]:
         if self.per_video:
-            return "mIoU per video", float(np.mean(list(self.videos.values())))
+            return "mIoU per video", self.video_mean
         return "mIoU", self.pooled
 
     def table(self) -> str:
         """Percentages: both means, every class that occurs, every video; Markdown."""
-        rows = [("mIoU, all pixels", self.pooled), ("mIoU, mean of videos", float(np.mean(list(self.videos.values()))))]
+        rows = [("mIoU, all pixels", self.pooled), ("mIoU, mean of videos", self.video_mean)]
         rows += [(name, iou) for name, iou in zip(CLASSES, self.classes, strict=True) if np.isfinite(iou)]
         rows += self.videos.items()
         return "| | IoU |\n|---|---|\n" + "\n".join(f"| {name} | {100 * iou:.1f} |" for name, iou in rows)
@@ -70,7 +74,7 @@ class IouScores:
         """Everything, in types that JSON has; `sequences` is what a report shows."""
         return {
             "mIoU": self.pooled,
-            "mIoU per video": float(np.mean(list(self.videos.values()))),
+            "mIoU per video": self.video_mean,
             "classes": {name: iou for name, iou in zip(CLASSES, self.classes.tolist(), strict=True) if np.isfinite(iou)},
             "sequences": {
                 name: {"score": score, "curve": "mIoU", "frames": list(map(_mean_iou, self.confusion[name]))}
@@ -93,13 +97,9 @@ def find_vip(root: PathLike, sequences: Sequence[str] | None = None, split: Path
     base = Path(root)
     images, masks = base / "Images", base / "Annotations" / "Category_ids"
     check_complete(base, [str(path.relative_to(base)) for path in (images, masks) if not path.is_dir()], "VIP_Fine's layout")
-    listed = read_names(split or base / "lists" / "val_videos.txt") if split or not sequences else []
     found, missing = [], []
-    for name in [*(sequences or ()), *listed]:
-        frames, annotations = (
-            {path.stem: path for path in images_in(folder / name)} if (folder / name).is_dir() else {}
-            for folder in (images, masks)
-        )
+    for name in wanted(sequences, split) or read_names(base / "lists" / "val_videos.txt"):
+        frames, annotations = pictures(images / name), pictures(masks / name)
         missing += [f"Annotations/Category_ids/{name}"] * (not annotations)
         missing += [f"Images/{name}/{stem}.jpg" for stem in annotations if stem not in frames]
         missing += [f"Annotations/Category_ids/{name}/{stem}.png" for stem in list(frames)[:1] if stem not in annotations]

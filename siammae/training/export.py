@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from siammae.card import model_card
-from siammae.folders import MODEL_FILES, check_target, replace_folder, save_model
+from siammae.folders import DECODER_FILE, MODEL_FILES, check_target, replace_folder, save_model
 from siammae.pretrained import load_model
 from siammae.tensors import read_tensors, save_tensors
 from siammae.training.checkpoint import CheckpointError, checkpoints, read_state
@@ -20,8 +20,6 @@ from siammae.training.config import TrainConfig, config_from_dict
 from siammae.training.log import CURVE, draw_log, read_log
 from siammae.training.loop import build_model
 from siammae.training.model import ENCODER_PREFIX, ModelConfig, SiamMAE, encoder_weights
-
-DECODER_FILE = "decoder.safetensors"
 
 
 def export(
