@@ -128,4 +128,11 @@ def _training(known: Mapping[str, Any], picture: str | None) -> str:
     model = facts.pop("model", None) or {}
     rows = [(key.replace("_", " "), value) for key, value in {**facts, **model}.items() if value is not None]
     table = "| | |\n|---|---|\n" + "\n".join(f"| {key} | {value} |" for key, value in rows)
+    if known.get("decoder_training"):
+        decoder = known["decoder_training"]
+        table += (
+            f"\n\nThe decoder in `decoder.safetensors` was trained afterwards, on the same data with the encoder as it is, for "
+            f"{decoder['steps']} steps ({decoder['minutes']} minutes), to a loss of {decoder['loss']:.3f}. It shows what the "
+            "features hold (`siammae reconstruct`); propagation does not need it."
+        )
     return f"![loss on masked patches over steps]({picture})\n\n{table}" if picture else table

@@ -1,13 +1,13 @@
 """The commands that deal with models: what there is, and making, describing, exporting and publishing them."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from siammae.cli_options import Json, Out, print_json, stop
 from siammae.registry import EMBEDDED, ModelInfo, list_models, model_info
-
-Out = Annotated[Path, arg(aliases=["-o"])]
 
 
 def convert(
@@ -119,12 +119,17 @@ def push(
     print(f"pull request: {pushed}" if create_pr else f"pushed: hf-hub:{pushed}")
 
 
-def models(pattern: Annotated[Positional[str], arg(metavar="PATTERN")] = "*") -> None:
+def models(pattern: Annotated[Positional[str], arg(metavar="PATTERN")] = "*", as_json: Json = False) -> None:
     """List the registered models: sizes, where their weights are from, whether they are on this machine, what they measure.
+
+    Example: siammae models "vits*"
 
     Args:
         pattern: Shell pattern of names, such as "vits*".
     """
+    if as_json:
+        print_json([{**asdict(info), "here": _is_here(info)} for info in map(model_info, list_models(pattern))])
+        return
     print(
         f"{'name':8} {'patch':>5} {'channels':>8} {'blocks':>6} {'parameters':>12}  {'weights':16} {'here':5} licence  measured"
     )
@@ -146,16 +151,42 @@ def _is_here(info: ModelInfo) -> str:
     return "yes" if is_cached(Repo.parse(info.weights.removeprefix(PREFIX)), HUB_FILES) else "no"
 
 
-def info(name: Annotated[Positional[str], arg(metavar="NAME")]) -> None:
+def info(name: Annotated[Positional[str], arg(metavar="NAME")], as_json: Json = False) -> None:
     """Say what is known of a registered model.
+
+    Example: siammae info vitt8d6 --json
 
     Args:
         name: As `siammae models` lists it.
     """
-    from dataclasses import asdict
-
+    if as_json:
+        print_json(asdict(model_info(name)))
+        return
     for key, value in asdict(model_info(name)).items():
         print(f"{key}: {value}")
 
 
-COMMANDS = models, info, convert, card, export, push
+def train(
+    config: Annotated[Positional[Path], arg(metavar="CONFIG")],
+    values: Annotated[Positional[tuple[str, ...]], arg(metavar="KEY=VALUE")] = (),
+) -> None:
+    """Pretrain an encoder on videos; run it under torchrun or accelerate launch for several processes.
+
+    Example: siammae train small.yaml data.path=videos output=runs/small max_minutes=60
+
+    Args:
+        config: YAML file, such as those in examples/training.
+        values: Single values in place of the file's, such as model.decoder=cross.
+    """
+    from siammae.training.checkpoint import CheckpointError
+    from siammae.training.config import load_config
+    from siammae.training.loop import TrainingStopped
+    from siammae.training.loop import train as run_training
+
+    try:
+        print(f"checkpoint: {run_training(load_config(config, values))}")
+    except (CheckpointError, TrainingStopped) as error:
+        stop(str(error), 1)
+
+
+COMMANDS = models, info, train, convert, card, export, push

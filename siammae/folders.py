@@ -207,7 +207,6 @@ def add_evaluations(folder: str | os.PathLike[str], scores: Sequence[str | os.Pa
     """
     path = Path(folder)
     encoder = read_model(path)
-    encoder.name = _read_config(path / CONFIG_FILE)["siammae"].get("name") or encoder.name
     entries, digest = list(encoder.metadata.get("evaluations") or []), encoder.digest()
     for file in scores:
         try:
@@ -223,6 +222,11 @@ def add_evaluations(folder: str | os.PathLike[str], scores: Sequence[str | os.Pa
         kind = ("dataset", "sequences", "protocol", "input", "metric")
         entries = [known for known in entries if any(known[key] != entry[key] for key in kind)] + [entry]
     encoder.metadata["evaluations"] = entries
+    return rewrite_metadata(path, encoder)
+
+
+def rewrite_metadata(path: Path, encoder: Encoder) -> Path:
+    """Write config and card of a model folder anew, from the metadata of its own encoder."""
     picture, config = next((file.name for file in path.glob("*.png")), None), model_config(encoder)
     files = {CONFIG_FILE: json.dumps(config, indent=2) + "\n", CARD_FILE: model_card(encoder, picture=picture)}
     with atomic(path / WEIGHTS_FILE) as draft:  # its header has the config too

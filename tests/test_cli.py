@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 import time
@@ -160,7 +161,7 @@ def test_models_info_and_env(home: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert run("env") == 0
     report = capsys.readouterr().out
     assert "torch: " in report
-    assert "default: " in report
+    assert "default device: " in report
     assert "h264" in report
 
 
@@ -291,3 +292,112 @@ def test_a_reader_that_has_enough_is_no_failure() -> None:
         process.stdout.close()  # as head does
         assert process.stderr.read() == b""
     assert process.returncode == 0
+
+
+def test_several_videos_go_on_after_one_that_fails(home: Path, clip: Clip, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in ("videos", "firsts"):
+        (home / folder).mkdir()
+    for name in ("a", "b", "c"):
+        write_video(f"videos/{name}.mp4", clip.frames[:3], 25)
+        Image.fromarray(clip.masks[0]).save(f"firsts/{name}.png")
+    Path("videos/b.mp4").write_bytes(b"no video")
+    videos = [f"videos/{name}.mp4" for name in ("a", "b", "c")]
+    options = "--masks", "firsts", "-o", "out", "--overlay", "looks", "--model", "small"
+    assert run("propagate", *videos, *options) == 1
+    output = capsys.readouterr()
+    assert output.out.splitlines()[-1] == "2 of 3 videos done"
+    assert "siammae: videos/b.mp4: videos/b.mp4 cannot be read as a video" in output.err
+    assert output.err.splitlines()[-1] == "siammae: failed: videos/b.mp4"
+    for name in ("a", "c"):
+        assert len(list(Path("out", name).glob("*.png"))) == 3
+        assert len(list(read_frames(f"looks/{name}.mp4"))) == 3
+    assert not Path("out/b").exists()
+
+
+def test_pairs_of_videos_and_masks(home: Path, clip: Clip, capsys: pytest.CaptureFixture[str]) -> None:
+    write_video("other.mp4", clip.frames[:2], 25)
+    assert run("propagate", "clip.mp4", "mask.png", "other.mp4", "mask.png", "-o", "out", "--model", "small") == 0
+    assert len(list(Path("out/clip").glob("*.png"))) == 5
+    assert len(list(Path("out/other").glob("*.png"))) == 2
+    for arguments, reason in {
+        ("clip.mp4",): "got 1 paths",
+        ("clip.mp4", "mask.png", "./clip.mp4", "mask.png"): "several videos are called clip",
+        ("clip.mp4", "mask.png", "other.mp4", "mask.png", "--overlay", "look.mp4"): "with several videos it is a folder",
+    }.items():
+        assert run("propagate", *arguments, "-o", "elsewhere") == 2
+        assert reason in capsys.readouterr().err
+    assert not Path("elsewhere").exists()
+
+
+def test_a_frame_to_paint_on_and_a_mask_of_shapes(home: Path, clip: Clip, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("frame", "clip.mp4", "-o", "frame.png", "--frame", "4") == 0
+    assert np.abs(np.asarray(Image.open("frame.png")).astype(int) - clip.frames[4]).mean() < 10
+    shapes = "box:10,20,29,39", "ellipse:40,10,60,30", "7=polygon:70,5,90,5,70,25"
+    assert run("mask", "clip.mp4", *shapes, "-o", "shapes.png", "--overlay", "look.jpg") == 0
+    ids = np.asarray(Image.open("shapes.png"))
+    assert ids.shape == (64, 96)
+    assert (ids == 1).sum() == 20 * 20
+    assert ids[20, 10] == ids[39, 29] == 1
+    assert ids[20, 50] == 2
+    assert ids[10, 40] == 0
+    assert ids[6, 71] == 7
+    assert ids[24, 89] == 0
+    assert Image.open("look.jpg").size == (96, 64)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "reason"),
+    [
+        (["box:1,2,3"], "expected left, top, right, bottom"),
+        (["box:9,2,3,4"], "expected left, top, right, bottom"),
+        (["polygon:1,2,3,4"], "3 or more corners"),
+        (["circle:1,2,3,4"], "expected KIND:x,y,x,y,..."),
+        (["box:1,2,3,4,,"], "expected numbers between commas"),
+        (["0=box:1,2,3,4"], "0 is the background"),
+        (["box:100,2,103,4"], "nothing is seen of ids [1]"),
+        (["box:10,10,20,20", "box:5,5,30,30"], "nothing is seen of ids [1]"),
+        ([], "no shapes"),
+    ],
+)
+def test_shapes_that_cannot_be(home: Path, capsys: pytest.CaptureFixture[str], shapes: list[str], reason: str) -> None:
+    assert run("mask", "clip.mp4", *shapes, "-o", "shapes.png") == 2
+    assert reason in capsys.readouterr().err
+    assert not Path("shapes.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        (["env"], "propagation"),
+        (["info", "vitt8d6"], "architecture"),
+        (["models", "vits*"], 0),
+        (["correspondence", "clip.mp4", "30", "20", "-o", "points.png", "--model", "small"], 0),
+    ],
+)
+def test_json_is_for_programs(home: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], key: object) -> None:
+    assert run(*arguments, "--json") == 0
+    assert json.loads(capsys.readouterr().out)[key]
+
+
+def test_bash_completes_commands_and_options(home: Path) -> None:
+    script = subprocess.run(
+        [sys.executable, "-m", "siammae.cli", "completion", "bash"], check=True, capture_output=True, text=True
+    )
+    Path("completion.sh").write_text(script.stdout)
+    for words, expected in ((["siammae", "prop"], "propagate"), (["siammae", "propagate", "--over"], "--overlay")):
+        line = (
+            f'source completion.sh; COMP_WORDS=({" ".join(words)}); COMP_CWORD={len(words) - 1}; COMP_LINE="{" ".join(words)}"'
+        )
+        ask = f"{line}; COMP_POINT=${{#COMP_LINE}}; _tyro_siammae; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        answer = subprocess.run(["bash", "-c", ask], check=True, capture_output=True, text=True)
+        assert expected in answer.stdout.split(), answer
+
+
+def test_help_of_every_command_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == 0
+    overview = capsys.readouterr().out
+    assert "Example:" not in overview
+    for name in re.findall(r"• (\w+)", overview):
+        assert run(name, "--help") == 0
+        text = capsys.readouterr().out
+        assert f"Example: siammae {name}" in text or name in ("evaluate", "score"), name

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from siammae.training.checkpoint import CheckpointError, checkpoints
 from siammae.training.config import OptimConfig, TrainConfig, config_from_dict, config_to_dict, load_config
-from siammae.training.export import export
+from siammae.training.export import add_decoder, export, load_siammae
 from siammae.training.log import read_log
 from siammae.training.loop import Run, TrainingStopped, build_model, train
 from siammae.training.model import SiamMAE
@@ -400,3 +400,34 @@ def test_two_processes_equal_one_with_accumulation(config: TrainConfig, tmp_path
 def test_fsdp_is_refused_where_it_cannot_run(config: TrainConfig) -> None:
     with pytest.raises(ValueError, match="fsdp=true shards over several GPUs; this launch is NO with 1 process"):
         train(dataclasses.replace(config, fsdp=True))
+
+
+def test_a_frozen_encoder_is_what_it_started_from(config: TrainConfig, tmp_path: Path) -> None:
+    start = export(train(config), tmp_path / "start", precision="fp32")
+    changes = {"init": str(start), "freeze_encoder": True, "output": str(tmp_path / "frozen")}
+    checkpoint = train(dataclasses.replace(config, **changes))
+    before, after = load_file(start / "model.safetensors"), load_file(checkpoint / "model.safetensors")
+    for key, value in before.items():
+        torch.testing.assert_close(after[f"encoder.vit.{key}"], value, atol=0, rtol=0)
+    add_decoder(checkpoint, start)
+    model = load_siammae(start)
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(value, after[key], atol=1e-3, rtol=1e-3)
+    assert "The decoder in `decoder.safetensors` was trained afterwards" in (start / "README.md").read_text()
+    assert load_file(start / "model.safetensors").keys() == before.keys()
+
+
+def test_a_run_goes_on_from_a_pretrained_encoder(config: TrainConfig, tmp_path: Path) -> None:
+    start = export(train(config), tmp_path / "start", precision="fp32")
+    run = Run(dataclasses.replace(config, init=str(start), output=str(tmp_path / "more")))
+    for key, value in load_file(start / "model.safetensors").items():
+        torch.testing.assert_close(run.raw_model.encoder.vit.state_dict()[key], value, atol=0, rtol=0)
+    further = train(dataclasses.replace(config, init=str(start), output=str(tmp_path / "further")))
+    with pytest.raises(CheckpointError, match="is not that of"):
+        add_decoder(further, start)
+    assert not (start / "decoder.safetensors").exists()
+
+
+def test_another_architecture_is_no_start(config: TrainConfig) -> None:
+    with pytest.raises(ValueError, match=r"init vitt8d6 .* does not fit the run's model"):
+        Run(dataclasses.replace(config, init="vitt8d6"))

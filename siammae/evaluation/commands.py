@@ -1,20 +1,21 @@
 """`siammae evaluate` and `siammae score`: the commands over the functions of this package."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
+from siammae.cli_options import Dtype, Json, Out, print_json
 from siammae.registry import DEFAULT_MODEL
 
 evaluate_app, score_app = SubcommandApp(), SubcommandApp()
 
 Root = Annotated[Positional[Path], arg(metavar="ROOT")]
 Pred = Annotated[Positional[Path], arg(metavar="PRED")]
-Out = Annotated[Path, arg(aliases=["-o"])]
-Json = Annotated[Path | None, arg(aliases=["-o"])]
+OutFile = Annotated[Path | None, arg(aliases=["-o"])]
 Size = tuple[int, int] | None
 
 
@@ -40,8 +41,10 @@ class Run:
     """Go on where an interrupted evaluation into the same folder stopped."""
     device: str | None = None
     """cuda, mps, cpu; the fastest there is if not given."""
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    dtype: Dtype = "float32"
     """Of the weights and features."""
+    json: bool = False
+    """Print the figures as JSON, for programs, instead of a table."""
 
 
 Flat = Annotated[Run, arg(name="")]
@@ -129,7 +132,8 @@ def score_davis(
     sequences: tuple[str, ...] = (),
     split: Path | None = None,
     resized: Size = None,
-    out: Json = None,
+    out: OutFile = None,
+    as_json: Json = False,
 ) -> None:
     """Score masks that anybody predicted for DAVIS 2016 or 2017, as the official davis2017-evaluation does.
 
@@ -151,7 +155,7 @@ def score_davis(
     gt_sha256, pred_sha256 = davis.digests(gt, pred, names, split)
     rule = "first and last frame dropped, means over objects"
     about = {"gt": {"path": str(gt), "sha256": gt_sha256}, "pred": {"path": str(pred), "sha256": pred_sha256}}
-    _write(out, scores, dataset="davis", protocol=rule, **about)
+    _report(out, as_json, scores, dataset="davis", protocol=rule, **about)
 
 
 @score_app.command(name="vip")
@@ -161,7 +165,8 @@ def score_vip(
     sequences: tuple[str, ...] = (),
     split: Path | None = None,
     per_video: bool = False,
-    out: Json = None,
+    out: OutFile = None,
+    as_json: Json = False,
 ) -> None:
     """Score part masks that anybody predicted for VIP.
 
@@ -179,11 +184,18 @@ def score_vip(
 
     _check(out)
     scores = _score(score, root, pred, sequences=list(sequences) or None, split=split, per_video=per_video)
-    _write(out, scores, dataset="vip", protocol="20 classes, first frame included")
+    _report(out, as_json, scores, dataset="vip", protocol="20 classes, first frame included")
 
 
 @score_app.command(name="jhmdb")
-def score_jhmdb(root: Root, pred: Pred, sequences: tuple[str, ...] = (), split: Path | None = None, out: Json = None) -> None:
+def score_jhmdb(
+    root: Root,
+    pred: Pred,
+    sequences: tuple[str, ...] = (),
+    split: Path | None = None,
+    out: OutFile = None,
+    as_json: Json = False,
+) -> None:
     """Score joints that anybody predicted for JHMDB.
 
     Example: siammae score jhmdb JHMDB predictions
@@ -199,7 +211,7 @@ def score_jhmdb(root: Root, pred: Pred, sequences: tuple[str, ...] = (), split: 
 
     _check(out)
     scores = _score(score, root, pred, sequences=list(sequences) or None, split=split)
-    _write(out, scores, dataset="jhmdb", protocol="units of 0.6 of the diagonal of the box around the joints")
+    _report(out, as_json, scores, dataset="jhmdb", protocol="units of 0.6 of the diagonal of the box around the joints")
 
 
 @score_app.command(name="badja")
@@ -209,7 +221,8 @@ def score_badja(
     joints: Path | None = None,
     sequences: tuple[str, ...] = (),
     split: Path | None = None,
-    out: Json = None,
+    out: OutFile = None,
+    as_json: Json = False,
 ) -> None:
     """Score joints that anybody predicted for BADJA.
 
@@ -227,7 +240,7 @@ def score_badja(
 
     _check(out)
     scores = _score(score, root, pred, sequences=list(sequences) or None, split=split, joints=joints)
-    _write(out, scores, dataset="badja", protocol="0.2 of the square root of the animal's area")
+    _report(out, as_json, scores, dataset="badja", protocol="0.2 of the square root of the animal's area")
 
 
 def _evaluate(dataset: str, root: Path, out: Path, run: Run, **options: Any) -> None:
@@ -252,8 +265,10 @@ def _evaluate(dataset: str, root: Path, out: Path, run: Run, **options: Any) -> 
         **options,
     )
     if evaluation is not None:
-        print(evaluation.table())
-        print(f"scores: {out / SCORES_FILE}")
+        if run.json:
+            print_json({**evaluation.about, **evaluation.scores.figures()})
+        else:
+            print(f"{evaluation.table()}\nscores: {out / SCORES_FILE}")
 
 
 def _check(out: Path | None) -> None:
@@ -267,15 +282,19 @@ def _score(score: Any, *args: Any, **options: Any) -> Any:
     from tqdm import tqdm
 
     with tqdm(desc="score", unit="sequence", disable=None) as bar:
-        scores = score(*args, **options, progress=lambda _: bar.update())
-    print(scores.table())
-    return scores
+        return score(*args, **options, progress=lambda _: bar.update())
 
 
-def _write(out: Path | None, scores: Any, **about: Any) -> None:
+def _report(out: Path | None, as_json: bool, scores: Any, **about: Any) -> None:
+    """Print the scores, and write them where that is asked for."""
     from siammae import __version__
     from siammae.evaluation.evaluate import write_scores
 
+    about["siammae"] = __version__
+    if as_json:
+        print_json({**about, **scores.figures()})
+    else:
+        print(scores.table())
     if out is not None:
-        write_scores(out, scores, {**about, "siammae": __version__})
-        print(f"scores: {out}")
+        write_scores(out, scores, about)
+        print(f"scores: {out}", file=sys.stderr if as_json else sys.stdout)

@@ -92,6 +92,8 @@ class TrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    init: str = ""  # model whose encoder the run starts from: a name, a folder or a .safetensors file; empty: initial weights
+    freeze_encoder: bool = False  # train the decoder alone, such as that of a model that came without one
     batch_size: int = 256  # pairs of one optimiser step, over all processes and accumulation
     accumulation: int = 1  # backward passes of one optimiser step
     steps: int | None = None

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from siammae.card import model_card
-from siammae.folders import DECODER_FILE, MODEL_FILES, check_target, replace_folder, save_model
+from siammae.folders import DECODER_FILE, MODEL_FILES, check_target, read_model, replace_folder, rewrite_metadata, save_model
+from siammae.output import atomic
 from siammae.pretrained import load_model
 from siammae.tensors import read_tensors, save_tensors
 from siammae.training.checkpoint import CheckpointError, checkpoints, read_state
@@ -79,13 +80,41 @@ def export(
         if picture:
             shutil.copyfile(run / CURVE, made / CURVE)
         if with_decoder:
-            decoder = {key: value for key, value in weights.items() if not key.startswith(ENCODER_PREFIX)}
-            if not decoder:
-                raise CheckpointError(f"{source} holds the encoder alone; export a checkpoint to keep the decoder")
-            dtype = torch.float16 if precision == "fp16" else torch.float32
-            save_tensors(made / DECODER_FILE, {key: value.to(dtype).contiguous() for key, value in decoder.items()})
+            save_decoder(made / DECODER_FILE, weights, torch.float16 if precision == "fp16" else torch.float32)
         replace_folder(made, target)
     return target
+
+
+def add_decoder(source: str | os.PathLike[str], folder: str | os.PathLike[str]) -> Path:
+    """Put the decoder of a run with `init` and `freeze_encoder` into the model folder that the run started from.
+
+    Args:
+        source: a checkpoint folder, or a run's folder, for its newest checkpoint.
+        folder: the model folder; it gets decoder.safetensors, and its config and card say how that was trained.
+
+    Raises:
+        CheckpointError: `source` is no checkpoint, or its encoder is not that of the folder.
+    """
+    path = Path(folder)
+    run, step, config, weights = _read(Path(source))
+    encoder, trained = read_model(path), encoder_weights(weights)
+    known = {key: value.float() for key, value in encoder.vit.state_dict().items()}
+    if trained.keys() != known.keys() or not all(torch.equal(trained[key], value) for key, value in known.items()):
+        raise CheckpointError(f"the encoder in {source} is not that of {path}; train with init={path} freeze_encoder=true")
+    summary = _summary(run, step, config)
+    encoder.metadata["decoder"] = asdict(config.model)
+    encoder.metadata["decoder_training"] = {key: summary[key] for key in ("steps", "pairs", "minutes", "loss")}
+    save_decoder(path / DECODER_FILE, weights, torch.float16)
+    return rewrite_metadata(path, encoder)
+
+
+def save_decoder(path: Path, weights: Mapping[str, Tensor], dtype: torch.dtype) -> None:
+    """What is not the encoder's of a SiamMAE's weights."""
+    decoder = {key: value.to(dtype).contiguous() for key, value in weights.items() if not key.startswith(ENCODER_PREFIX)}
+    if not decoder:
+        raise CheckpointError("a snapshot holds the encoder alone; export a checkpoint to keep the decoder")
+    with atomic(path) as draft:
+        save_tensors(draft, decoder)
 
 
 def load_siammae(folder: str | os.PathLike[str]) -> SiamMAE:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from siammae.encoder import build_encoder
 from siammae.output import atomic
+from siammae.pretrained import load_model
 from siammae.tensors import save_tensors
 from siammae.training import checkpoint as ck
 from siammae.training.batches import Batch
@@ -67,6 +68,26 @@ def build_model(config: ModelConfig, seed: int = 0) -> SiamMAE:
         return SiamMAE(encoder, config)
 
 
+def start_from(model: SiamMAE, name: str) -> None:
+    """Take a pretrained model's encoder weights; the position table, which is fixed, stays that of the crops.
+
+    Raises:
+        ValueError: it is another architecture.
+        siammae.WeightsError: there are no such weights.
+    """
+    pretrained, vit = load_model(name, device="cpu"), model.encoder.vit
+    weights = {**pretrained.vit.state_dict(), "pos_embed": vit.pos_embed}
+    here, there = ({key: list(value.shape) for key, value in state.items()} for state in (vit.state_dict(), weights))
+    if here != there:
+        differing = sorted(key for key in {*here, *there} if here.get(key) != there.get(key))
+        raise ValueError(
+            f"init {name} ({pretrained.architecture}, patch {pretrained.patch_size}, {pretrained.depth} blocks) does not fit "
+            f"the run's model ({model.config.architecture}, patch {model.config.patch_size}, {model.encoder.depth} blocks): "
+            f"{', '.join(differing[:3])} differ; set model.architecture, model.patch_size and model.depth to those of {name}"
+        )
+    vit.load_state_dict(weights)
+
+
 def masks_for(model: SiamMAE, batch: int, *, seed: int, part: int, device: torch.device) -> Masks:
     """The masks of part number `part` of a run, the same in whatever process they are drawn."""
     state = np.random.SeedSequence([seed, 0, part]).generate_state(1, np.uint64)[0]
@@ -93,7 +114,12 @@ class Run:
         if not config.resume and ck.checkpoints(self.output):
             raise ValueError(f"{self.output} holds an earlier run's checkpoints; choose another output, or set resume=true")
         self.output.mkdir(parents=True, exist_ok=True)
-        self.raw_model = build_model(config.model, config.seed).to(self.device)
+        self.raw_model = build_model(config.model, config.seed)
+        if config.init:
+            start_from(self.raw_model, config.init)
+        if config.freeze_encoder:
+            self.raw_model.encoder.requires_grad_(False)
+        self.raw_model.to(self.device)
         self.average = WeightAverage(self.raw_model, config.optim.ema) if config.optim.ema else None
         if config.compile:
             self.raw_model.compile()
