@@ -98,8 +98,8 @@ def add_decoder(source: str | os.PathLike[str], folder: str | os.PathLike[str]) 
     path = Path(folder)
     run, step, config, weights = _read(Path(source))
     encoder, trained = read_model(path), encoder_weights(weights)
-    known = {key: value.float() for key, value in encoder.vit.state_dict().items()}
-    if trained.keys() != known.keys() or not all(torch.equal(trained[key], value) for key, value in known.items()):
+    known = {**encoder.vit.state_dict(), "pos_embed": trained["pos_embed"]}  # a fixed table, and in a folder a rounded one
+    if trained.keys() != known.keys() or not all(torch.equal(trained[key], value.float()) for key, value in known.items()):
         raise CheckpointError(f"the encoder in {source} is not that of {path}; train with init={path} freeze_encoder=true")
     summary = _summary(run, step, config)
     encoder.metadata["decoder"] = asdict(config.model)
