@@ -342,7 +342,7 @@ def test_a_killed_command_can_be_resumed_to_the_same_bits(tmp_path: Path) -> Non
 
 
 def test_memory_does_not_grow_with_the_video() -> None:
-    script = [sys.executable, str(ROOT / "benchmarks" / "memory.py"), "--frames", "40", "160", "--limit", "30"]
+    script = [sys.executable, str(ROOT / "benchmarks" / "memory.py"), "--frames", "40", "160", "--limit", "30", "--size", "32"]
     done = subprocess.run(script, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stdout + done.stderr
     assert "difference:" in done.stdout
