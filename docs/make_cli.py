@@ -14,7 +14,7 @@ from unittest import mock
 from siammae.cli import main
 
 PAGE = Path(__file__).with_name("cli.md")
-WIDTH = "88"  # of the help, in characters
+WIDTH = "80"  # of the help, in characters
 
 
 def help_of(*command: str) -> str:
@@ -45,11 +45,11 @@ def page() -> str:
         "# Commands\n",
         "What each command says to `--help`. The exit code is 0 for success, 2 for bad usage or input, 1 for a failure, 130 "
         "after Ctrl-C.\n",
-        "| command | |\n|---|---|",
+        "| command | what it does |\n|---|---|",
     ]
     for command, text in helps.items():
         summary = " ".join(text.split("\n\n")[1].split())
-        parts.append(f"| [`{command}`](#siammae-{command.replace(' ', '-')}) | {summary.replace('|', chr(92) + '|')} |")
+        parts.append(f"| [{command}](#siammae-{command.replace(' ', '-')}) | {summary.replace('|', chr(92) + '|')} |")
     parts += [f"\n## siammae {command}\n\n```text\n{text}\n```" for command, text in helps.items()]
     return "\n".join(parts) + "\n"
 

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ README = (ROOT / "README.md").read_text()
 DOCS = ROOT / "docs"
 PAGES = {page.relative_to(DOCS).as_posix(): page.read_text() for page in sorted(DOCS.rglob("*.md"))}
 
-PENDING = {"frame", "mask", "app", "pca", "reconstruct", "--masks", "horse.png dog.mp4"}  # commands and uses yet to come
+PENDING = ("siammae frame", "siammae mask", "siammae pca", "--masks", "dog.mp4 mask.png")  # commands and uses yet to come
 
 BLOCK = re.compile(
     r"(?:<!-- not run: (?P<reason>\w[^>]*) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE
@@ -56,13 +57,18 @@ def commands(code: str) -> Iterator[str]:
 
 
 def run_command(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a shell does with a line: patterns are expanded, the command is run, and the files it names appear."""
+    """What a shell does with a line: patterns are expanded, the command is run, and the files it names appear.
+
+    Commands side by side may name the same folder: what an earlier one left there is removed, unless this one resumes it.
+    """
     arguments = [path for word in shlex.split(line) for path in (sorted(glob.glob(word)) or [word])]
     monkeypatch.setattr(sys, "argv", arguments + QUICKLY.get(arguments[1], []))
+    outputs = [Path(path) for option, path in pairwise(arguments) if option in ("-o", "--overlay")]
+    for path in outputs:
+        if path.is_dir() and "--resume" not in arguments:
+            shutil.rmtree(path)
     main()
-    for option in ("-o", "--overlay"):
-        if option in arguments:
-            assert Path(arguments[arguments.index(option) + 1]).exists()
+    assert all(path.exists() for path in outputs)
 
 
 def run_page(text: str, monkeypatch: pytest.MonkeyPatch, **names: Any) -> dict[str, Any]:
@@ -76,7 +82,7 @@ def run_page(text: str, monkeypatch: pytest.MonkeyPatch, **names: Any) -> dict[s
             exec(code, names)
         elif reason is None and language == "shell":
             for line in commands(code):
-                if line.split()[1] not in PENDING and not any(use in line for use in PENDING if not use.isalpha()):
+                if not any(use in line for use in PENDING):
                     run_command(line, monkeypatch)
     return names
 
@@ -95,10 +101,10 @@ def files(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Path:
     frames, mask = list(clip.frames), Image.fromarray(clip.masks[0])
     for folder in ("frames", "videos", "masks-of-first-frames"):
         (home / folder).mkdir()
-    for path in ("horse.mp4", "dog.mp4", "street.mp4", "videos/horse.mp4"):
+    for path in ("horse.mp4", "dog.mp4", "street.mp4", "videos/horse.mp4", "videos/dog.mp4"):
         write_video(home / path, frames, 25)
-    for path in ("horse.png", "mask.png", "corrected.png", "masks-of-first-frames/horse.png"):
-        mask.save(home / path)
+    for name in ("horse", "mask", "corrected", "masks-of-first-frames/horse", "masks-of-first-frames/dog"):
+        mask.save(home / f"{name}.png")
     Image.fromarray(np.where(clip.masks[0][..., None] == 1, (255, 0, 0), 0).astype(np.uint8)).save(home / "painted.png")
     for index, frame in enumerate(frames):
         Image.fromarray(frame).save(home / f"frames/{index}.jpg")
