@@ -34,7 +34,6 @@ BLOCK = re.compile(
 LANGUAGES = {"python", "shell", "text", "yaml", "bibtex"}
 NONE_IS_RUN = re.compile(r"<!-- no block of this page is run: \w.* -->")
 
-
 QUICKLY = {"bench": ["--rounds", "1", "--models"], "demo": ["--frames", "4"]}  # options that make a command short
 
 
@@ -50,7 +49,8 @@ def blocks(text: str) -> list[Block]:
 
 def commands(code: str) -> Iterator[str]:
     """The commands of a shell block that are siammae's. Installing is not for tests; others must be marked as not run."""
-    for line in filter(None, (line.split(" #")[0].strip() for line in code.replace("\\\n", " ").splitlines())):
+    joined = re.sub(r"(^|\s)#.*", "", code.replace("\\\n", " "), flags=re.MULTILINE)
+    for line in filter(None, map(str.strip, joined.splitlines())):
         if not line.startswith("pip "):
             assert line.startswith("siammae "), f"{line}: only commands of siammae are run; say before the block why it is not"
             yield line
