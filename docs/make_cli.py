@@ -8,27 +8,33 @@ import io
 import os
 import re
 import sys
+import textwrap
 from pathlib import Path
 from unittest import mock
 
 from siammae.cli import main
 
 PAGE = Path(__file__).with_name("cli.md")
-WIDTH = "80"  # of the help, in characters
+WIDTH = 80  # of the help, in characters
 
 
 def help_of(*command: str) -> str:
     """What a command says to --help, without rulers."""
     text = io.StringIO()
     with (
-        mock.patch.dict(os.environ, {"COLUMNS": WIDTH, "NO_COLOR": "1"}),
+        mock.patch.dict(os.environ, {"COLUMNS": str(WIDTH), "NO_COLOR": "1"}),
         mock.patch.object(sys, "argv", ["siammae", *command, "--help"]),
         contextlib.redirect_stdout(text),
         contextlib.suppress(SystemExit),
     ):
         main()
     lines = [re.sub(r"^ (?=\S)", "", line.rstrip()) for line in text.getvalue().splitlines()]
-    return "\n".join(line for line in lines if not re.fullmatch("-+", line)).strip()
+    return "\n".join(_wrapped(line) for line in lines if not re.fullmatch("-+", line)).strip()
+
+
+def _wrapped(line: str) -> str:
+    """A line of prose, which tyro leaves as long as it is; usage, examples and options stay as they are."""
+    return line if line.startswith(("usage", "Example", " ")) else textwrap.fill(line, WIDTH)
 
 
 def commands(*group: str) -> list[tuple[str, ...]]:
