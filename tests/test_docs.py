@@ -1,13 +1,19 @@
 """What README and docs show is run, and what their tables say is compared with the code."""
 
+import glob
 import re
 import shlex
+import shutil
 import sys
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image
+from test_convert import checkpoint
 
 from siammae import PropagationConfig, list_models, model_info, save_model
 from siammae.cli import main
@@ -17,10 +23,68 @@ from siammae.synthetic import render_clip
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+DOCS = ROOT / "docs"
+PAGES = {page.relative_to(DOCS).as_posix(): page.read_text() for page in sorted(DOCS.rglob("*.md"))}
+
+PENDING = ("siammae frame", "siammae mask", "siammae pca", "--masks", "dog.mp4 mask.png")  # commands and uses yet to come
+
+BLOCK = re.compile(
+    r"(?:<!-- not run: (?P<reason>\w[^>]*) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE
+)
+LANGUAGES = {"python", "shell", "text", "yaml", "bibtex"}
+NONE_IS_RUN = re.compile(r"<!-- no block of this page is run: \w.* -->")
+
+QUICKLY = {"bench": ["--rounds", "1", "--models"], "demo": ["--frames", "4"]}  # options that make a command short
 
 
-def blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+class Block(NamedTuple):
+    reason: str | None  # why it is not run
+    language: str
+    code: str
+
+
+def blocks(text: str) -> list[Block]:
+    return [Block(**match.groupdict()) for match in BLOCK.finditer(text)]
+
+
+def commands(code: str) -> Iterator[str]:
+    """The commands of a shell block that are siammae's. Installing is not for tests; others must be marked as not run."""
+    joined = re.sub(r"(^|\s)#.*", "", code.replace("\\\n", " "), flags=re.MULTILINE)
+    for line in filter(None, map(str.strip, joined.splitlines())):
+        if not line.startswith("pip "):
+            assert line.startswith("siammae "), f"{line}: only commands of siammae are run; say before the block why it is not"
+            yield line
+
+
+def run_command(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a shell does with a line: patterns are expanded, the command is run, and the files it names appear.
+
+    Commands side by side may name the same folder: what an earlier one left there is removed, unless this one resumes it.
+    """
+    arguments = [path for word in shlex.split(line) for path in (sorted(glob.glob(word)) or [word])]
+    monkeypatch.setattr(sys, "argv", arguments + QUICKLY.get(arguments[1], []))
+    outputs = [Path(path) for option, path in pairwise(arguments) if option in ("-o", "--overlay")]
+    for path in outputs:
+        if path.is_dir() and "--resume" not in arguments:
+            shutil.rmtree(path)
+    main()
+    assert all(path.exists() for path in outputs)
+
+
+def run_page(text: str, monkeypatch: pytest.MonkeyPatch, **names: Any) -> dict[str, Any]:
+    """Run the blocks of a page in their order, with one namespace, in the working directory; returns the namespace.
+
+    timm's weights, which are elsewhere, are replaced by the small model `my-model`.
+    """
+    for reason, language, code in blocks(text):
+        code = re.sub(r"timm:[\w.]+", "my-model", code)
+        if reason is None and language == "python":
+            exec(code, names)
+        elif reason is None and language == "shell":
+            for line in commands(code):
+                if not any(use in line for use in PENDING):
+                    run_command(line, monkeypatch)
+    return names
 
 
 def table(text: str, header: str) -> list[list[str]]:
@@ -29,61 +93,82 @@ def table(text: str, header: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-@pytest.fixture
-def home(tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with all the files that the README speaks of."""
-    monkeypatch.chdir(tmp_path)
-    clip = render_clip(2, (64, 128))
-    for name in ("horse", "dog", "street"):
-        write_video(f"{name}.mp4", clip.frames, 25)
-    (tmp_path / "frames").mkdir()
-    for index, frame in enumerate(clip.frames):
-        Image.fromarray(frame).save(f"frames/{index}.jpg")
-    for name in ("horse", "mask"):
-        Image.fromarray(clip.masks[0]).save(f"{name}.png")
-    for folder, frames in (("DAVIS/JPEGImages/480p/horse", clip.frames), ("DAVIS/Annotations/480p/horse", clip.masks),
-                           ("masks-of-anybody/horse", clip.masks)):  # fmt: skip
-        (tmp_path / folder).mkdir(parents=True)
-        for index, pixels in enumerate([frames[0], *frames, frames[1]]):
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Path:
+    """A folder with all the files that README and docs speak of."""
+    home = tmp_path_factory.mktemp("files")
+    clip = render_clip(4, (200, 400))
+    frames, mask = list(clip.frames), Image.fromarray(clip.masks[0])
+    for folder in ("frames", "videos", "masks-of-first-frames"):
+        (home / folder).mkdir()
+    for path in ("horse.mp4", "dog.mp4", "street.mp4", "videos/horse.mp4", "videos/dog.mp4"):
+        write_video(home / path, frames, 25)
+    for name in ("horse", "mask", "corrected", "masks-of-first-frames/horse", "masks-of-first-frames/dog"):
+        mask.save(home / f"{name}.png")
+    Image.fromarray(np.where(clip.masks[0][..., None] == 1, (255, 0, 0), 0).astype(np.uint8)).save(home / "painted.png")
+    for index, frame in enumerate(frames):
+        Image.fromarray(frame).save(home / f"frames/{index}.jpg")
+    for folder, pictures in (
+        ("DAVIS/JPEGImages/480p", clip.frames),
+        ("DAVIS/Annotations/480p", clip.masks),
+        ("masks-of-anybody", clip.masks),
+    ):
+        (home / folder / "horse").mkdir(parents=True)
+        for index, pixels in enumerate(pictures):
             suffix = "jpg" if "JPEG" in folder else "png"
-            Image.fromarray(pixels.astype(np.uint8)).save(f"{folder}/{index:05d}.{suffix}")
-    (tmp_path / "points.csv").write_text("x,y\n30,20\n60,40\n")
-    save_model(encoder, "my-model")
+            Image.fromarray(pixels).save(home / folder / "horse" / f"{index:05d}.{suffix}")
+    (home / "points.csv").write_text("x,y\n310,142\n388,97\n")
+    save_model(encoder, home / "my-model")
+    checkpoint(home / "cropmae_k400.pth", "cropmae", depth=2, width=192)
+    return home
+
+
+@pytest.fixture
+def home(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with these files."""
+    shutil.copytree(files, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def test_the_python_of_the_readme_runs(home: Path) -> None:
+def test_the_readme_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = render_clip(3, (200, 400))
-    write_video("horse.mp4", clip.frames, 25)
-    Image.fromarray(clip.masks[0]).save("horse.png")
-    (code,) = blocks(README, "python")
-    names = {"frame0": clip.frames[0], "mask0": clip.masks[0], "camera": iter(clip.frames[1:])}
-    exec(code, names)
-    assert np.asarray(names["masks"]).shape == (3, 200, 400)
-    assert np.asarray(names["points"]).shape == (3, 2, 2)
-    assert np.asarray(names["features"]).shape[:2] == (3, 192)
+    names = run_page(README, monkeypatch, frame0=clip.frames[0], mask0=clip.masks[0], camera=iter(clip.frames[1:]))
+    assert np.asarray(names["masks"]).shape == (4, 200, 400)
+    assert np.asarray(names["points"]).shape == (4, 2, 2)
+    assert np.asarray(names["features"]).shape[:2] == (4, 192)
 
 
-COMMANDS = [line for block in blocks(README, "shell") for line in block.splitlines() if line.startswith("siammae ")]
+RUN = [
+    page for page, text in PAGES.items() if {"python", "shell"} & {block.language for block in blocks(text) if not block.reason}
+]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_the_commands_of_the_readme_run(home: Path, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = shlex.split(command, comments=True)
-    arguments = ["my-model" if argument.startswith("timm:") else argument for argument in arguments]
-    monkeypatch.setattr(sys, "argv", arguments)
-    if arguments[1] == "bench":
-        monkeypatch.setattr(sys, "argv", [*arguments, "--rounds", "1", "--models"])
-    main()
-    for option in ("-o", "--overlay"):
-        if option in arguments:
-            assert Path(arguments[arguments.index(option) + 1]).exists()
+@pytest.mark.parametrize("page", [page for page in RUN if not NONE_IS_RUN.search(PAGES[page])])
+def test_a_page_of_the_docs_runs(page: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_page(PAGES[page], monkeypatch)
+
+
+@pytest.mark.parametrize("text", [README, *PAGES.values()], ids=["README.md", *PAGES])
+def test_a_block_that_is_not_run_says_why(text: str) -> None:
+    assert text.count("<!-- not run") == sum(block.reason is not None for block in blocks(text))
+    assert text.count("```") == 2 * len(blocks(text))
+    for block in blocks(text):
+        assert block.language in LANGUAGES
+        assert block.language in ("python", "shell") or not re.search(r"^(siammae|import|from) ", block.code, re.MULTILINE)
+
+
+def test_what_the_operations_page_shows_has_the_shapes_it_says() -> None:
+    names: dict[str, Any] = {}
+    exec(blocks(PAGES["operation.md"])[0].code, names)
+    assert names["mixed"].shape == (3, 30, 53)
+    assert names["matches"].similarities.shape == names["matches"].indices.shape == (5, 30, 53)
 
 
 def test_the_readme_begins_with_two_commands_that_set_everything_up() -> None:
-    install, test = blocks(README, "shell")[:2]
-    assert install == "pip install -e . && siammae demo\n"
-    assert test == 'pip install -e ".[dev]" && python -m pytest\n'
+    install, test = blocks(README)[:2]
+    assert install.code == "pip install -e . && siammae demo\n"
+    assert test.code == 'pip install -e ".[dev]" && python -m pytest\n'
 
 
 def test_the_model_table_is_that_of_the_registry() -> None:
@@ -99,7 +184,7 @@ def test_the_model_table_is_that_of_the_registry() -> None:
 
 def test_the_table_of_presets_is_true() -> None:
     words = {"yes": True, "no": False}
-    rows = table((ROOT / "docs" / "propagation.md").read_text(), "field")
+    rows = table(PAGES["propagation.md"], "field")
     shown = {re.findall(r"`(\w+)`", row[0])[0]: row[1:] for row in rows}
     assert set(PropagationConfig.__dataclass_fields__) - set(shown) == {"interpolation", "layer", "point_sigma", "point_top_k"}
     for field, cells in shown.items():
@@ -108,21 +193,7 @@ def test_the_table_of_presets_is_true() -> None:
             assert words.get(cell, cell) == (value if isinstance(value, bool) else str(value)), (field, preset)
 
 
-def test_links_of_the_readme_lead_somewhere() -> None:
-    targets = re.findall(r"\]\(([^)#]+)\)", README)
-    assert targets
-    for target in targets:
-        assert target.startswith("https://") or (ROOT / target).exists(), target
-
-
-def test_the_python_of_the_operations_page_runs() -> None:
-    (code,) = blocks((ROOT / "docs" / "operation.md").read_text(), "python")
-    names: dict[str, object] = {}
-    exec(code, names)
-    assert np.asarray(names["mixed"]).shape == (3, 30, 53)
-
-
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
-def test_links_of_the_docs_lead_somewhere(page: Path) -> None:
+@pytest.mark.parametrize("page", [ROOT / "README.md", *map(DOCS.joinpath, PAGES)], ids=["README.md", *PAGES])
+def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         assert target.startswith("https://") or (page.parent / target).exists(), target
