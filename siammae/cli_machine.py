@@ -126,6 +126,7 @@ def completion(shell: Positional[Literal["bash", "zsh", "tcsh"]]) -> None:
     """Print what makes a shell complete siammae's commands and options.
 
     Example: siammae completion bash > ~/.local/share/bash-completion/completions/siammae
+
     Example: siammae completion zsh > ~/.zfunc/_siammae
 
     Args:

@@ -33,7 +33,9 @@ def propagate(
     stop the others: a summary follows, and exit code 1.
 
     Example: siammae propagate horse.mp4 horse.png -o masks --overlay horse-overlay.mp4
+
     Example: siammae propagate horse.mp4 horse.png dog.mp4 dog.png -o results
+
     Example: siammae propagate videos/*.mp4 --masks first-masks -o results --overlay overlays
 
     Args:

@@ -36,7 +36,8 @@ class Encoder(nn.Module):
         patch_size: side of a patch in pixels.
         embed_dim: D, channels of a feature.
         depth: number of transformer blocks.
-        mean, std: per-channel normalisation of RGB in [0, 1] that `forward` expects to have been applied.
+        mean: per channel, of RGB in [0, 1]; what `forward` gets must have been normalised with it.
+        std: likewise.
         default_size: shorter side in pixels at which frames are encoded when none is asked for.
         metadata: what is known of the weights (licence, data, training, metrics); saved and loaded with them.
     """
