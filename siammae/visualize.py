@@ -72,11 +72,12 @@ def _outline(ids: NDArray[Any]) -> NDArray[np.bool_]:
 def _write_numbers(picture: NDArray[np.uint8], ids: NDArray[Any]) -> NDArray[np.uint8]:
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image)
-    for label in np.unique(ids[ids != 0]).tolist():
+    for label in np.unique(ids[ids != 0]):
         x, y, depth = _thick_place(ids == label)
-        size = max(11.0, min(1.3 * depth, min(ids.shape) / 11))
+        text = str(int(label))
+        size = max(11.0, min(1.3 * depth, 2.6 * depth / len(text), min(ids.shape) / 11))
         font = ImageFont.load_default(size)
-        draw.text((x, y), str(int(label)), (255, 255, 255), font, "mm", stroke_width=size / 9, stroke_fill=(0, 0, 0))
+        draw.text((x, y), text, (255, 255, 255), font, "mm", stroke_width=size / 9, stroke_fill=(0, 0, 0))
     return np.array(image)
 
 
@@ -132,8 +133,9 @@ def draw_trails(frame: NDArray[np.uint8], tracks: Any, *, radius: float | None =
         opacity = round(255 * step / (len(places) - 1))
         for start, end, colour in zip(large[step - 1], large[step], _point_colours(), strict=False):
             if np.isfinite([start, end]).all():
-                draw.line((*start, *end), fill=(*colour, opacity), width=round(2 * half))
-                draw.ellipse((*(end - half), *(end + half)), fill=(*colour, opacity))
+                fill = (*(round(0.6 * value + 0.4 * 255) for value in colour), opacity)
+                draw.line((*start, *end), fill=fill, width=round(2 * half))
+                draw.ellipse((*(end - half), *(end + half)), fill=fill)
     trails = layer.resize((frame.shape[1], frame.shape[0]), Image.Resampling.BOX)
     picture = Image.alpha_composite(Image.fromarray(frame).convert("RGBA"), trails).convert("RGB")
     return draw_keypoints(np.array(picture), places[-1], radius=radius)
@@ -141,7 +143,7 @@ def draw_trails(frame: NDArray[np.uint8], tracks: Any, *, radius: float | None =
 
 def _radius(frame: NDArray[np.uint8]) -> float:
     """Of a keypoint's disc, pixels."""
-    return float(max(2.0, min(frame.shape[:2]) / 90))
+    return float(max(2.0, min(frame.shape[:2]) / 70))
 
 
 def _point_colours() -> Iterator[tuple[int, int, int]]:
