@@ -20,7 +20,6 @@ parser.add_argument("out", type=Path)
 parser.add_argument("--model", default="vitt8d6", help="registered name or model folder")
 parser.add_argument("--frames", type=int, default=48, help="length of the clip")
 args = parser.parse_args()
-
 model, clip = load_model(args.model), render_clip(args.frames)
 frames, size, half = clip.frames, clip.frames.shape[1:3], args.frames // 2
 masks = propagate_labels(frames, clip.masks[0], model)
@@ -48,15 +47,14 @@ if (folder / DECODER_FILE).exists():
     from siammae.training.export import load_siammae
     from siammae.training.pictures import reconstruct_future
 
-    pictures = reconstruct_future(load_siammae(folder), frames[0], frames[half])
-    sheets["reconstruction"] = visualize.contact_sheet(pictures.repeat(2, axis=1).repeat(2, axis=2), columns=4)
+    pictures = reconstruct_future(load_siammae(folder), frames[0], frames[half]).repeat(2, axis=1).repeat(2, axis=2)
+    sheets["reconstruction"] = visualize.contact_sheet(pictures, columns=4)
 
 args.out.mkdir(parents=True, exist_ok=True)
 for name, sheet in sheets.items():
     image = Image.fromarray(sheet)
     image.thumbnail((1296, 1296))  # pixels
     write_picture(args.out / f"{name}.jpg", np.array(image))
-small = [
-    Image.fromarray(visualize.overlay(frames[i], masks[i], numbers=True)).resize((256, 142)) for i in range(0, args.frames, 2)
-]
-write_video(args.out / "teaser.gif", map(np.array, small), clip.fps / 2)
+film = (visualize.overlay(frames[i], masks[i], numbers=True) for i in range(0, args.frames, 2))
+small = (np.array(Image.fromarray(picture).resize((256, 142))) for picture in film)
+write_video(args.out / "teaser.gif", small, clip.fps / 2)
