@@ -6,11 +6,13 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -342,7 +344,7 @@ def test_a_frame_to_paint_on_and_a_mask_of_shapes(home: Path, clip: Clip, capsys
     assert ids[10, 40] == 0
     assert ids[6, 71] == 7
     assert ids[24, 89] == 0
-    assert Image.open("look.jpg").size == (96, 64)
+    assert np.array(Image.open("look.jpg")).shape == (64, 96, 3)
 
 
 @pytest.mark.parametrize(
@@ -401,3 +403,57 @@ def test_help_of_every_command_has_an_example(capsys: pytest.CaptureFixture[str]
         assert run(name, "--help") == 0
         text = capsys.readouterr().out
         assert f"Example: siammae {name}" in text or name in ("evaluate", "score"), name
+
+
+def test_pca_is_drawn_as_a_film_and_as_a_picture(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("pca", "clip.mp4", "-o", "pca.mp4", "--model", "small") == 0
+    assert run("pca", "clip.mp4", "-o", "pca.png", "--model", "small") == 0
+    assert capsys.readouterr().out == "pca: pca.mp4, fitted to 5 frames\npca: pca.png, fitted to 5 frames\n"
+    film, picture = [frame.permute(1, 2, 0).numpy() for frame in read_frames("pca.mp4")], np.array(Image.open("pca.png"))
+    assert len(film) == 5
+    assert picture.shape == (2 * 64 + 4, 4 * 96 + 12, 3)
+    for column, index in enumerate((0, 1, 3, 4)):
+        colours = picture[68:, column * 100 : column * 100 + 96]
+        assert np.abs(colours.astype(int) - film[index]).mean() < 25  # the film is compressed
+    assert run("pca", "mask.png", "-o", "pca.avi", "--model", "small") == 2
+    assert "pca.avi ends in .avi" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("length", "kept"), [(3, [0, 1, 2]), (4, [0, 1, 2, 3]), (5, [0, 2, 4]), (17, [0, 8, 16])])
+def test_frames_are_spread_over_a_video_of_any_length(length: int, kept: list[int]) -> None:
+    from siammae.cli_pictures import _spread
+
+    assert _spread(range(length), 4) == kept
+
+
+def test_reconstruct_draws_four_pictures(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from siammae.folders import DECODER_FILE
+    from siammae.training.export import save_decoder
+    from siammae.training.loop import build_model
+    from siammae.training.model import ModelConfig
+
+    config = ModelConfig("vit_tiny_patch16_224", 8, depth=1, image_size=32, decoder_depth=1, future_ratio=0.75, futures=2)
+    model = build_model(config)
+    model.encoder.metadata = {"decoder": asdict(config)}
+    save_model(model.encoder, "whole")
+    save_decoder(home / "whole" / DECODER_FILE, model.state_dict(), torch.float32)
+    command = ("reconstruct", "clip.mp4", "-o", "r.png", "--model", "whole", "--gap", "3")
+    assert run(*command) == 0
+    side = 9 * 32
+    picture = np.array(Image.open("r.png"))
+    assert picture.shape == (side, 4 * side + 12, 3)
+    masked, prediction, future = (picture[:, i * (side + 4) : i * (side + 4) + side].astype(int) for i in (1, 2, 3))
+    visible = (masked == future).all(axis=2).reshape(4, 72, 4, 72).all(axis=(1, 3))
+    assert visible.sum() == 4  # a quarter of 16 patches
+    assert ((prediction == future).all(axis=2).reshape(4, 72, 4, 72).all(axis=(1, 3)) == visible).all()
+    assert run(*command, "--mask-ratio", "0.5", "--seed", "1") == 0
+    masked, future = (np.array(Image.open("r.png"))[:, i * (side + 4) : i * (side + 4) + side] for i in (1, 3))
+    assert (masked == future).all(axis=2).mean() == pytest.approx(0.5, abs=0.01)
+    for extra, message in (
+        (("--mask-ratio", "1"), "leaves 0 of 16 patches visible"),
+        (("--gap", "9"), "has only 5 frames; frame 9"),
+        (("--model", "small"), "small has no decoder"),
+        (("--model", "vits16"), "no model folder is called 'vits16'"),
+    ):
+        assert run(*command, *extra) == 2
+        assert message in capsys.readouterr().err

@@ -1,16 +1,27 @@
-"""What a model sees, as maps and pictures: attention of the CLS token, and where a point is in another frame."""
+"""Pictures for people: overlays and trails, and what a model sees: attention, correspondence, features as colours."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from siammae.cli import main
 from siammae.encoder import Encoder
 from siammae.video import read_image
-from siammae.visualize import attention_maps, contact_sheet, correspondence, draw_heat
+from siammae.visualize import (
+    FeatureColours,
+    attention_maps,
+    before_after,
+    contact_sheet,
+    correspondence,
+    draw_heat,
+    draw_keypoints,
+    draw_trails,
+    overlay,
+)
 
 Picture = NDArray[np.uint8]
 
@@ -69,6 +80,105 @@ def test_a_contact_sheet_has_rows() -> None:
     sheet = contact_sheet(pictures, columns=2)
     assert sheet.shape == (5 + 4 + 5, 7 + 4 + 7, 3)
     assert [int(sheet[y, x, 0]) for y, x in ((2, 3), (2, 14), (11, 3), (11, 14), (2, 8))] == [10, 20, 30, 255, 255]
+
+
+def written(ids: NDArray[np.int64], height: int = 61, width: int = 97) -> NDArray[np.bool_]:
+    """The pixels [H, W] that numbers change in an overlay."""
+    frame = np.full((height, width, 3), 120, dtype=np.uint8)
+    changed: NDArray[np.bool_] = (overlay(frame, ids, numbers=True) != overlay(frame, ids)).any(axis=2)
+    return changed
+
+
+def test_ids_are_written_inside_their_objects() -> None:
+    ring = np.zeros((61, 97), dtype=np.int64)
+    ring[5:56, 3:60] = 7
+    ring[18:43, 16:47] = 0  # its mean is outside of it
+    ring[20:50, 65:95] = 300
+    changed = written(ring)
+    assert not changed[ring == 0].any()
+    assert changed[ring == 7].any()
+    assert changed[ring == 300].any()
+    thin = np.zeros((61, 97), dtype=np.int64)
+    thin[:, 30] = 1  # no room in it: the middle of the number is on it
+    columns = np.nonzero(written(thin))[1]
+    assert abs((columns.min() + columns.max()) / 2 - 30) <= 1.5
+
+
+@pytest.mark.parametrize("shade", [0, 128, 255])
+def test_ids_are_readable_on_any_colour(shade: int) -> None:
+    frame = np.full((50, 70, 3), shade, dtype=np.uint8)
+    ids = np.ones((50, 70), dtype=bool)
+    pixels = overlay(frame, ids, palette=[0, 0, 0, shade, shade, shade], numbers=True)[5:-5, 5:-5].astype(int)
+    assert pixels.max() - pixels.min() > 200  # white with a black edge
+
+
+def test_an_overlay_without_objects_is_the_frame(texture: Picture) -> None:
+    frame = texture[:33, :45]
+    assert np.array_equal(overlay(frame, np.zeros((33, 45), dtype=np.uint8), numbers=True), frame)
+    with pytest.raises(ValueError, match=r"ids have shape \[45, 33\]; expected \[33, 45\]"):
+        overlay(frame, np.zeros((45, 33), dtype=np.uint8))
+
+
+def test_trails_fade_and_break_where_a_point_is_lost() -> None:
+    frame = np.full((41, 99, 3), 20, dtype=np.uint8)
+    way = np.array([[8, 20], [24, 20], [40, 20], [np.nan, np.nan], [56, 20], [72, 20], [90, 20]])
+    tracks = np.stack([way, np.full_like(way, np.nan)], axis=1)  # the other point is never seen
+    drawn = draw_trails(frame, tracks, radius=2).astype(int)
+    red = drawn[20, :, 0] - 20
+    assert 0 < red[16] < red[32] < red[64] < red[80]  # the newest is the strongest
+    assert np.array_equal(drawn[:, 44:53], frame[:, 44:53])
+    assert np.array_equal(drawn[:12], frame[:12])
+    disc = draw_keypoints(frame, tracks[-1], radius=2)
+    changed = (disc != frame).any(axis=2)
+    assert np.array_equal(drawn[changed], disc[changed])
+    assert np.array_equal(draw_trails(frame, tracks[-1:], radius=2), disc)
+    with pytest.raises(ValueError, match=r"tracks have shape \[7, 2\]; expected \[T, K, 2\]"):
+        draw_trails(frame, way)
+
+
+def test_colours_of_features_are_stable() -> None:
+    generator = torch.Generator().manual_seed(3)
+    features = torch.randn(5, 7, 6, 11, generator=generator) * torch.tensor([9, 4, 2, 1, 1, 1, 1])[:, None, None]
+    colours = FeatureColours(features)
+    pictures = colours(features, (37, 53))
+    assert (pictures.shape, pictures.dtype) == ((5, 37, 53, 3), np.uint8)
+    assert np.array_equal(colours(features[3:4], (37, 53))[0], pictures[3])  # alone as among others
+    assert np.array_equal(FeatureColours(features.clone())(features, (37, 53)), pictures)
+    flat = colours(features, (6, 11))  # the strongest channel is red, but for its sign; the second is green
+    for channel in (0, 1):
+        values, shades = features[:, channel].flatten().numpy(), flat[..., channel].ravel().astype(float)
+        assert np.corrcoef(values, shades)[0, 1] > 0.9
+    assert np.mean(flat == 0) == pytest.approx(0.01, abs=0.006)  # the range leaves out the 1st and the last percentile
+    assert np.mean(flat == 255) == pytest.approx(0.01, abs=0.006)
+
+
+def test_features_that_cannot_be_coloured() -> None:
+    features = torch.randn(2, 5, 3, 4)
+    for wrong in (features[0], features[:, :2], features[:0]):
+        with pytest.raises(ValueError, match=r"expected \[T, D, h, w\] with at least 3 channels"):
+            FeatureColours(wrong)
+    with pytest.raises(ValueError, match="not all finite"):
+        FeatureColours(features / 0)
+    with pytest.raises(ValueError, match=r"shape \[2, 4, 3, 4\]; expected \[T, 5, h, w\]"):
+        FeatureColours(features)(features[:, :4], (9, 9))
+    even = torch.full((2, 5, 3, 4), 0.3)  # nothing varies: grey
+    assert np.ptp(FeatureColours(even)(even, (5, 7)).astype(int) - 127) <= 1
+
+
+def test_a_strip_shows_a_clip_from_its_first_to_its_last_frame(texture: Picture) -> None:
+    frames = [texture[i : i + 21, : 2 * 17] for i in range(10)]
+    masks = [np.full((21, 34), i, dtype=np.uint8) for i in range(10)]
+    strip = before_after(frames, masks, columns=3)
+    assert strip.shape == (2 * 21 + 4, 3 * 34 + 8, 3)
+    for column, i in enumerate((0, 4, 9)):
+        left = column * 38
+        assert np.array_equal(strip[:21, left : left + 34], frames[i])
+        assert np.array_equal(strip[25:, left : left + 34], overlay(frames[i], masks[i]))
+    assert before_after(frames[:2], masks[:2]).shape == (46, 2 * 34 + 4, 3)
+    with pytest.raises(ValueError, match="10 frames and 9 masks"):
+        before_after(frames, masks[:9])
+    with pytest.raises(ValueError, match="columns is 0"):
+        before_after(frames, masks, columns=0)
 
 
 def test_the_commands_draw_pictures(

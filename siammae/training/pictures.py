@@ -1,16 +1,26 @@
-"""Pictures of a run for people: the loss curve and the reconstructions. Drawn with Pillow."""
+"""Pictures of a run for people: the loss curve and the reconstructions. Drawn with Pillow.
+
+Letters: B samples, T futures of each, S pixels of a crop's side, H x W pixels of a frame.
+"""
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from einops import rearrange
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
 from siammae.output import atomic
-from siammae.training.model import Reconstruction
+from siammae.training.clips import Frame
+from siammae.training.crops import Box
+from siammae.training.masking import draw_mask
+from siammae.training.model import Masks, Reconstruction, SiamMAE
+from siammae.training.samples import crop
 
 MARGIN, GREY, BLUE, LIGHT = 48, (90, 90, 90), (31, 92, 170), (225, 225, 225)
 
@@ -58,13 +68,50 @@ def draw_reconstructions(frames: Tensor, reconstruction: Reconstruction) -> Imag
         frames: [B, 1 + T, 3, S, S], uint8.
         reconstruction: of the same frames, pictures [B, T, 3, S, S] in [0, 1].
     """
+    sheet = rearrange(_columns(frames, reconstruction), "b t n c h w -> (b t h) (n w) c")
+    return Image.fromarray(sheet.numpy())
+
+
+def reconstruct_future(
+    model: SiamMAE, past: Frame, future: Frame, *, mask_ratio: float | None = None, seed: int = 0
+) -> NDArray[np.uint8]:
+    """What a model makes of a future frame whose patches are mostly hidden, from the past frame and the few that are left.
+
+    Each predicted patch is given the mean and contrast of the true one where the model predicts normalised patches (see
+    `SiamMAE.reconstruct`).
+
+    Args:
+        model: in evaluation mode, such as from `siammae.training.export.load_siammae`.
+        past, future: frames [H, W, 3] of one size; their central squares are taken.
+        mask_ratio: hidden share of the future frame's patches; None is the model's own.
+        seed: of the choice of patches.
+
+    Returns:
+        Four pictures [4, S, S, 3]: past, masked future, prediction, future.
+
+    Raises:
+        ValueError: a mask ratio that leaves no patch visible, or none masked; frames of different sizes.
+    """
+    if past.shape != future.shape:
+        raise ValueError(f"the frames have shapes {list(past.shape)} and {list(future.shape)}; expected one shape")
+    config = model.config if mask_ratio is None else replace(model.config, future_ratio=mask_ratio)
+    height, width = past.shape[:2]
+    side = min(height, width)
+    box = Box((height - side) // 2, (width - side) // 2, side, side)
+    frames = crop([(past, box), (future, box)], False, config.image_size)[None]  # [1, 2, 3, S, S]
+    generator, ratios = torch.Generator().manual_seed(seed), (config.past_ratio, config.future_ratio)
+    masks = Masks(*(draw_mask(config.mask, 1, model.grid, model.grid, ratio, generator) for ratio in ratios))
+    reconstruction = model.reconstruct(frames, masks)
+    return rearrange(_columns(frames, reconstruction), "1 1 n c h w -> n h w c").numpy()
+
+
+def _columns(frames: Tensor, reconstruction: Reconstruction) -> Tensor:
+    """Past, masked future, prediction and future of every sample and future: [B, T, 4, 3, S, S], uint8."""
     frames = frames.cpu()
     masked, prediction = ((picture.cpu() * 255).round().to(torch.uint8) for picture in reconstruction)
     future = frames[:, 1:]
     past = frames[:, :1].expand_as(future)
-    columns = torch.stack([past, masked, prediction, future], dim=2)  # [B, T, 4, 3, S, S]
-    sheet = rearrange(columns, "b t n c h w -> (b t h) (n w) c")
-    return Image.fromarray(sheet.numpy())
+    return torch.stack([past, masked, prediction, future], dim=2)
 
 
 def save_png(image: Image.Image, path: Path) -> None:
