@@ -66,10 +66,12 @@ def run_command(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in outputs:
         if path.is_dir() and "--resume" not in arguments:
             shutil.rmtree(path)
+    code = 0
     try:
         main()
     except SystemExit as end:
-        assert not end.code
+        code = end.code
+    assert not code
     assert all(path.exists() for path in outputs)
 
 
