@@ -26,14 +26,13 @@ args = parser.parse_args()
 if args.video and not args.point:
     parser.error("a video needs points in its first frame: --point X Y")
 
-clip = render_clip(24)
-frames = siammae.read_frames(args.video or clip.frames)
-points0 = args.point or clip.points[0]
+frames = siammae.read_frames(args.video or render_clip(24).frames)
+points0 = args.point or render_clip(1).points[0]
 points, scores = siammae.propagate_keypoints(frames, points0, args.model, size=args.size)  # [T, K, 2], [T, K]
 
 args.out.mkdir(parents=True, exist_ok=True)
 write_keypoints(args.out / "points.csv", points, scores)
 pictures = (draw_keypoints(frame.permute(1, 2, 0).numpy(), now, radius=5) for frame, now in zip(frames, points, strict=True))
-write_video(args.out / "points.mp4", pictures, frames.fps or clip.fps)
+write_video(args.out / "points.mp4", pictures, frames.fps or 24)
 lost = np.isnan(points[-1, :, 0]).sum()
 print(f"{len(points)} frames of {len(points0)} points in {args.out}; {lost} points are lost at the end")

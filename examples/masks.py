@@ -22,13 +22,12 @@ args = parser.parse_args()
 if args.video and not args.mask:
     parser.error("a video needs the mask of its first frame")
 
-clip = render_clip(24)
-frames = siammae.read_frames(args.video or clip.frames)
-masks = siammae.propagate_labels(frames, args.mask or clip.masks[0], args.model, size=args.size)  # [T, H, W]
+frames = siammae.read_frames(args.video or render_clip(24).frames)
+masks = siammae.propagate_labels(frames, args.mask or render_clip(1).masks[0], args.model, size=args.size)  # [T, H, W]
 
 args.out.mkdir(parents=True, exist_ok=True)
 for index, mask in enumerate(masks):
     write_mask(args.out / f"{frames.name(index)}.png", mask)
 pictures = (overlay(frame.permute(1, 2, 0).numpy(), mask) for frame, mask in zip(frames, masks, strict=True))
-write_video(args.out / "overlay.mp4", pictures, frames.fps or clip.fps)
+write_video(args.out / "overlay.mp4", pictures, frames.fps or 24)
 print(f"{len(masks)} masks and overlay.mp4 in {args.out}")

@@ -44,10 +44,9 @@ def annotated(frame, objects):
     return captions.annotate(picture, objects, names)[..., ::-1]
 
 
-clip = render_clip(24)
-frames = siammae.read_frames(args.video or clip.frames)
-masks = siammae.propagate_labels(frames, args.mask or clip.masks[0], args.model, size=args.size)
+frames = siammae.read_frames(args.video or render_clip(24).frames)
+masks = siammae.propagate_labels(frames, args.mask or render_clip(1).masks[0], args.model, size=args.size)
 args.out.parent.mkdir(parents=True, exist_ok=True)
 pictures = (annotated(frame, detections(mask)) for frame, mask in zip(frames, masks, strict=True))
-write_video(args.out, pictures, frames.fps or clip.fps)
+write_video(args.out, pictures, frames.fps or 24)
 print(f"{len(masks)} frames in {args.out}")

@@ -88,7 +88,7 @@ def test_keypoints(clip: Clip, video: str, tmp_path: Path) -> None:
         rows = list(DictReader(file))
     points = np.array([(row["x"], row["y"]) for row in rows], dtype=float).reshape(7, 2, 2)
     assert points[0] == pytest.approx(given, abs=1e-3)
-    assert np.linalg.norm(points - clip.points[:, 1:3], axis=2).max() < 6
+    assert np.linalg.norm(points - clip.points[:, 1:3], axis=2)[1:].mean() < 4
     assert pictures(tmp_path / "results" / "points.mp4").shape == clip.frames.shape
 
 
@@ -117,7 +117,7 @@ def test_a_camera_may_be_a_file(clip: Clip, video: str, tmp_path: Path) -> None:
     run(tmp_path, "camera.py", video, "--box", 35, 32, 85, 80, "--size", 120, "-o", "labelled.mp4")
     labelled = pictures(tmp_path / "labelled.mp4")
     assert len(labelled) == 6
-    reddened = (labelled[..., 0].astype(int) - clip.frames[1:, ..., 0]) > 15
+    reddened = clip.frames[1:, ..., 1] - labelled[..., 1].astype(int) > 15
     turtle = clip.masks[1:] == 2
     assert reddened[turtle].mean() > 0.5 > 0.1 > reddened[~turtle].mean()
 
@@ -142,8 +142,8 @@ def test_feature_pca_has_colours_that_stay(tmp_path: Path) -> None:
 
 def test_nearest_patches_of_a_picture_and_itself(clip: Clip, tmp_path: Path) -> None:
     Image.fromarray(clip.frames[0]).save(tmp_path / "pond.png")
-    printed = run(tmp_path, "nearest_patch.py", "pond.png", "pond.png", "--spacing", 16)
-    assert printed.startswith("91 of 91 points")
+    printed = run(tmp_path, "nearest_patch.py", "pond.png", "pond.png", "--every", 4)
+    assert printed.startswith("91 of 91 patches")
     assert read_image(tmp_path / "out" / "nearest_patch.png").size == (216, 240)
 
 
@@ -167,27 +167,30 @@ def test_train_on_folder(tmp_path: Path) -> None:
 
 def test_embed_with_ray(clip: Clip, video: str, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason='embed_with_ray.py needs pip install "ray[data]"')
-    (tmp_path / "videos" / "more").mkdir(parents=True)
     whole = (tmp_path / video).read_bytes()
-    damaged = tmp_path / "videos" / "b.mp4"
-    damaged.write_bytes(whole[:2000])
-    for name in ("a.mp4", "more/a.mp4"):
-        (tmp_path / "videos" / name).write_bytes(whole)
+    for name, content in (("a.mp4", whole), ("b.mp4", whole[:2000]), ("more/a.mp4", whole), ("done.mp4", whole)):
+        path = tmp_path / "videos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    made = tmp_path / "made"
+    made.mkdir()
+    (made / "done.mp4.safetensors").touch()  # by an earlier run
 
     def embed(status: int) -> str:
         return run(tmp_path, "embed_with_ray.py", "videos", "-o", "made", "--every", 3, "--size", 64, status=status)
 
     printed = embed(status=1)
-    assert f"{damaged} cannot be read" in printed
-    made = {path.relative_to(tmp_path / "made").as_posix(): path.stat() for path in (tmp_path / "made").rglob("*.*")}
-    assert set(made) == {"a.mp4.safetensors", "more/a.mp4.safetensors"}
-    assert load_file(tmp_path / "made" / "a.mp4.safetensors")["features"].shape == (3, 192, 8, 14)
+    assert "4 videos, 1 of them done before" in printed
+    assert f"{tmp_path / 'videos' / 'b.mp4'} cannot be read" in printed
+    files = {path.relative_to(made).as_posix(): path for path in made.rglob("*.*")}
+    assert set(files) == {"a.mp4.safetensors", "done.mp4.safetensors", "more/a.mp4.safetensors"}
+    assert files["done.mp4.safetensors"].stat().st_size == 0
+    assert load_file(files["more/a.mp4.safetensors"])["features"].shape == (3, 192, 8, 14)
 
-    damaged.write_bytes(whole)
-    printed = embed(status=0)
-    assert "3 videos, 2 of them done before" in printed
-    assert re.findall(r"(\S+): features", printed) == [str(damaged)]
-    assert all((tmp_path / "made" / name).stat().st_mtime_ns == stat.st_mtime_ns for name, stat in made.items())
+    (tmp_path / "videos" / "b.mp4").unlink()
+    written = {path: path.stat().st_mtime_ns for path in files.values()}
+    assert embed(status=0) == "3 videos, 3 of them done before\n"
+    assert {path: path.stat().st_mtime_ns for path in files.values()} == written
 
 
 def test_export_onnx(tmp_path: Path) -> None:
@@ -236,7 +239,7 @@ def test_notebooks_are_stored_without_outputs(path: Path) -> None:
 
 def test_the_propagation_notebook(tmp_path: Path) -> None:
     cells = executed(ROOT / "notebooks" / "propagation.ipynb", tmp_path)
-    printed = "".join(output.get("text", "") for cell in cells for output in cell["outputs"])
+    printed = "".join(line for cell in cells for output in cell["outputs"] for line in output.get("text", []))
     before, after = (float(score) for score in re.findall(r"frame 15.*turtle (\S+)", printed))
     assert after > before + 0.05
     assert [shown(cells[i]).shape for i in (0, 1, 2)] == [(240, 432, 3), (240, 432, 3), (484, 868, 3)]
