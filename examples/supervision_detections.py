@@ -1,0 +1,52 @@
+"""Masks as `supervision.Detections`: drawn by supervision's annotators, ready for its zones, counters and exports.
+
+python examples/supervision_detections.py                  # a clip that the library renders
+python examples/supervision_detections.py horse.mp4 horse.png -o horse.mp4
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import supervision as sv
+
+import siammae
+from siammae.output import write_video
+from siammae.synthetic import render_clip
+
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument("video", nargs="?", help="video file, folder of images or glob; a rendered clip if left out")
+parser.add_argument("mask", nargs="?", help="PNG with the ids of the objects in the first frame, 0 for the background")
+parser.add_argument("-o", "--out", type=Path, default=Path("out/supervision.mp4"))
+parser.add_argument("--model", default="vitt8d6")
+parser.add_argument("--size", type=int, help="shorter side at which the encoder sees the frames")
+args = parser.parse_args()
+if args.video and not args.mask:
+    parser.error("a video needs the mask of its first frame")
+
+
+def detections(ids):
+    """The objects of a mask [H, W]; an object keeps its id as `tracker_id`."""
+    found = np.unique(ids[ids != 0])
+    masks = ids == found[:, None, None]  # [N, H, W]
+    return sv.Detections(sv.mask_to_xyxy(masks), mask=masks, class_id=np.zeros(len(found), int), tracker_id=found)
+
+
+annotators = [cls(color_lookup=sv.ColorLookup.TRACK) for cls in (sv.MaskAnnotator, sv.BoxAnnotator)]
+captions = sv.LabelAnnotator(color_lookup=sv.ColorLookup.TRACK)
+
+
+def annotated(frame, objects):
+    picture = np.ascontiguousarray(frame.permute(1, 2, 0).numpy()[..., ::-1])  # supervision draws in BGR, as OpenCV does
+    for annotator in annotators:
+        picture = annotator.annotate(picture, objects)
+    names = [f"#{i}: {area:.0f} px" for i, area in zip(objects.tracker_id, objects.area, strict=True)]
+    return captions.annotate(picture, objects, names)[..., ::-1]
+
+
+frames = siammae.read_frames(args.video or render_clip(24).frames)
+masks = siammae.propagate_labels(frames, args.mask or render_clip(1).masks[0], args.model, size=args.size)
+args.out.parent.mkdir(parents=True, exist_ok=True)
+pictures = (annotated(frame, detections(mask)) for frame, mask in zip(frames, masks, strict=True))
+write_video(args.out, pictures, frames.fps or 24)
+print(f"{len(masks)} frames in {args.out}")

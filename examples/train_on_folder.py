@@ -1,0 +1,53 @@
+"""Pretraining on a folder of videos, without labels, and what comes of it: a model folder that the library loads.
+
+python examples/train_on_folder.py                         # clips that the library renders, for a minute
+python examples/train_on_folder.py my-videos -o my-model --minutes 60
+
+Needs the extra "train". The settings suit a CPU and show that everything works; docs/training.md has the real recipes.
+"""
+
+import argparse
+from pathlib import Path
+
+import siammae
+from siammae.output import write_video
+from siammae.synthetic import render_clip
+from siammae.training.config import DataConfig, OptimConfig, TrainConfig
+from siammae.training.export import export
+from siammae.training.log import read_log
+from siammae.training.loop import train
+from siammae.training.model import ModelConfig
+
+if __name__ == "__main__":  # loader workers import this file too
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("videos", nargs="?", type=Path, help="folder, searched at any depth; rendered clips if left out")
+    parser.add_argument("-o", "--out", type=Path, default=Path("out/trained"), help="folder of the run and of the model")
+    parser.add_argument("--minutes", type=float, default=1)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--workers", type=int, default=1, help="processes that load videos")
+    args = parser.parse_args()
+
+    videos = args.videos or args.out / "videos"
+    if args.videos is None:
+        videos.mkdir(parents=True, exist_ok=True)
+        for seed in range(1, 5):
+            write_video(videos / f"pond-{seed}.mp4", render_clip(24, (120, 216), seed=seed).frames, 24)
+
+    config = TrainConfig(
+        output=str(args.out / "run"),
+        model=ModelConfig("vit_tiny_patch16_224", patch_size=8, depth=4, image_size=64, decoder_depth=2, future_ratio=0.9),
+        data=DataConfig(path=str(videos), workers=args.workers, gap=(0.1, 0.8)),
+        optim=OptimConfig(base_lr=1e-2, clip=1.0),
+        batch_size=args.batch,
+        max_minutes=args.minutes,
+        precision="fp32",
+        log_every=1,
+    )
+    checkpoint = train(config)
+    folder = export(checkpoint, args.out / "model", data=f"Videos in {videos}.", overwrite=True)
+    log = read_log(Path(config.output))
+    print(f"{log[-1]['step']} steps, loss {log[0]['loss']:.3f} to {log[-1]['loss']:.3f}; curve and pictures in {config.output}")
+
+    model = siammae.load_model(folder)
+    features = siammae.extract_features(render_clip(2).frames, model)
+    print(f"{folder} gives features {list(features.shape)}")
