@@ -79,9 +79,10 @@ def test_what_is_no_regular_file_is_not_opened(tmp_path: Path, name: str) -> Non
         read_frames("/dev/zero")
 
 
-@pytest.mark.parametrize(
-    "text", ["#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nclip.avi\n", "ffconcat version 1.0\nfile clip.avi\n"]
-)
+PLAYLISTS = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nclip.avi\n", "ffconcat version 1.0\nfile clip.avi\n"
+
+
+@pytest.mark.parametrize("text", PLAYLISTS)
 def test_a_playlist_does_not_open_other_files(tmp_path: Path, text: str) -> None:
     small_video(tmp_path / "clip.avi")
     (tmp_path / "list.mp4").write_text(text)

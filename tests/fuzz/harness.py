@@ -20,7 +20,7 @@ def fuzz(read: Callable[[Path], object], seeds: dict[str, bytes], suffixes: tupl
     def mutate(data: bytes, max_size: int, seed: int) -> bytes:
         """A seed with a few changes: compiled readers show no coverage, so libFuzzer would forget all seeds but one."""
         rng = random.Random(seed)
-        changed = bytearray(rng.choice([data, *inputs]))
+        changed = bytearray(rng.choice([data, *inputs] if data else inputs))
         for _ in range(rng.randint(1, 8)):
             place = rng.randrange(len(changed)) if rng.random() < 0.5 else rng.randrange(min(len(changed), 256))
             kind = rng.random()
@@ -46,8 +46,8 @@ def fuzz(read: Callable[[Path], object], seeds: dict[str, bytes], suffixes: tupl
         try:
             read(path)
         except (ValueError, WeightsError, FileNotFoundError) as error:  # VideoError is a ValueError
-            assert str(error), "an error without a message"
-            assert not isinstance(error, UnicodeDecodeError), "a raw decoding error"
+            if not str(error) or isinstance(error, UnicodeDecodeError):
+                raise RuntimeError("an error without a clear message") from error
 
     limits = ["-timeout=5", "-rss_limit_mb=2048", "-malloc_limit_mb=1024", f"-max_len={2 * max(map(len, inputs))}"]
     atheris.Setup([sys.argv[0], *limits, *sys.argv[1:]], one, custom_mutator=mutate)
