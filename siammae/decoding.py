@@ -1,23 +1,44 @@
 """Video files decoded by PyAV: H.264, HEVC, VP9, AV1, GIF and whatever else its FFmpeg knows. Damage is an error."""
 
+import os
 from collections.abc import Iterator
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
+
+PLAYLISTS = frozenset({"concat", "dash", "hls"})  # formats that make FFmpeg open other files
 
 
 class VideoError(ValueError):
     """A video or picture that cannot be read, is damaged, or changes its size on the way."""
 
 
+def check_pixels(width: int, height: int, label: str) -> None:
+    """VideoError where a picture or frame is larger than `PIL.Image.MAX_IMAGE_PIXELS`, the one limit of all readers."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and width * height > limit:
+        raise VideoError(
+            f"{label} is {height} x {width} pixels, more than the limit of {limit}; make it smaller, or if you trust it, "
+            "set PIL.Image.MAX_IMAGE_PIXELS to a larger number"
+        )
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """VideoError for a folder, pipe or device, which may never end."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise VideoError(f"{os.fspath(path)} is no regular file; expected a video or picture, not a folder, pipe or device")
+
+
 def rate_and_length(path: Path) -> tuple[float, int | None]:
     """Frames per second, and the number of frames if the file's header tells it."""
-    with _open(path) as container:
+    with open_video(path, str(path)) as container:
         stream = container.streams.video[0]
         return float(stream.average_rate or stream.guessed_rate or Fraction(25)), stream.frames or None
 
@@ -27,11 +48,11 @@ def decode(path: Path) -> Iterator[Any]:
     import av
 
     count, shown, damage, damaged_at = 0, None, None, None
-    with _open(path) as container:
+    with open_video(path, str(path)) as container:
         stream = container.streams.video[0]
         stream.thread_type = "SLICE"  # frame threads tell of damage late, and near the end of a file not at all
         if stream.codec_context.name == "hevc":  # it paints over damage; but not "h264": clips cut from longer ones fail
-            stream.codec_context.options = {"err_detect": "explode"}
+            stream.codec_context.options |= {"err_detect": "explode"}
         try:
             for packet in container.demux(stream):
                 damaged_at = packet.pts if packet.size else _cut_at(path, stream)
@@ -55,18 +76,30 @@ def decode(path: Path) -> Iterator[Any]:
             ) from damage
 
 
-def _open(path: Path) -> Any:
+def open_video(source: Path | BytesIO, label: str) -> Any:
+    """PyAV's container of a video that can be decoded; VideoError says what is wrong with it. Nothing else is opened."""
     import av  # here and not above: loading it costs half a second that users of arrays need not pay
 
+    if isinstance(source, Path):
+        check_regular(source)
     try:
-        container = av.open(str(path))
-    except (av.FFmpegError, OSError) as error:
+        name = f"file:{source}" if isinstance(source, Path) else source
+        container = av.open(name, options={"protocol_whitelist": "file"})
+    except (av.FFmpegError, OSError, ValueError) as error:
         raise VideoError(
-            f"{path} cannot be read as a video: {_reason(error)}; expected a complete video file or a folder of images"
+            f"{label} cannot be read as a video: {_reason(error)}; expected a complete video file or a folder of images"
         ) from error
-    if not container.streams.video:
+    try:
+        if PLAYLISTS & set(container.format.name.split(",")):
+            raise VideoError(f"{label} is a list of other files; expected a video")
+        codec = container.streams.video[0].codec_context if container.streams.video else None
+        if codec is None:
+            raise VideoError(f"{label} has no video stream that can be decoded")
+        check_pixels(codec.width, codec.height, label)
+        codec.options = {"max_pixels": str(Image.MAX_IMAGE_PIXELS or 2**31 - 1)}  # of frames that differ from the header
+    except VideoError:
         container.close()
-        raise VideoError(f"{path} has no video stream")
+        raise
     return container
 
 

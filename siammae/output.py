@@ -20,6 +20,8 @@ from siammae.tensors import save_tensors
 
 PathLike = str | os.PathLike[str]
 
+MAX_COORDINATE = 1e9  # of points, pixels
+
 
 @contextmanager
 def atomic(path: PathLike) -> Iterator[Path]:
@@ -85,9 +87,12 @@ def read_keypoints(path: PathLike) -> NDArray[np.float32]:
     if len({row.get("frame") for row in rows}) > 1:
         raise ValueError(f"{label} holds the points of several frames; keep the rows of one")
     try:
-        return np.array([[float(row[axis] or "nan") for axis in ("x", "y")] for row in rows], dtype=np.float32)
+        points = np.array([[float(row[axis] or "nan") for axis in ("x", "y")] for row in rows])
     except (TypeError, ValueError) as error:
         raise ValueError(f"{label}: x and y must be numbers ({error})") from error
+    if np.any(np.abs(points) > MAX_COORDINATE):
+        raise ValueError(f"{label}: x and y must be pixels of the frame, below {MAX_COORDINATE:g}; leave hidden points empty")
+    return points.astype(np.float32)
 
 
 def write_features(path: PathLike, features: torch.Tensor) -> None:

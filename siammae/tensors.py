@@ -20,7 +20,7 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise WeightsError(f"no such file: {path}") from None
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, KeyError, RuntimeError, ValueError) as error:
         raise WeightsError(f"{path} is damaged or no safetensors file: {error}") from error
 
 

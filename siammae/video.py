@@ -8,15 +8,17 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
-from siammae.decoding import VideoError, as_rgb, decode, rate_and_length
+from siammae.decoding import VideoError, as_rgb, check_pixels, check_regular, decode, rate_and_length
 
 FrameSource: TypeAlias = "str | os.PathLike[str] | Frames | Tensor | np.ndarray[Any, Any] | Iterable[Any]"
 
@@ -159,12 +161,13 @@ def read_frames(source: FrameSource) -> Frames:
 
 def _from_path(text: str) -> Frames:
     path = Path(text)
-    if path.is_dir():
+    if os.path.isdir(text):  # os.path's questions, unlike pathlib's, are answered for names that no file can have
         images = images_in(path)
         if not images:
             raise VideoError(f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
         return _Items(images, str(path))
-    if path.is_file():
+    check_regular(text)
+    if os.path.isfile(text):
         return _Items([path], str(path)) if path.suffix.lower() in IMAGE_SUFFIXES else _VideoFile(path)
     if glob.has_magic(text):
         matches = sorted((Path(match) for match in glob.glob(text)), key=_natural_order)
@@ -182,7 +185,7 @@ def images_in(folder: Path) -> list[Path]:
 
 def _natural_order(path: Path) -> list[tuple[int, str]]:
     """A sort key under which frame9 comes before frame10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name)]
 
 
 def as_frame(item: Any, label: str = "the frame") -> Tensor:
@@ -192,8 +195,10 @@ def as_frame(item: Any, label: str = "the frame") -> Tensor:
     if isinstance(item, Image.Image):
         if item.mode.startswith(("I", "F")):
             raise ValueError(f"{label} is a picture of mode {item.mode}, more than 8 bits a colour; convert it to RGB first")
-        picture = item.convert("RGBA") if item.mode == "P" else item  # Pillow warns of transparent colours otherwise
-        pixels = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+        check_pixels(item.width, item.height, label)
+        with _decoding(label):
+            picture = item.convert("RGBA") if item.mode == "P" else item  # Pillow warns of transparent colours otherwise
+            pixels = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
     if isinstance(item, np.ndarray):
         _check_shape(item.shape, 2, label)
@@ -228,16 +233,34 @@ def _check_shape(shape: Sequence[int], channels: int, label: str) -> None:
     raise ValueError(f"{label} has shape {list(shape)}; expected {'[H, W, 3]' if channels == 2 else '[3, H, W]'}, RGB{remedy}")
 
 
-def read_image(path: str | os.PathLike[str]) -> Image.Image:
-    """A picture, fully decoded; FileNotFoundError or VideoError says what is wrong with it."""
+def read_image(source: str | os.PathLike[str] | BytesIO, label: str | None = None) -> Image.Image:
+    """A picture, fully decoded, of a file the first; FileNotFoundError or VideoError says what is wrong with it."""
+    if not isinstance(source, BytesIO):
+        check_regular(source)
+        label = label or os.fspath(source)
+    label = label or "the picture"
     try:
-        with Image.open(path) as image:
+        with _decoding(label), Image.open(source) as image:
+            check_pixels(image.width, image.height, label)
             image.load()
             return image
     except FileNotFoundError:
-        raise FileNotFoundError(f"no such picture: {os.fspath(path)}") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise VideoError(f"{os.fspath(path)} cannot be read as a picture: {error}") from error
+        raise FileNotFoundError(f"no such picture: {label}") from None
+
+
+@contextmanager
+def _decoding(label: str) -> Iterator[None]:
+    """Turns what Pillow raises into a VideoError: of damaged data that may be any exception."""
+    try:
+        yield
+    except (VideoError, FileNotFoundError):
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise VideoError(
+            f"{label} has more pixels than the limit: {error}; if you trust it, set PIL.Image.MAX_IMAGE_PIXELS higher"
+        ) from error
+    except Exception as error:
+        raise VideoError(f"{label} cannot be read as a picture: {str(error) or type(error).__name__}") from error
 
 
 def _size(shape: Sequence[int]) -> str:

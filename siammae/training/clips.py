@@ -15,8 +15,9 @@ from typing import Any
 import av
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from siammae import video
+from siammae.decoding import VideoError, open_video
 from siammae.video import images_in
 
 Frame = NDArray[np.uint8]  # [H, W, 3], RGB
@@ -42,10 +43,10 @@ class VideoClip:
     def __init__(self, source: str | Path | bytes, name: str | None = None) -> None:
         self.name = name or (str(source) if not isinstance(source, bytes) else "video in memory")
         try:
-            self._container = av.open(BytesIO(source) if isinstance(source, bytes) else str(source), mode="r")
-            self._stream = self._container.streams.video[0]
-        except (av.FFmpegError, OSError, IndexError) as error:
+            self._container = open_video(BytesIO(source) if isinstance(source, bytes) else Path(source), self.name)
+        except VideoError as error:
             raise UnusableClip(f"{self.name}: not a readable video ({error})") from error
+        self._stream = self._container.streams.video[0]
         self._stream.codec_context.thread_count = 1  # loader workers are the parallelism
         self._base = self._stream.time_base or Fraction(1, 90_000)
         self._start = self._stream.start_time or 0
@@ -121,11 +122,10 @@ def read_image(source: str | Path | bytes, name: str | None = None) -> Frame:
     Raises:
         UnusableClip: it is no readable image.
     """
+    label = name or ("image in memory" if isinstance(source, bytes) else str(source))
     try:
-        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
-        label = name or ("image in memory" if isinstance(source, bytes) else str(source))
+        return np.asarray(video.read_image(BytesIO(source) if isinstance(source, bytes) else source, label).convert("RGB"))
+    except (OSError, ValueError) as error:
         raise UnusableClip(f"{label}: not a readable image ({error})") from error
 
 
