@@ -11,6 +11,7 @@ from numbers import Integral
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -59,6 +60,11 @@ class Geometry:
         if min(numbers) < patch or (len(numbers) == 2 and (height % patch or width % patch)):
             wanted = "at least one patch" if len(numbers) == 1 else "whole patches"
             raise ValueError(f"size is {size} pixels; expected {wanted} of {encoder.name}, {patch} pixels")
+        if Image.MAX_IMAGE_PIXELS is not None and height * width > Image.MAX_IMAGE_PIXELS:
+            raise ValueError(
+                f"frames of {frame[0]} x {frame[1]} pixels would be encoded at {height} x {width}, more than the limit of "
+                f"{Image.MAX_IMAGE_PIXELS} pixels (PIL.Image.MAX_IMAGE_PIXELS); pass size=(height, width)"
+            )
         return cls(frame, (height, width), (height // patch, width // patch))
 
     def to_grid(self, points: Tensor, centre: float = 0.5) -> Tensor:

@@ -90,7 +90,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         return config
     except FileNotFoundError:
         raise WeightsError(f"{path.parent} is no model folder: it has no {CONFIG_FILE}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path} is not JSON: {error}") from error
 
 
@@ -98,8 +98,11 @@ def _header_config(path: Path) -> dict[str, Any]:
     header = read_header(path)
     if "config" not in header:
         raise WeightsError(f"{path} does not say what model it holds; load its folder, with the {CONFIG_FILE} beside it")
-    config: dict[str, Any] = json.loads(header["config"])
-    return config
+    try:
+        config: dict[str, Any] = json.loads(header["config"])
+        return config
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"the config in the header of {path} is not JSON: {error}") from error
 
 
 def _load_strictly(encoder: Encoder, state: Mapping[str, Tensor], path: Path) -> None:

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from siammae import Geometry, load_model, save_model
+from siammae.encoder import Encoder
 from siammae.labels import as_mask
 from siammae.output import read_keypoints
-from siammae.tensors import WeightsError, read_tensors
+from siammae.tensors import WeightsError, read_tensors, save_tensors
 from siammae.training.clips import UnusableClip, VideoClip
 from siammae.training.clips import read_image as read_training_image
 from siammae.video import VideoError, as_frame, images_in, read_frames, read_image
@@ -147,3 +149,21 @@ def test_points_lie_in_a_picture(tmp_path: Path, value: str) -> None:
     (tmp_path / "points.csv").write_text(f"x,y\n3,{value}\n")
     with pytest.raises(ValueError, match="pixels of the frame"):
         read_keypoints(tmp_path / "points.csv")
+
+
+@pytest.mark.parametrize("shape", [(1, 100_000), (100_000, 1)])
+def test_a_frame_of_one_pixel_by_many_is_not_encoded_at_gigapixels(shape: tuple[int, int], encoder: Encoder) -> None:
+    with pytest.raises(ValueError, match=r"more than the limit.*pass size=\(height, width\)"):
+        Geometry.of(shape, encoder)
+    assert Geometry.of(shape, encoder, (32, 64)).grid == (2, 4)
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "\udcff"])
+def test_a_config_that_is_no_json_is_an_error_of_the_weights(tmp_path: Path, text: str, encoder: Encoder) -> None:
+    folder = save_model(encoder, tmp_path / "model")
+    (folder / "config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(WeightsError, match="is not JSON"):
+        load_model(str(folder))
+    save_tensors(tmp_path / "lone.safetensors", {}, {"config": text.replace("\udcff", "?")})
+    with pytest.raises(WeightsError, match="is not JSON"):
+        load_model(str(tmp_path / "lone.safetensors"))

@@ -1,6 +1,7 @@
 """Mutated safetensors files, read as tensors and as a model."""
 
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -9,13 +10,17 @@ from safetensors.torch import save
 sys.path.insert(0, str(Path(__file__).parent))
 from harness import fuzz
 
+from siammae.encoder import build_encoder
+from siammae.folders import save_model
 from siammae.pretrained import load_model
 from siammae.tensors import read_header, read_tensors
 
 
 def seeds() -> dict[str, bytes]:
     small = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2, dtype=torch.float16)}
-    return {"two.safetensors": save(small, {"format": "pt"}), "none.safetensors": save({})}
+    tiny = build_encoder("vit_tiny_patch16_224", {"depth": 1, "embed_dim": 12, "img_size": 32})
+    model = save_model(tiny, Path(tempfile.mkdtemp()) / "model") / "model.safetensors"
+    return {"two.safetensors": save(small, {"format": "pt"}), "none.safetensors": save({}), model.name: model.read_bytes()}
 
 
 def read(path: Path) -> None:
