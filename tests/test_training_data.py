@@ -428,3 +428,30 @@ def test_unreadable_shards_are_named(shards: Path, tmp_path: Path) -> None:
         find_shards(str(tmp_path / "shard-{0000..0003}.tar"))
     with pytest.raises(ValueError, match=r"data\.streams 2 is no multiple of data\.workers 3"):
         ShardSource([str(broken)], shard_config(broken, workers=3), pin=False, **COMMON)
+
+
+def test_members_of_a_shard_stay_inside_it(shards: Path, videos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    with tarfile.open(folder / "hostile.tar", "w") as tar:
+        for name in ("../../outside.mp4", "/outside.mp4", "inside.mp4"):
+            tar.add(next(videos.glob("good*")), name)
+        for number, kind in enumerate((tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE)):
+            info = tarfile.TarInfo(f"link{number}.mp4")
+            info.type, info.linkname = kind, "/etc/passwd"
+            tar.addfile(info)
+    before = sorted(tmp_path.rglob("*"))
+    batches = take(ShardSource([str(folder / "hostile.tar")], shard_config(folder), pin=False, **COMMON), 4)
+    assert all("link" not in name for batch in batches for name in batch.names)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert not Path("/outside.mp4").exists()
+
+
+def test_links_in_a_data_set_neither_loop_nor_stop_it(videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    (tmp_path / "good.mp4").symlink_to(next(videos.glob("good*")))
+    config = small(tmp_path)
+    assert [path.name for path in find_files(config)] == ["gone.mp4", "good.mp4"]
+    batch = take(FileSource(find_files(config), config, pin=False, **COMMON), 1)[0]
+    assert {Path(name).name for name in batch.names} == {"good.mp4"}
