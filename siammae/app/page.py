@@ -81,16 +81,11 @@ def build(encoder: Encoder, size: Size, root: Path) -> gr.Blocks:
                 width = gr.Slider(1, 100, value=12, step=1, label="Brush, pixels", elem_id="width")
             number = gr.Radio([str(i + 1) for i in range(NUM_OBJECTS)], value="1", label="Object or point", elem_id="number")
             canvas = gr.HTML(
-                "",
+                {"picture": "", "width": 1, "height": 1},
                 html_template=stage.TEMPLATE,
                 css_template=stage.CSS,
                 js_on_load=stage.SCRIPT,
                 elem_id="canvas",
-                tool="Brush",
-                brush=12,
-                colour=COLOURS[0],
-                w=1,
-                h=1,
             )
             with gr.Row():
                 undo = gr.Button("Undo", size="sm", elem_id="undo")
@@ -133,7 +128,7 @@ def build(encoder: Encoder, size: Size, root: Path) -> gr.Blocks:
                 results: gr.Column(visible=False),
                 frame: sliders,
                 shown_frame: sliders,
-                canvas: gr.HTML(_url(session.picture(0)), w=columns, h=height),
+                canvas: _drawable(session, 0),
                 labelled: _labelled(session),
                 progress: "",
             }
@@ -156,11 +151,11 @@ def build(encoder: Encoder, size: Size, root: Path) -> gr.Blocks:
             with told():
                 session.draw(int(index), tool, event._data["path"], int(number), width)
                 following = str(int(number) % NUM_OBJECTS + 1) if tool == "Points" else number
-                return _url(session.picture(int(index))), _labelled(session), following
+                return _drawable(session, int(index)), _labelled(session), following
 
-        def show(session: Session, index: int) -> str:
+        def show(session: Session, index: int) -> Any:
             with told():
-                return _url(session.picture(int(index)))
+                return _drawable(session, int(index))
 
         def prepare(session: Session, index: int) -> None:
             with told():
@@ -220,9 +215,6 @@ def build(encoder: Encoder, size: Size, root: Path) -> gr.Blocks:
         canvas.submit(
             draw, [session, frame, tool, number, width], [canvas, labelled, number], **hidden, trigger_mode="multiple"
         )
-        tool.change(lambda tool: gr.HTML(tool=tool), tool, canvas, **hidden)
-        width.change(lambda width: gr.HTML(brush=width), width, canvas, **latest)
-        number.change(lambda number: gr.HTML(colour=COLOURS[int(number) - 1]), number, canvas, **hidden)
         undo.click(take_back, [session, frame], [canvas, labelled], **hidden)
         discard.click(forget, [session, frame], [canvas, labelled], **hidden)
         run.click(propagate, [session, tool], [run, progress, results, shown_frame, shown, downloads], **hidden)
@@ -252,6 +244,12 @@ def _labelled(session: Session) -> str:
         if numbers
     ]
     return f"Labelled by hand: {'; '.join(parts)}" if parts else "Paint or box an object, or click points, on any frame."
+
+
+def _drawable(session: Session, index: int) -> dict[str, Any]:
+    """What the stage shows."""
+    height, width = session.frame_size
+    return {"picture": _url(session.picture(index)), "width": width, "height": height}
 
 
 def _url(picture: Picture) -> str:

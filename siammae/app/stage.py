@@ -1,7 +1,7 @@
 """The picture that is drawn on: the browser sends the path of each stroke in pixels of the frame, the session draws it."""
 
-TEMPLATE = """<div class="stage" data-tool="${tool}" data-brush="${brush}" data-colour="${colour}" data-w="${w}" data-h="${h}">
-<img src="${value}" alt="the frame, with its labels" draggable="false"><canvas></canvas></div>"""
+TEMPLATE = """<div class="stage" data-w="${value.width}" data-h="${value.height}">
+<img src="${value.picture}" alt="the frame, with its labels" draggable="false"><canvas></canvas></div>"""
 
 CSS = """
 .stage { position: relative; touch-action: none; cursor: crosshair; line-height: 0; }
@@ -17,17 +17,19 @@ function place(event) {
   return [(event.clientX - area.left) / area.width * w - 0.5, (event.clientY - area.top) / area.height * h - 0.5];
 }
 function sketch() {
-  const canvas = stage().querySelector('canvas'), { tool, brush, colour, w, h } = stage().dataset;
+  const canvas = stage().querySelector('canvas'), { w, h } = stage().dataset;
+  const chosen = document.querySelector('#number label:has(:checked)'), tool = document.querySelector('#tool :checked').value;
   if (canvas.width != w || canvas.height != h) { canvas.width = w; canvas.height = h; }
   const pen = canvas.getContext('2d');
   pen.clearRect(0, 0, w, h);
   pen.lineCap = pen.lineJoin = 'round';
-  pen.strokeStyle = pen.fillStyle = tool == 'Eraser' ? '#ffffff90' : colour + 'a0';
+  pen.globalAlpha = 0.6;
+  pen.strokeStyle = pen.fillStyle = tool == 'Eraser' ? 'white' : getComputedStyle(chosen).borderLeftColor;
   const [first, last] = [path[0], path[path.length - 1]];
   if (tool == 'Box') {
     pen.fillRect(first[0], first[1], last[0] - first[0], last[1] - first[1]);
   } else if (tool != 'Points') {
-    pen.lineWidth = brush;
+    pen.lineWidth = document.querySelector('#width input[type=number]').value;
     pen.beginPath();
     pen.moveTo(first[0] + 0.5, first[1] + 0.5);
     path.forEach(([x, y]) => pen.lineTo(x + 0.5, y + 0.5));
