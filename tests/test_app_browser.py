@@ -115,7 +115,7 @@ def _set(page: Any, slider: str, value: int) -> None:
 
 
 def _download(page: Any, name: str) -> bytes:
-    link = page.locator("#downloads a", has_text=name).or_(page.locator(f"#downloads a[download='{name}']")).first
+    link = page.locator(f"#downloads a[download='{name}']")
     with page.expect_download() as download:
         link.click()
     assert download.value.suggested_filename == name

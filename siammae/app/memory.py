@@ -38,4 +38,4 @@ def warm_up(encoder: Encoder) -> None:
     """Have everything loaded that the first propagation of a process loads."""
     side = 4 * encoder.patch_size
     frames = np.random.default_rng(0).integers(0, 255, (2, side, side, 3), dtype=np.uint8)
-    propagate_labels(frames, np.eye(side, dtype=bool), encoder, size=side, progress=False)
+    propagate_labels(frames, np.tri(side, dtype=bool), encoder, size=side, progress=False)

@@ -22,7 +22,7 @@ from siammae.features import extract_features
 from siammae.labels import as_mask, resize_nearest
 from siammae.output import atomic, write_mask
 from siammae.propagation import LabelPropagator, track_keypoints
-from siammae.video import Frames, as_frame, read_frames
+from siammae.video import Frames, as_frame, read_frames, read_image
 from siammae.visualize import FeatureColours, attention_maps, contact_sheet, draw_heat, draw_keypoints, overlay
 
 Picture = NDArray[np.uint8]
@@ -286,7 +286,7 @@ class Session:
 
         if self._colours is None:
             self._colours = FeatureColours(features(sorted({0, self.num_frames // 2, self.num_frames - 1})))
-        width, height = Image.open(self._view(index)).size
+        width, height = read_image(self._view(index)).size
         picture: Picture = self._colours(features([index]), (height, width))[0]
         return picture
 
@@ -299,7 +299,7 @@ class Session:
 
 def _draw_shape(draw: ImageDraw.ImageDraw, tool: Tool, places: NDArray[np.float64], number: int, width: float) -> None:
     if tool == "Box":
-        (left, top), (right, bottom) = places.min(axis=0), places.max(axis=0)
+        (left, top), (right, bottom) = places.min(axis=0).round(), places.max(axis=0).round()
         draw.rectangle((left, top, right, bottom), fill=number)
         return
     radius = min(max(width, 1), 500) / 2
