@@ -3,6 +3,7 @@
 import base64
 import io
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ SHOW_LABELLING = "() => document.getElementById('labelling').scrollIntoView({ be
 
 def serve(encoder: Encoder, *, size: Size, host: str, port: int, browser: bool) -> None:
     """Serve the page until Ctrl-C; all files go when it ends."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     warm_up(remember_features(encoder))
     with tempfile.TemporaryDirectory(prefix="siammae-app-") as root:
         os.environ["GRADIO_TEMP_DIR"] = f"{root}/uploads"
