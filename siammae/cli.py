@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from tyro.extras import SubcommandApp
 
-from siammae import cli_machine, cli_masks, cli_models, cli_pictures, cli_video
+from siammae import cli_app, cli_machine, cli_masks, cli_models, cli_pictures, cli_video
 from siammae.cli_options import stop
 from siammae.evaluation.commands import evaluate_app, score_app
 
@@ -37,7 +37,7 @@ def main() -> None:
 def build_app(overview: bool = False) -> SubcommandApp:
     """All commands; for an overview, each is described by the first line of its help alone."""
     app = SubcommandApp()
-    for module in (cli_video, cli_masks, cli_pictures, cli_models):
+    for module in (cli_video, cli_app, cli_masks, cli_pictures, cli_models):
         for command in module.COMMANDS:
             app.command(name=command.__name__, help=_first_line(command) if overview else None)(command)
     app.command(evaluate_app, name="evaluate", help="Predict the labels of a whole data set and score them.")

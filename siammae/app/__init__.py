@@ -1,0 +1,1 @@
+"""A page in the browser to label a video: `siammae app`."""

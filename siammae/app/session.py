@@ -1,0 +1,309 @@
+"""One person's work in the app: a video, what was labelled by hand, and what was carried to the other frames.
+
+Everything that grows with the video is a file in the session's own folder. Letters: H x W pixels, K points.
+"""
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from siammae.app.upload import check_container, check_file, check_length, check_size
+from siammae.encoder import Encoder
+from siammae.features import extract_features
+from siammae.labels import as_mask, resize_nearest
+from siammae.output import atomic, write_mask
+from siammae.propagation import LabelPropagator, track_keypoints
+from siammae.video import Frames, as_frame, read_frames, read_image
+from siammae.visualize import FeatureColours, attention_maps, contact_sheet, draw_heat, draw_keypoints, overlay
+
+Picture = NDArray[np.uint8]
+Size = int | tuple[int, int] | None
+Tool = Literal["Brush", "Eraser", "Box", "Points"]
+
+MAX_VIEW = 1280  # longer side of what the browser shows, pixels
+NUM_OBJECTS = 8
+
+
+class Session:
+    """Open a video, label frames, propagate, look, correct.
+
+    Attributes:
+        folder: of this session alone; `close` removes it.
+        num_frames: of the video, 0 before there is one.
+        labelled: numbers of the frames whose masks were made by hand.
+        points: positions [K, 2] of keypoints placed by hand, NaN where not placed, by frame.
+        tracks: points [K, 2] and scores [K] of each frame that keypoints were carried to.
+    """
+
+    def __init__(self, encoder: Encoder, *, size: Size = None, root: Path | None = None) -> None:
+        self.encoder, self.size = encoder, size
+        self.folder = Path(tempfile.mkdtemp(prefix="session-", dir=root))
+        self._stop = threading.Event()
+        self._forget()
+
+    def _forget(self) -> None:
+        self.num_frames, self.labelled = 0, set[int]()
+        self.points: dict[int, NDArray[np.float32]] = {}
+        self.tracks: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
+        self._changed = set[int]()
+        self._colours: FeatureColours | None = None
+        self._undo: tuple[int, NDArray[np.uint8] | None] | None = None
+        for entry in self.folder.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        for name in ("views", "masks", "given"):
+            (self.folder / name).mkdir()
+
+    def close(self) -> None:
+        """Stop, and remove all files."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def stop(self) -> None:
+        """End a running `propagate` after its present frame."""
+        self._stop.set()
+
+    def open(self, path: Path) -> Iterator[int]:
+        """Take a copy of a video and look at all its frames; yields how many were seen so far.
+
+        Raises:
+            ValueError: no video, a damaged one, or one beyond the limits.
+        """
+        self.stop()
+        self._forget()
+        suffix = check_file(path)
+        self.video = self.folder / f"video{suffix}"
+        shutil.copyfile(path, self.video, follow_symlinks=False)
+        try:
+            check_container(self.video)
+            frames = self.frames()
+            for index, frame in enumerate(frames):
+                check_length(max(frames.length or 0, index + 1))
+                height, width = frame.shape[1:]
+                check_size(height, width)
+                self.frame_size, self.fps = (height, width), frames.fps or 25
+                self._write_view(index, frame)
+                yield index + 1
+        except (ValueError, OSError) as error:
+            self._forget()
+            raise ValueError(str(error).replace(str(self.video), "the video")) from error
+        self.num_frames = index + 1
+
+    def _write_view(self, index: int, frame: Tensor) -> None:
+        picture = Image.fromarray(frame.permute(1, 2, 0).numpy())
+        picture.thumbnail((MAX_VIEW, MAX_VIEW))
+        with atomic(self._view(index)) as draft:
+            picture.save(draft, quality=92)
+
+    def frames(self) -> Frames:
+        """The video, read lazily at its full size."""
+        return read_frames(self.video)
+
+    def _frame(self, index: int) -> Tensor:
+        return next(frame for number, frame in enumerate(self.frames()) if number == index)
+
+    def _view(self, index: int) -> Path:
+        return self.folder / "views" / f"{index:05d}.jpg"
+
+    def _mask(self, kind: Literal["given", "masks"], index: int) -> Path:
+        return self.folder / kind / f"{index:05d}.png"
+
+    def mask(self, index: int) -> NDArray[np.uint8]:
+        """Ids [H, W] of a frame: those given by hand, else those carried there, else background."""
+        for kind in ("given", "masks"):
+            if (path := self._mask(kind, index)).exists():
+                return as_mask(path, empty=True).values
+        return np.zeros(self.frame_size, np.uint8)
+
+    def draw(self, index: int, tool: Tool, path: Sequence[Sequence[float]], number: int, width: float) -> None:
+        """Add to the labels of a frame by hand; its carried mask, if there is one, is what is corrected.
+
+        Args:
+            index: of the frame.
+            tool: "Brush" and "Eraser" follow the path, "Box" spans it, "Points" sets point `number` at its end.
+            path: (x, y) in pixels of the frame, at least one.
+            number: of the object or point, from 1.
+            width: of the brush in pixels.
+        """
+        self._check_index(index)
+        places = np.asarray(path, dtype=np.float64)
+        if places.ndim != 2 or places.shape[1] != 2 or not 1 <= len(places) <= 10_000 or not np.isfinite(places).all():
+            raise ValueError("a stroke is a list of 1 to 10000 places, x and y in pixels")
+        if not 1 <= number <= NUM_OBJECTS:
+            raise ValueError(f"number {number}: expected 1 to {NUM_OBJECTS}")
+        height, frame_width = self.frame_size
+        places = places.clip(0, (frame_width - 1, height - 1))
+        if tool == "Points":
+            known = self.points.get(index, self.tracks[index][0] if index in self.tracks else np.empty((0, 2), np.float32))
+            points = np.full((max(len(known), number), 2), np.nan, np.float32)
+            points[: len(known)] = known
+            points[number - 1] = places[-1]
+            self.points[index] = points
+            return
+        before = self.mask(index)
+        mask = Image.fromarray(before)
+        _draw_shape(ImageDraw.Draw(mask), tool, places, 0 if tool == "Eraser" else number, width)
+        self._undo = index, before if index in self.labelled else None
+        self._label(index, np.array(mask))
+
+    def undo(self, index: int) -> None:
+        """Take back the last stroke, if it was on this frame."""
+        if self._undo and self._undo[0] == index:
+            (_, before), self._undo = self._undo, None
+            if before is None:
+                self._discard_mask(index)
+            else:
+                self._label(index, before)
+
+    def discard(self, index: int) -> None:
+        """Forget what was labelled by hand in a frame."""
+        self.points.pop(index, None)
+        self._discard_mask(index)
+
+    def _discard_mask(self, index: int) -> None:
+        if index in self.labelled:
+            self.labelled.discard(index)
+            self._mask("given", index).unlink()
+            self._changed.add(index)
+
+    def _label(self, index: int, mask: NDArray[np.uint8]) -> None:
+        write_mask(self._mask("given", index), mask)
+        self.labelled.add(index)
+        self._changed.add(index)
+
+    def prepare(self, index: int) -> None:
+        """Encode what the first preview will need: the labelled frames, this one and the next."""
+        wanted = {*self.labelled, index, index + 1}
+        for number, frame in enumerate(self.frames()):
+            if number in wanted:
+                extract_features([frame], self.encoder, size=self.size, progress=False)
+            if number >= max(wanted):
+                return
+
+    def propagate(self, what: Literal["masks", "points"]) -> Iterator[int]:
+        """Carry masks or points to the other frames; yields the number of each frame when it has its labels.
+
+        From the first labelled frame on forwards, each later one being a correction, and then backwards to frame 0. What
+        labels that did not change have given already is kept, and so is what there is when `stop` is called.
+        """
+        self._stop.clear()
+        if not (self.labelled if what == "masks" else self.points):
+            raise ValueError(
+                f"nothing is labelled yet: {'paint or box an object' if what == 'masks' else 'click a point'} first"
+            )
+        for index in self._carry_masks() if what == "masks" else self._carry_points():
+            yield index
+            if self._stop.is_set():
+                return
+
+    def _carry_masks(self) -> Iterator[int]:
+        first = min(self.labelled)
+        done = {int(path.stem) for path in (self.folder / "masks").glob("*.png")}
+        missing = next((i for i in range(first, self.num_frames) if i not in done), self.num_frames)
+        fresh = min([missing, *self._changed])
+        anew = not done or fresh <= first
+        begin = first if anew else max(i for i in self.labelled if i <= fresh)
+        for index in done:
+            if anew or index >= begin:
+                self._mask("masks", index).unlink()
+        self._changed.clear()
+        propagator: LabelPropagator | None = None
+        for index, frame in enumerate(self.frames()):
+            if index in self.labelled:
+                given = as_mask(self._mask("given", index), empty=True)
+                if propagator is None:
+                    propagator = self._propagator(frame, given)
+                else:
+                    propagator.add(frame, given)
+                mask = given.values
+            elif index > begin and propagator is not None:
+                mask = propagator.step(frame)
+            if index >= begin:
+                write_mask(self._mask("masks", index), mask)
+                yield index
+        if first and not self._mask("masks", 0).exists():
+            propagator = self._propagator(self._frame(first), as_mask(self._mask("given", first)))
+            for index, frame in zip(range(first - 1, -1, -1), self.frames().backwards(first), strict=True):
+                write_mask(self._mask("masks", index), propagator.step(frame))
+                yield index
+
+    def _propagator(self, frame: Tensor, mask: Any) -> LabelPropagator:
+        return LabelPropagator(frame, as_mask(mask), self.encoder, size=self.size)
+
+    def _carry_points(self) -> Iterator[int]:
+        """Each labelled frame starts its points anew, up to the next one."""
+        self.tracks.clear()
+        starts = sorted(self.points)
+        for start, end in zip(starts, [*starts[1:], self.num_frames], strict=True):
+            tracked = track_keypoints(
+                self.frames(), self.points[start], self.encoder, size=self.size, start=start, progress=False
+            )
+            for index, (points, scores) in tracked:
+                if index >= end:
+                    if start > starts[0]:
+                        break
+                    continue
+                if index < start and start > starts[0]:
+                    break
+                known = index in self.tracks
+                self.tracks[index] = points.numpy(), scores.numpy()
+                if not known:
+                    yield index
+
+    def picture(self, index: int) -> Picture:
+        """A frame with its masks and points, at most MAX_VIEW pixels a side."""
+        self._check_index(index)
+        picture = np.asarray(as_frame(self._view(index)).permute(1, 2, 0).numpy())
+        ids = resize_nearest(torch.from_numpy(self.mask(index)), picture.shape[:2]).numpy()
+        picture = overlay(picture, ids)
+        points = self.points.get(index, self.tracks[index][0] if index in self.tracks else None)
+        if points is None:
+            return picture
+        return draw_keypoints(picture, (points + 0.5) * (picture.shape[1] / self.frame_size[1]) - 0.5)
+
+    def attention(self, index: int) -> Picture:
+        """The frame, and what each head's CLS token looks at in it."""
+        self._check_index(index)
+        view = as_frame(self._view(index)).permute(1, 2, 0).numpy()
+        maps = attention_maps(view, self.encoder, size=self.size)
+        return contact_sheet([view, *(draw_heat(view, heat) for heat in maps)], columns=2)
+
+    def feature_colours(self, index: int) -> Picture:
+        """The first three principal components of the frame's features as colours, the same ones all through the video."""
+        self._check_index(index)
+
+        def features(indices: Sequence[int]) -> Tensor:
+            views = [self._view(number) for number in indices]
+            return extract_features(views, self.encoder, size=self.size, batch_size=1, progress=False)
+
+        if self._colours is None:
+            self._colours = FeatureColours(features(sorted({0, self.num_frames // 2, self.num_frames - 1})))
+        width, height = read_image(self._view(index)).size
+        picture: Picture = self._colours(features([index]), (height, width))[0]
+        return picture
+
+    def _check_index(self, index: int) -> None:
+        if not 0 <= index < self.num_frames:
+            raise ValueError(
+                f"there is no frame {index}; the video has {self.num_frames}" if self.num_frames else "open a video"
+            )
+
+
+def _draw_shape(draw: ImageDraw.ImageDraw, tool: Tool, places: NDArray[np.float64], number: int, width: float) -> None:
+    if tool == "Box":
+        (left, top), (right, bottom) = places.min(axis=0).round(), places.max(axis=0).round()
+        draw.rectangle((left, top, right, bottom), fill=number)
+        return
+    radius = min(max(width, 1), 500) / 2
+    if len(places) > 1:
+        draw.line([tuple(place) for place in places.tolist()], fill=number, width=round(2 * radius))
+    for x, y in places:
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=number)
