@@ -80,7 +80,7 @@ def build(encoder: Encoder, size: Size, root: Path) -> gr.Blocks:
             frame = gr.Slider(0, 1, step=1, label="Frame", elem_id="frame")
             with gr.Row():
                 tool = gr.Radio(["Brush", "Eraser", "Box", "Points"], value="Brush", label="Tool", scale=2, elem_id="tool")
-                width = gr.Slider(1, 100, value=12, step=1, label="Brush, pixels", scale=1, elem_id="width")
+                width = gr.Slider(1, 100, value=12, step=1, label="Brush", scale=1, elem_id="width")
             number = gr.Radio([str(i + 1) for i in range(NUM_OBJECTS)], value="1", label="Object or point", elem_id="number")
             canvas = gr.HTML(
                 {"picture": "", "width": 1, "height": 1},
