@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from siammae.card import evaluation_entry, model_card
@@ -26,6 +27,7 @@ DECODER_FILE = "decoder.safetensors"  # of folders that keep one
 
 # beginnings of the arguments with which timm would load other files
 FOREIGN_ARGS = "pretrained", "checkpoint_path", "cache_dir", "features_only"
+LARGEST_ARG = 10_000  # pixels, channels, blocks: no model has more
 
 
 def read_model(path: Path, pretrained: bool = True, name: str | None = None) -> Encoder:
@@ -39,9 +41,13 @@ def read_model(path: Path, pretrained: bool = True, name: str | None = None) -> 
         section = dict(config.get("siammae", {}))
         stored_name = section.pop("name", None)
         pretrained_cfg = config["pretrained_cfg"]
+        architecture, model_args = _architecture(config["architecture"]), _model_args(config.get("model_args", {}))
+        state = _read_state(weights, config) if pretrained else None
+        if state is not None:
+            _check_fit(architecture, model_args, state, weights)
         encoder = build_encoder(
-            _architecture(config["architecture"]),
-            _model_args(config.get("model_args", {})),
+            architecture,
+            model_args,
             initial_weights=not pretrained,
             mean=_colour(pretrained_cfg["mean"]),
             std=_colour(pretrained_cfg["std"]),
@@ -51,14 +57,19 @@ def read_model(path: Path, pretrained: bool = True, name: str | None = None) -> 
         )
     except KeyError as error:
         raise WeightsError(f"{label} lacks the key {error}; expected a config that save_model or timm wrote") from error
-    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+    except (ArithmeticError, AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise WeightsError(f"{label} describes no model that can be built: {error}") from error
-    if pretrained:
-        state = read_tensors(weights)
-        if config.get("num_classes"):  # timm's own repos keep the classifier, which an encoder has not
-            state = {key: tensor for key, tensor in state.items() if not key.startswith(("head.", "fc_norm."))}
-        _load_strictly(encoder, state, weights)
+    if state is not None:
+        encoder.vit.load_state_dict(state)
     return encoder
+
+
+def _read_state(path: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """An encoder's weights; timm's own repos keep the classifier too, which an encoder has not."""
+    state = read_tensors(path)
+    if config.get("num_classes"):
+        return {key: tensor for key, tensor in state.items() if not key.startswith(("head.", "fc_norm."))}
+    return state
 
 
 def _architecture(name: Any) -> str:
@@ -73,6 +84,9 @@ def _model_args(args: Mapping[str, Any]) -> dict[str, Any]:
     foreign = [key for key in args if key.startswith(FOREIGN_ARGS)]
     if foreign:
         raise ValueError(f"model_args holds {', '.join(foreign)}, which would load other files")
+    huge = [key for key, value in args.items() if isinstance(value, int | float) and not abs(value) <= LARGEST_ARG]
+    if huge:
+        raise ValueError(f"{', '.join(huge)} in model_args are beyond {LARGEST_ARG}")
     return {key: value for key, value in args.items() if key not in BUILT_IN_ARGS}
 
 
@@ -105,8 +119,10 @@ def _header_config(path: Path) -> dict[str, Any]:
         raise WeightsError(f"the config in the header of {path} is not JSON: {error}") from error
 
 
-def _load_strictly(encoder: Encoder, state: Mapping[str, Tensor], path: Path) -> None:
-    expected = encoder.vit.state_dict()
+def _check_fit(architecture: str, model_args: Mapping[str, Any], state: Mapping[str, Tensor], path: Path) -> None:
+    """WeightsError where weights are not those of the model that a config describes; it takes no memory to find out."""
+    with torch.device("meta"):
+        expected = import_timm().create_model(architecture, **BUILT_IN_ARGS, **model_args).state_dict()
     problems = [f"{key} is missing" for key in expected if key not in state]
     problems += [f"{key} is unexpected" for key in state if key not in expected]
     problems += [
@@ -116,8 +132,7 @@ def _load_strictly(encoder: Encoder, state: Mapping[str, Tensor], path: Path) ->
     ]
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise WeightsError(f"{path} does not fit {encoder.architecture}: {'; '.join(problems[:5])}{more}")
-    encoder.vit.load_state_dict(state)
+        raise WeightsError(f"{path} does not fit {architecture}: {'; '.join(problems[:5])}{more}")
 
 
 def save_model(encoder: Encoder, folder: str | os.PathLike[str], *, card: str | None = None, overwrite: bool = False) -> Path:

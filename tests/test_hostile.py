@@ -167,3 +167,15 @@ def test_a_config_that_is_no_json_is_an_error_of_the_weights(tmp_path: Path, tex
     save_tensors(tmp_path / "lone.safetensors", {}, {"config": text.replace("\udcff", "?")})
     with pytest.raises(WeightsError, match="is not JSON"):
         load_model(str(tmp_path / "lone.safetensors"))
+
+
+@pytest.mark.parametrize("change", [{"depth": 10**9}, {"depth": 900}, {"img_size": 9000}, {"num_heads": 5}, {"num_heads": 0}])
+def test_a_config_of_another_model_than_the_weights_is_refused_before_memory_is_spent(
+    tmp_path: Path, change: dict[str, int], encoder: Encoder
+) -> None:
+    folder = save_model(encoder, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["model_args"] |= change
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(WeightsError, match=r"no model that can be built|does not fit"):
+        load_model(str(folder))
