@@ -10,6 +10,8 @@ from tyro.conf import Positional, arg
 from siammae.cli_options import Dtype, Out, encoder_size, load, pixels, stop
 from siammae.registry import DEFAULT_MODEL
 
+TRAIL = 15  # positions of a keypoint that are drawn
+
 
 def propagate(
     inputs: Annotated[Positional[tuple[str, ...]], arg(metavar="VIDEO MASK")],
@@ -104,7 +106,7 @@ def keypoints(
         video: Video file, folder of images, or a quoted glob.
         points: CSV with the columns x and y, in pixels; (0, 0) is the centre of the top left pixel.
         out: CSV with the columns frame, point, x, y, score.
-        overlay: Also write the points drawn over the frames: .mp4 or .gif.
+        overlay: Also write the points, and the way they came, drawn over the frames: .mp4 or .gif.
         model: Registered name, timm:NAME, model folder or .safetensors file.
         pretrained: --no-pretrained takes the initial weights of the architecture.
         size: Shorter side in pixels at which the encoder sees the frames, or height and width.
@@ -119,7 +121,7 @@ def keypoints(
     from siammae.output import check_output, read_keypoints, write_keypoints, write_video
     from siammae.propagation import track_keypoints
     from siammae.video import read_frames
-    from siammae.visualize import draw_keypoints
+    from siammae.visualize import draw_trails
 
     check_output(out, (".csv",))
     if overlay is not None:
@@ -139,7 +141,8 @@ def keypoints(
             write_keypoints(out, tracks, scores, numbers)
     print(f"keypoints: {out}")
     if overlay is not None:
-        pictures = (draw_keypoints(pixels(frame), track) for frame, track in zip(frames, tracks, strict=True))
+        trails = (tracks[max(0, end - TRAIL) : end] for end in range(1, len(tracks) + 1))
+        pictures = (draw_trails(pixels(frame), trail) for frame, trail in zip(frames, trails, strict=True))
         write_video(overlay, pictures, frames.fps or 25)
         print(f"overlay: {overlay}")
 
