@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
 from harness import fuzz
@@ -32,6 +33,9 @@ def seeds() -> dict[str, bytes]:
     for path in Path(os.environ.get("CLIPS", os.devnull)).glob("*.mp4"):
         found[path.name] = path.read_bytes()
     return found
+
+
+Image.MAX_IMAGE_PIXELS = 4096 * 2304  # a decoder may hold a dozen frames: at the usual limit, gigabytes that are no mistake
 
 
 def read(path: Path) -> None:
