@@ -5,9 +5,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from siammae.cli_options import Out, read_numbered
-
-PICTURES = ".png", ".jpg", ".jpeg"
+from siammae.cli_options import PICTURES, Out, read_numbered
 
 
 def frame(

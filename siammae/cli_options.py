@@ -10,6 +10,8 @@ Out = Annotated[Path, arg(aliases=["-o"])]
 Json = Annotated[bool, arg(name="json", help="Print JSON, for programs.")]
 Dtype = Literal["float32", "float16", "bfloat16"]
 
+PICTURES = ".png", ".jpg", ".jpeg"  # suffixes of one picture that is written
+
 
 def load(model: str, pretrained: bool = True, device: str | None = None, dtype: Dtype = "float32") -> Any:
     """The Encoder that `--model` and its like ask for."""

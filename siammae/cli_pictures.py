@@ -6,10 +6,9 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from siammae.cli_options import Json, Out, encoder_size, load, pixels, print_json, read_numbered
+from siammae.cli_options import PICTURES, Json, Out, encoder_size, load, pixels, print_json, read_numbered
 from siammae.registry import DEFAULT_MODEL, EMBEDDED, REGISTRY, WEIGHTS_FOLDER
 
-PICTURES = ".png", ".jpg", ".jpeg"
 ENLARGED = 288  # pixels of a side up to which small crops are enlarged
 FITTED = 32  # frames at most to which the colours of features are fitted
 

@@ -76,15 +76,19 @@ def decode(path: Path) -> Iterator[Any]:
             ) from damage
 
 
-def open_video(source: Path | BytesIO, label: str) -> Any:
-    """PyAV's container of a video that can be decoded; VideoError says what is wrong with it. Nothing else is opened."""
+def open_video(source: Path | BytesIO, label: str, formats: str | None = None) -> Any:
+    """PyAV's container of a video that can be decoded; VideoError says what is wrong with it. Nothing else is opened.
+
+    `formats` names those of FFmpeg's that may be tried, with commas between them; None is all but playlists.
+    """
     import av  # here and not above: loading it costs half a second that users of arrays need not pay
 
     if isinstance(source, Path):
         check_regular(source)
     try:
         name = f"file:{source}" if isinstance(source, Path) else source
-        container = av.open(name, options={"protocol_whitelist": "file"})
+        options = {"protocol_whitelist": "file"} | ({"format_whitelist": formats} if formats else {})
+        container = av.open(name, options=options)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise VideoError(
             f"{label} cannot be read as a video: {_reason(error)}; expected a complete video file or a folder of images"

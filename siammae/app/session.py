@@ -8,7 +8,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 from siammae.app.upload import check_container, check_file, check_length, check_size
 from siammae.encoder import Encoder
 from siammae.features import extract_features
-from siammae.labels import as_mask, resize_nearest
+from siammae.labels import Mask, as_mask, resize_nearest
 from siammae.output import atomic, write_mask
 from siammae.propagation import LabelPropagator, track_keypoints
 from siammae.video import Frames, as_frame, read_frames, read_image
@@ -107,11 +107,14 @@ class Session:
         """The video, read lazily at its full size."""
         return read_frames(self.video)
 
-    def _frame(self, index: int) -> Tensor:
-        return next(frame for number, frame in enumerate(self.frames()) if number == index)
-
     def _view(self, index: int) -> Path:
         return self.folder / "views" / f"{index:05d}.jpg"
+
+    def _seen(self, index: int) -> Picture:
+        """A frame as the browser shows it."""
+        self._check_index(index)
+        picture: Picture = as_frame(self._view(index)).permute(1, 2, 0).numpy()
+        return picture
 
     def _mask(self, kind: Literal["given", "masks"], index: int) -> Path:
         return self.folder / kind / f"{index:05d}.png"
@@ -220,7 +223,7 @@ class Session:
             if index in self.labelled:
                 given = as_mask(self._mask("given", index), empty=True)
                 if propagator is None:
-                    propagator = self._propagator(frame, given)
+                    first_frame, propagator = frame, self._propagator(frame, given)
                 else:
                     propagator.add(frame, given)
                 mask = given.values
@@ -230,13 +233,13 @@ class Session:
                 write_mask(self._mask("masks", index), mask)
                 yield index
         if first and not self._mask("masks", 0).exists():
-            propagator = self._propagator(self._frame(first), as_mask(self._mask("given", first)))
+            propagator = self._propagator(first_frame, as_mask(self._mask("given", first)))
             for index, frame in zip(range(first - 1, -1, -1), self.frames().backwards(first), strict=True):
                 write_mask(self._mask("masks", index), propagator.step(frame))
                 yield index
 
-    def _propagator(self, frame: Tensor, mask: Any) -> LabelPropagator:
-        return LabelPropagator(frame, as_mask(mask), self.encoder, size=self.size)
+    def _propagator(self, frame: Tensor, mask: Mask) -> LabelPropagator:
+        return LabelPropagator(frame, mask, self.encoder, size=self.size)
 
     def _carry_points(self) -> Iterator[int]:
         """Each labelled frame starts its points anew, up to the next one."""
@@ -260,8 +263,7 @@ class Session:
 
     def picture(self, index: int) -> Picture:
         """A frame with its masks and points, at most MAX_VIEW pixels a side."""
-        self._check_index(index)
-        picture = np.asarray(as_frame(self._view(index)).permute(1, 2, 0).numpy())
+        picture = self._seen(index)
         ids = resize_nearest(torch.from_numpy(self.mask(index)), picture.shape[:2]).numpy()
         picture = overlay(picture, ids)
         points = self.points.get(index, self.tracks[index][0] if index in self.tracks else None)
@@ -271,8 +273,7 @@ class Session:
 
     def attention(self, index: int) -> Picture:
         """The frame, and what each head's CLS token looks at in it."""
-        self._check_index(index)
-        view = as_frame(self._view(index)).permute(1, 2, 0).numpy()
+        view = self._seen(index)
         maps = attention_maps(view, self.encoder, size=self.size)
         return contact_sheet([view, *(draw_heat(view, heat) for heat in maps)], columns=2)
 

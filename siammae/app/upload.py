@@ -3,6 +3,8 @@
 import stat
 from pathlib import Path
 
+from siammae.decoding import open_video
+
 MAX_FRAMES = 3000
 MAX_PIXELS = 4096 * 2304
 MAX_BYTES = 1 << 30
@@ -23,16 +25,9 @@ def check_file(path: Path) -> str:
 
 def check_container(path: Path) -> None:
     """ValueError unless the file itself holds a video, whose frames are of a size that may be decoded."""
-    import av
-
-    try:
-        with av.open(str(path), options={"format_whitelist": FORMATS, "protocol_whitelist": "file"}) as container:
-            if not container.streams.video:
-                raise ValueError("the file has no video stream")
-            codec = container.streams.video[0].codec_context
-            check_size(codec.height, codec.width)
-    except (av.FFmpegError, OSError) as error:
-        raise ValueError("the file cannot be read as a video; expected MP4, MOV, MKV, WebM, AVI or GIF") from error
+    with open_video(path, "the file", formats=FORMATS) as container:
+        codec = container.streams.video[0].codec_context
+        check_size(codec.height, codec.width)
 
 
 def check_size(height: int, width: int) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
-from siammae.cli_options import Dtype, Json, Out, print_json
+from siammae.cli_options import Dtype, Json, Out, encoder_size, load, print_json
 from siammae.registry import DEFAULT_MODEL
 
 evaluate_app, score_app = SubcommandApp(), SubcommandApp()
@@ -244,13 +244,10 @@ def score_badja(
 
 
 def _evaluate(dataset: str, root: Path, out: Path, run: Run, **options: Any) -> None:
-    import torch
-
     from siammae.config import read_changes
     from siammae.evaluation.evaluate import SCORES_FILE, evaluate
-    from siammae.pretrained import load_model
 
-    model = load_model(run.model, pretrained=run.pretrained, device=run.device, dtype=getattr(torch, run.dtype))
+    model = load(run.model, run.pretrained, run.device, run.dtype)
     evaluation = evaluate(
         dataset,
         root,
@@ -259,7 +256,7 @@ def _evaluate(dataset: str, root: Path, out: Path, run: Run, **options: Any) -> 
         protocol=run.protocol,
         sequences=run.sequences or None,
         split=run.split,
-        size=None if not run.size else run.size[0] if len(run.size) == 1 else (run.size[0], run.size[1]),
+        size=encoder_size(run.size),
         changes=read_changes(run.set),
         resume=run.resume,
         **options,
