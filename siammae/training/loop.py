@@ -12,27 +12,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from siammae.encoder import build_encoder
-from siammae.output import atomic
-from siammae.pretrained import load_model
-from siammae.tensors import save_tensors
+from siammae.files import atomic, save_tensors
 from siammae.training import checkpoint as ck
-from siammae.training.batches import Batch
 from siammae.training.config import TrainConfig, config_to_dict
+from siammae.training.data.batches import Batch
+from siammae.training.data.source import build_source
 from siammae.training.engine import build_accelerator
 from siammae.training.log import append_log, draw_log, rewind_log
-from siammae.training.masking import Mask
-from siammae.training.model import Masks, ModelConfig, SiamMAE, encoder_weights
-from siammae.training.optim import WeightAverage, build_optimizer
+from siammae.training.model import build_model, encoder_weights, masks_for, start_from
+from siammae.training.optim import WeightAverage, build_optimizer, learning_rate, peak_rate
 from siammae.training.pictures import draw_reconstructions, save_png
-from siammae.training.schedule import learning_rate, peak_rate
 from siammae.training.signals import stop_requests
-from siammae.training.sources import build_source
 
 if TYPE_CHECKING:
     Bar = tqdm[Any]
@@ -55,44 +49,6 @@ def train(config: TrainConfig) -> Path:
         TrainingStopped: the loss became NaN or infinite.
     """
     return Run(config).run()
-
-
-def build_model(config: ModelConfig, seed: int = 0) -> SiamMAE:
-    """A SiamMAE with initial weights: the encoder's as `build_encoder` makes them, the decoder's by `seed`."""
-    arguments = {"patch_size": config.patch_size, "img_size": config.image_size}
-    if config.depth is not None:
-        arguments["depth"] = config.depth
-    encoder = build_encoder(config.architecture, arguments)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return SiamMAE(encoder, config)
-
-
-def start_from(model: SiamMAE, name: str) -> None:
-    """Take a pretrained model's encoder weights; the position table, which is fixed, stays that of the crops.
-
-    Raises:
-        ValueError: it is another architecture.
-        siammae.WeightsError: there are no such weights.
-    """
-    pretrained, vit = load_model(name, device="cpu"), model.encoder.vit
-    weights = {**pretrained.vit.state_dict(), "pos_embed": vit.pos_embed}
-    here, there = ({key: list(value.shape) for key, value in state.items()} for state in (vit.state_dict(), weights))
-    if here != there:
-        differing = sorted(key for key in {*here, *there} if here.get(key) != there.get(key))
-        raise ValueError(
-            f"init {name} ({pretrained.architecture}, patch {pretrained.patch_size}, {pretrained.depth} blocks) does not fit "
-            f"the run's model ({model.config.architecture}, patch {model.config.patch_size}, {model.encoder.depth} blocks): "
-            f"{', '.join(differing[:3])} differ; set model.architecture, model.patch_size and model.depth to those of {name}"
-        )
-    vit.load_state_dict(weights)
-
-
-def masks_for(model: SiamMAE, batch: int, *, seed: int, part: int, device: torch.device) -> Masks:
-    """The masks of part number `part` of a run, the same in whatever process they are drawn."""
-    state = np.random.SeedSequence([seed, 0, part]).generate_state(1, np.uint64)[0]
-    masks = model.draw_masks(batch, torch.Generator().manual_seed(int(state >> 1)))
-    return Masks(*(Mask(*(index.to(device, non_blocking=True) for index in mask)) for mask in masks))
 
 
 class Run:

@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from siammae.encoder import Encoder, sincos_positions
+from siammae.encoder import Encoder, build_encoder, sincos_positions
+from siammae.models.load import load_model
 from siammae.training.decoder import EPS, DecoderBlocks, DecoderKind
 from siammae.training.masking import Mask, MaskKind, draw_mask, gather_patches, visible_count
 
@@ -269,3 +271,41 @@ def normalize_patches(patches: Tensor) -> Tensor:
     """Every patch [..., 3 * p * p] with mean 0 and unbiased variance 1 (eps 1e-6): the target of the loss."""
     mean, var = patches.mean(-1, keepdim=True), patches.var(-1, keepdim=True)
     return (patches - mean) / (var + 1e-6).sqrt()
+
+
+def build_model(config: ModelConfig, seed: int = 0) -> SiamMAE:
+    """A SiamMAE with initial weights: the encoder's as `build_encoder` makes them, the decoder's by `seed`."""
+    arguments = {"patch_size": config.patch_size, "img_size": config.image_size}
+    if config.depth is not None:
+        arguments["depth"] = config.depth
+    encoder = build_encoder(config.architecture, arguments)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return SiamMAE(encoder, config)
+
+
+def start_from(model: SiamMAE, name: str) -> None:
+    """Take a pretrained model's encoder weights; the position table, which is fixed, stays that of the crops.
+
+    Raises:
+        ValueError: it is another architecture.
+        siammae.WeightsError: there are no such weights.
+    """
+    pretrained, vit = load_model(name, device="cpu"), model.encoder.vit
+    weights = {**pretrained.vit.state_dict(), "pos_embed": vit.pos_embed}
+    here, there = ({key: list(value.shape) for key, value in state.items()} for state in (vit.state_dict(), weights))
+    if here != there:
+        differing = sorted(key for key in {*here, *there} if here.get(key) != there.get(key))
+        raise ValueError(
+            f"init {name} ({pretrained.architecture}, patch {pretrained.patch_size}, {pretrained.depth} blocks) does not fit "
+            f"the run's model ({model.config.architecture}, patch {model.config.patch_size}, {model.encoder.depth} blocks): "
+            f"{', '.join(differing[:3])} differ; set model.architecture, model.patch_size and model.depth to those of {name}"
+        )
+    vit.load_state_dict(weights)
+
+
+def masks_for(model: SiamMAE, batch: int, *, seed: int, part: int, device: torch.device) -> Masks:
+    """The masks of part number `part` of a run, the same in whatever process they are drawn."""
+    state = np.random.SeedSequence([seed, 0, part]).generate_state(1, np.uint64)[0]
+    masks = model.draw_masks(batch, torch.Generator().manual_seed(int(state >> 1)))
+    return Masks(*(Mask(*(index.to(device, non_blocking=True) for index in mask)) for mask in masks))
