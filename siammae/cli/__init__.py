@@ -6,7 +6,7 @@ What a command needs is imported inside it, so that help is instant.
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from tyro.conf import Positional
@@ -18,12 +18,17 @@ from siammae.cli.options import stop
 from siammae.cli.score import score_app
 
 
-def main() -> None:
-    """Run the command line; exit code 2 for bad usage or input, 1 for a failure, 130 after Ctrl-C."""
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with code 2 for bad usage or input, 1 for a failure, 130 after Ctrl-C.
+
+    Args:
+        args: words after `siammae`; those of the process if not given.
+    """
+    words = sys.argv[1:] if args is None else list(args)
     warnings.showwarning = lambda message, *_: print(f"siammae: warning: {message}", file=sys.stderr)
     try:
-        overview = sys.argv[1:2] in ([], ["-h"], ["--help"])
-        build_app(overview).cli(prog="siammae", description="Carry labels through video with self-supervised features.")
+        app = build_app(overview=words[:1] in ([], ["-h"], ["--help"]))
+        app.cli(prog="siammae", description="Carry labels through video with self-supervised features.", args=words)
     except KeyboardInterrupt:
         stop("interrupted; masks and keypoints that were finished are kept", 130)
     except (ValueError, FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, IsADirectoryError) as error:

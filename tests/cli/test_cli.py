@@ -43,12 +43,10 @@ def home(tmp_path: Path, clip: Clip, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(*arguments: str) -> int:
     """The exit code of `siammae ARGUMENTS`."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["siammae", *arguments])
-        try:
-            main()
-        except SystemExit as stop:
-            return int(stop.code or 0)
+    try:
+        main(arguments)
+    except SystemExit as stop:
+        return int(stop.code or 0)
     return 0
 
 

@@ -181,15 +181,12 @@ def test_a_strip_shows_a_clip_from_its_first_to_its_last_frame(texture: Picture)
         before_after(frames, masks, columns=0)
 
 
-def test_the_commands_draw_pictures(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_commands_draw_pictures(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     frames = tmp_path / "frames"
     frames.mkdir()
     for path in folder.glob("*.png"):
         path.rename(frames / path.name)
     command = [
-        "siammae",
         "correspondence",
         str(frames),
         "51.5",
@@ -200,22 +197,17 @@ def test_the_commands_draw_pictures(
         "1",
         "2",
     ]
-    monkeypatch.setattr("sys.argv", [*command, "--size", "64"])
-    main()
+    main([*command, "--size", "64"])
     printed = capsys.readouterr().out
     assert "frame 1: x 35.5, y 27.5, cosine similarity" in printed
     assert read_image(tmp_path / "points.png").size == (3 * 96 + 8, 64)
-    monkeypatch.setattr(
-        "sys.argv", ["siammae", "attention", str(frames), "-o", str(tmp_path / "attention.jpg"), "--frame", "2"]
-    )
-    main()
+    main(["attention", str(frames), "-o", str(tmp_path / "attention.jpg"), "--frame", "2"])
     assert "3 heads" in capsys.readouterr().out
     assert read_image(tmp_path / "attention.jpg").size == (4 * 96 + 12, 64)
     for extra, message in (
         (["--frame", "7"], "has only 3 frames; frame 7"),
         (["--frame", "-1"], "expected the number of a frame"),
     ):
-        monkeypatch.setattr("sys.argv", ["siammae", "attention", str(frames), "-o", str(tmp_path / "a.png"), *extra])
         with pytest.raises(SystemExit):
-            main()
+            main(["attention", str(frames), "-o", str(tmp_path / "a.png"), *extra])
         assert message in capsys.readouterr().err
