@@ -421,6 +421,26 @@ def test_frames_are_spread_over_a_video_of_any_length(length: int, kept: list[in
     assert _spread(range(length), 4) == kept
 
 
+@pytest.mark.parametrize(
+    ("command", "out"),
+    [
+        (["attention", "clip.mp4"], "o.png"),
+        (["correspondence", "clip.mp4", "30", "20"], "o.png"),
+        (["pca", "clip.mp4"], "o.png"),
+        (["features", "clip.mp4"], "o.safetensors"),
+        (["demo", "--frames", "3"], "demo"),
+        (["keypoints", "clip.mp4", "points.csv"], "o.csv"),
+    ],
+)
+def test_commands_that_load_an_encoder_take_the_same_options(home: Path, command: list[str], out: str) -> None:
+    options = ["--model", "vitt16", "--no-pretrained", "--size", "64", "96", "--device", "cpu", "--dtype", "bfloat16"]
+    assert run(*command, "-o", out, *options) == 0
+    if out == "o.safetensors":
+        features = load_file(home / out)["features"]
+        assert (features.dtype, features.shape) == (torch.bfloat16, (5, 192, 4, 6))
+    assert run(*command, "-o", out, *options, "--dtype", "float7") == 2
+
+
 def test_reconstruct_draws_four_pictures(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from siammae.models.folder import DECODER_FILE
     from siammae.training.folder import save_decoder
