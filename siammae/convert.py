@@ -20,6 +20,7 @@ from torch import Tensor
 
 from siammae.encoder import Encoder, build_encoder, sincos_positions
 from siammae.folders import DECODER_FILE, MODEL_FILES, check_target, replace_folder, save_model
+from siammae.patches import with_patch_size
 from siammae.tensors import WeightsError, read_tensors, save_tensors
 
 Family = Literal["cropmae", "catmae", "rsp", "tobo", "mae"]
@@ -65,6 +66,7 @@ def convert(
     *,
     family: Family | Literal["auto"] = "auto",
     heads: int | None = None,
+    patch_size: int | None = None,
     name: str | None = None,
     licence: str | None = None,
     overwrite: bool = False,
@@ -77,6 +79,8 @@ def convert(
             (ToBo's) comes with it.
         family: "auto" finds out by the keys; a name insists.
         heads: attention heads of the encoder; None takes one for every 64 channels, as all these families have.
+        patch_size: side of a patch in pixels, where it is not to be the checkpoint's own (`siammae.patches.with_patch_size`);
+            a decoder is not kept then, as it predicts patches of the old size.
         name: of the model; by default the folder's name.
         licence: of the weights, such as mit; theirs to say, so it is "not stated" without.
         overwrite: replace `folder` if it exists.
@@ -92,8 +96,11 @@ def convert(
     if family not in ("auto", found.family):
         raise WeightsError(f"{path} looks like {PAPERS[found.family]}, not {family}; use --from {found.family} or auto")
     encoder = _encoder(found, path, heads)
+    kept = found.family == "tobo" and patch_size in (None, encoder.patch_size)
+    if patch_size is not None:
+        encoder = with_patch_size(encoder, patch_size)
     encoder.name = name or target.name
-    decoder = _tobo_decoder(found.rest) if found.family == "tobo" and _has_fixed_positions(found.rest) else {}
+    decoder = _tobo_decoder(found.rest) if kept and _has_fixed_positions(found.rest) else {}
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     encoder.metadata = {
@@ -103,6 +110,7 @@ def convert(
             "file": path.name,
             "sha256": digest,
             "left_out": len(found.rest) - len(decoder),
+            **encoder.metadata,
         },
         "decoder": _decoder_config(encoder, decoder) if decoder else None,
     }

@@ -12,6 +12,7 @@ import torch
 from siammae.encoder import BUILT_IN_ARGS, Encoder, build_encoder, import_timm
 from siammae.folders import HUB_FILES, check_folder, read_model
 from siammae.hub import PREFIX, Repo, fetch, upload
+from siammae.patches import with_patch_size
 from siammae.registry import DEFAULT_MODEL, EMBEDDED, REGISTRY, WEIGHTS_FOLDER, ModelInfo, list_models, unknown_name
 from siammae.tensors import WeightsError
 
@@ -20,6 +21,7 @@ def load_model(
     name: str | os.PathLike[str] = DEFAULT_MODEL,
     *,
     pretrained: bool = True,
+    patch_size: int | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     revision: str | None = None,
@@ -34,6 +36,8 @@ def load_model(
             "hf-hub:owner/name[@revision]" for a repo of the Hugging Face Hub, or "timm:NAME" for one of timm's vision
             transformers.
         pretrained: False gives the initial weights of the architecture: the same ones each time for a registered model.
+        patch_size: side of a patch in pixels, where it is not to be the model's own: the patch projection is resized by its
+            pseudo-inverse, the grid of positions stays (`siammae.patches.with_patch_size`).
         device: where it goes; None takes CUDA, else MPS, else the CPU.
         dtype: of its weights and features; None is float32.
         revision: branch, tag or commit of a repo, instead of one in its name.
@@ -61,6 +65,8 @@ def load_model(
         raise WeightsError(f"no such model folder or .safetensors file: {text}")
     else:
         raise ValueError(unknown_name(text))
+    if patch_size is not None:
+        encoder = with_patch_size(encoder, patch_size)
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise ValueError(f"dtype is {dtype!r}; expected a floating torch.dtype such as torch.float16")
     try:

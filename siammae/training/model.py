@@ -15,8 +15,10 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from siammae.encoder import Encoder, sincos_positions
+from siammae.patches import resize_positions
 from siammae.training.decoder import EPS, DecoderBlocks, DecoderKind
 from siammae.training.masking import Mask, MaskKind, draw_mask, gather_patches, visible_count
+from siammae.training.targets import Standardizer, cosine_loss
 
 ENCODER_PREFIX = "encoder.vit."  # of the encoder's weights among a SiamMAE's
 
@@ -42,8 +44,19 @@ class ModelConfig:
     mask: MaskKind = "random"
     past_ratio: float = 0.0  # masked share of the past frame
     future_ratio: float = 0.95  # masked share of every future frame
-    target: Literal["normalized", "pixels"] = "normalized"  # each patch with mean 0 and variance 1 (the paper) | as it is
+    # each patch with mean 0 and variance 1 (the paper) | as it is | a teacher's features | those of the encoder's own average
+    target: Literal["normalized", "pixels", "features", "ema"] = "normalized"
     futures: int = 1  # future frames predicted from one past frame; the paper has 1
+    teacher: str = ""  # features: the model that gives them, as load_model takes it
+    teacher_layer: int = -1  # features, ema: -1 is the last block and the final norm, else a block
+    teacher_size: int | None = (
+        None  # features, ema: side in pixels at which the teacher sees a crop; None: its patches x the grid
+    )
+    teacher_norm: Literal["mean", "deviation"] = (
+        "deviation"  # features, ema: subtract the corpus mean | and divide by deviations
+    )
+    teacher_channels: int | None = None  # features: principal components that are predicted; None: the features themselves
+    past_weight: float = 0.0  # features, ema: weight of the visible past tokens' own loss against the teacher's
 
     def __post_init__(self) -> None:
         if self.encoder not in ("siamese", "joint"):
@@ -57,8 +70,7 @@ class ModelConfig:
                 f"model.image_size {self.image_size} is no multiple of model.patch_size {self.patch_size}; "
                 f"take {max(1, round(self.image_size / max(1, self.patch_size))) * self.patch_size}"
             )
-        if self.target not in ("normalized", "pixels"):
-            raise ValueError(f"model.target is {self.target!r}; expected normalized or pixels")
+        self._check_target()
         if self.futures < 1:
             raise ValueError(f"model.futures is {self.futures}; expected 1 or more")
         patches = (self.image_size // self.patch_size) ** 2
@@ -75,6 +87,30 @@ class ModelConfig:
         width, heads = self.decoder_width, self.decoder_heads
         if width is not None and (width < 4 or width % 4 or width % (heads or 1)):
             raise ValueError(f"model.decoder_width {width} must be a multiple of 4 and of model.decoder_heads {heads}")
+
+    def _check_target(self) -> None:
+        if self.target not in ("normalized", "pixels", "features", "ema"):
+            raise ValueError(f"model.target is {self.target!r}; expected normalized, pixels, features or ema")
+        if self.teacher_norm not in ("mean", "deviation"):
+            raise ValueError(f"model.teacher_norm is {self.teacher_norm!r}; expected mean or deviation")
+        if (self.target == "features") != bool(self.teacher):
+            raise ValueError(
+                f"model.teacher is {self.teacher!r} and model.target {self.target}; features need a teacher, and only they do"
+            )
+        if self.target != "features" and self.teacher_channels is not None:
+            raise ValueError("model.teacher_channels are components of a teacher's features; they need model.target=features")
+        if self.teacher_channels is not None and self.teacher_channels < 1:
+            raise ValueError(f"model.teacher_channels is {self.teacher_channels}; expected 1 or more, or null")
+        own = (self.past_weight, self.teacher_size, self.teacher_layer, self.teacher_norm) != (0, None, -1, "deviation")
+        if own and self.target in ("normalized", "pixels"):
+            raise ValueError(
+                f"model.past_weight, teacher_size, teacher_layer and teacher_norm are for model.target=features or ema, "
+                f"not {self.target}"
+            )
+        if not self.past_weight >= 0:
+            raise ValueError(f"model.past_weight is {self.past_weight:g}; expected 0 or more")
+        if self.teacher_size is not None and self.teacher_size < 1:
+            raise ValueError(f"model.teacher_size is {self.teacher_size}; expected pixels, or null")
 
 
 def decoder_size(embed_dim: int) -> tuple[int, int, int]:
@@ -109,9 +145,17 @@ class SiamMAE(nn.Module):
     """An encoder with the decoder that trains it.
 
     `forward` is the training step's loss. The encoder's state dict keeps its own keys under `encoder.`.
+
+    Args:
+        encoder: trained with the decoder; its table of positions is resampled to the grid of the crops where it has another.
+        config: of the run.
+        teacher_width: channels of the teacher's features, where the target is features; None is the encoder's width.
+
+    Attributes:
+        terms: parts of the newest loss, detached, by name, where it has several.
     """
 
-    def __init__(self, encoder: Encoder, config: ModelConfig) -> None:
+    def __init__(self, encoder: Encoder, config: ModelConfig, *, teacher_width: int | None = None) -> None:
         super().__init__()
         if encoder.patch_size != config.patch_size:
             raise ValueError(f"the encoder has patch size {encoder.patch_size}, the config {config.patch_size}")
@@ -120,17 +164,22 @@ class SiamMAE(nn.Module):
         heads = config.decoder_heads or (heads if config.decoder_width is None else max(1, width // 32))
         self.config = config
         self.grid = config.image_size // config.patch_size
-        if encoder.vit.pos_embed.shape[1] != 1 + self.grid**2:
-            raise ValueError(
-                f"the encoder's position table has {encoder.vit.pos_embed.shape[1] - 1} patches, the crops "
-                f"{self.grid**2}: build it with img_size={config.image_size}"
-            )
+        rows, columns = encoder.vit.patch_embed.grid_size
+        if encoder.vit.pos_embed is None or encoder.vit.pos_embed.shape[1] != 1 + rows * columns:
+            raise ValueError(f"{encoder.architecture} has no table of positions with one for the CLS token; SiamMAE needs one")
         self.encoder = encoder
         self.decoder_embed = nn.Linear(encoder.embed_dim, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         self.decoder = DecoderBlocks(config.decoder, depth, width, heads)
         self.decoder_norm = nn.LayerNorm(width, eps=EPS)
-        self.decoder_pred = nn.Linear(width, 3 * config.patch_size**2)
+        self.standardizer: Standardizer | None = None
+        self.past_head: nn.Module = nn.Identity()
+        if config.target in ("features", "ema"):
+            channels = teacher_width or encoder.embed_dim
+            self.standardizer = Standardizer(channels, config.teacher_norm, config.teacher_channels)
+            if config.past_weight and self.standardizer.width != encoder.embed_dim:
+                self.past_head = nn.Linear(encoder.embed_dim, self.standardizer.width)
+        self.decoder_pred = nn.Linear(width, self.standardizer.width if self.standardizer else 3 * config.patch_size**2)
         positions = torch.cat([torch.zeros(1, width), sincos_positions(self.grid, self.grid, width)])
         self.register_buffer("decoder_positions", positions[None], persistent=False)
         self.register_buffer("mean", torch.tensor(encoder.mean).view(3, 1, 1), persistent=False)
@@ -138,6 +187,7 @@ class SiamMAE(nn.Module):
         self.decoder_positions: Tensor
         self.mean: Tensor
         self.std: Tensor
+        self.terms: dict[str, Tensor] = {}
         self._initialize_decoder()
 
     def _initialize_decoder(self) -> None:
@@ -160,20 +210,51 @@ class SiamMAE(nn.Module):
         past = draw_mask(kind, batch, grid, grid, config.past_ratio, generator)
         return Masks(past, draw_mask(kind, batch * config.futures, grid, grid, config.future_ratio, generator))
 
-    def forward(self, frames: Tensor, masks: Masks) -> Tensor:
-        """Mean squared error of the pixels of the masked patches, normalised as `config.target` says.
+    def forward(self, frames: Tensor, masks: Masks, features: Tensor | None = None) -> Tensor:
+        """The loss of the masked patches of the futures.
+
+        For pixels it is their mean squared error, normalised as `config.target` says; for features it is 1 - cosine to the
+        teacher's, plus `config.past_weight` times that of the past frame's own visible tokens.
 
         Args:
             frames: [B, 1 + T, 3, S, S], uint8: the past frame, then its futures.
             masks: from `draw_masks`, on the device of the frames.
+            features: [B, 1 + T, N, D] of a teacher, where the target is features.
         """
         images = self.normalize(frames)
         futures = rearrange(images[:, 1:], "b t c h w -> (b t) c h w")
-        predicted = self._predict(images[:, 0], futures, masks)  # [B * T, M, 3 * p * p]
+        past_tokens, future_tokens = self._encode(images[:, 0], futures, masks)  # [B * T, 1 + K, D] each
+        predicted = self._decode(past_tokens, future_tokens, masks)  # [B * T, M, C]
+        if self.standardizer is not None:
+            if features is None:
+                raise ValueError(f"model.target is {self.config.target}; forward needs the teacher's features")
+            return self._feature_loss(predicted, past_tokens[:: self.config.futures, 1:], masks, self.standardizer(features))
         target = gather_patches(self.patchify(futures), masks.future.masked)
         if self.config.target == "normalized":
             target = normalize_patches(target)
         return (predicted.float() - target).square().mean()
+
+    def _feature_loss(self, predicted: Tensor, past: Tensor, masks: Masks, target: Tensor) -> Tensor:
+        """predicted [B * T, M, C], past tokens [B, K, D], target [B, 1 + T, N, C] -> the loss."""
+        loss = cosine_loss(predicted, gather_patches(target[:, 1:].flatten(0, 1), masks.future.masked))
+        if not self.config.past_weight:
+            return loss
+        own = cosine_loss(self._as_target(past), gather_patches(target[:, 0], masks.past.visible))
+        self.terms = {"future": loss.detach(), "past": own.detach()}
+        return loss + self.config.past_weight * own
+
+    def _as_target(self, tokens: Tensor) -> Tensor:
+        """The encoder's own tokens [B, K, D] in the space of the target, [B, K, C].
+
+        Tokens as wide as the teacher's are held against them and standardised alike; principal components as wide as the
+        tokens are met by the tokens themselves; other widths take a linear layer.
+        """
+        assert self.standardizer is not None
+        if isinstance(self.past_head, nn.Identity) and self.standardizer.basis is None:
+            standardized: Tensor = self.standardizer(tokens)
+            return standardized
+        projected: Tensor = self.past_head(tokens)
+        return projected
 
     def normalize(self, frames: Tensor) -> Tensor:
         """uint8 RGB [..., 3, S, S] -> what the encoder expects, float32."""
@@ -191,7 +272,7 @@ class SiamMAE(nn.Module):
 
     @torch.no_grad()
     def reconstruct(self, frames: Tensor, masks: Masks) -> Reconstruction:
-        """Pictures of what the model predicts, for eyes and for PSNR.
+        """Pictures of what a model of pixels predicts, for eyes and for PSNR.
 
         Where predictions are of normalised patches, each is given back its own patch's mean and deviation, as MAE's
         pictures are.
@@ -199,12 +280,17 @@ class SiamMAE(nn.Module):
         Args:
             frames: [B, 1 + T, 3, S, S], uint8.
             masks: as for `forward`.
+
+        Raises:
+            ValueError: the model predicts features, which are no picture.
         """
+        if self.standardizer is not None:
+            raise ValueError(f"model.target is {self.config.target}; only models of pixels reconstruct pictures")
         images = self.normalize(frames)
         futures = rearrange(images[:, 1:], "b t c h w -> (b t) c h w")
         patches = self.patchify(futures)
         target = gather_patches(patches, masks.future.masked)
-        predicted = self._predict(images[:, 0], futures, masks).float()
+        predicted = self._decode(*self._encode(images[:, 0], futures, masks), masks).float()
         if self.config.target == "normalized":
             predicted = predicted * (target.var(-1, keepdim=True) + 1e-6).sqrt() + target.mean(-1, keepdim=True)
         index = masks.future.masked[..., None].expand_as(target)
@@ -215,10 +301,9 @@ class SiamMAE(nn.Module):
     def _picture(self, patches: Tensor) -> Tensor:
         return (self.unpatchify(patches) * self.std + self.mean).clamp(0, 1)
 
-    def _predict(self, past: Tensor, futures: Tensor, masks: Masks) -> Tensor:
-        """past [B, 3, S, S], futures [B * T, 3, S, S] -> normalised masked patches [B * T, M, 3 * p * p]."""
-        times = len(futures) // len(past)
-        past_tokens, future_tokens = self._encode(past, futures, masks)  # [B * T, 1 + K, D] each
+    def _decode(self, past_tokens: Tensor, future_tokens: Tensor, masks: Masks) -> Tensor:
+        """Encoded tokens [B * T, 1 + K, D] of past and futures -> predicted masked patches [B * T, M, C]."""
+        times = len(future_tokens) // len(masks.past.visible)
         past_tokens, future_tokens = self.decoder_embed(past_tokens), self.decoder_embed(future_tokens)
         past_visible = masks.past.visible.repeat_interleave(times, dim=0)
         past_tokens = past_tokens + self._positions(past_visible)
@@ -244,8 +329,9 @@ class SiamMAE(nn.Module):
     def _embed(self, images: Tensor, visible: Tensor) -> Tensor:
         """Patch projection plus positions, gathered to the visible ones, behind the CLS token: [B, 1 + K, D]."""
         vit = self.encoder.vit
-        patches = vit.patch_embed(images).flatten(1, 2) + vit.pos_embed[:, 1:]
-        cls = (vit.cls_token + vit.pos_embed[:, :1]).expand(len(images), -1, -1)
+        positions = resize_positions(vit.pos_embed, vit.patch_embed.grid_size, (self.grid, self.grid))
+        patches = vit.patch_embed(images).flatten(1, 2) + positions[:, 1:]
+        cls = (vit.cls_token + positions[:, :1]).expand(len(images), -1, -1)
         return torch.cat([cls, gather_patches(patches, visible).to(cls.dtype)], dim=1)
 
     def _blocks(self, tokens: Tensor) -> Tensor:
