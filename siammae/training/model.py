@@ -15,7 +15,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from siammae.encoder import Encoder, sincos_positions
-from siammae.patches import resize_positions
+from siammae.patches import has_fixed_positions, resize_positions
 from siammae.training.decoder import EPS, DecoderBlocks, DecoderKind
 from siammae.training.masking import Mask, MaskKind, draw_mask, gather_patches, visible_count
 from siammae.training.targets import Standardizer, cosine_loss
@@ -147,7 +147,8 @@ class SiamMAE(nn.Module):
     `forward` is the training step's loss. The encoder's state dict keeps its own keys under `encoder.`.
 
     Args:
-        encoder: trained with the decoder; its table of positions is resampled to the grid of the crops where it has another.
+        encoder: trained with the decoder; a learned table of positions is resampled to the grid of the crops
+            where it has another.
         config: of the run.
         teacher_width: channels of the teacher's features, where the target is features; None is the encoder's width.
 
@@ -167,6 +168,11 @@ class SiamMAE(nn.Module):
         rows, columns = encoder.vit.patch_embed.grid_size
         if encoder.vit.pos_embed is None or encoder.vit.pos_embed.shape[1] != 1 + rows * columns:
             raise ValueError(f"{encoder.architecture} has no table of positions with one for the CLS token; SiamMAE needs one")
+        if (rows, columns) != (self.grid, self.grid) and has_fixed_positions(encoder):
+            raise ValueError(
+                f"the encoder's position table has {rows * columns} patches, the crops "
+                f"{self.grid**2}: build it with img_size={config.image_size}"
+            )
         self.encoder = encoder
         self.decoder_embed = nn.Linear(encoder.embed_dim, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
@@ -290,7 +296,7 @@ class SiamMAE(nn.Module):
         futures = rearrange(images[:, 1:], "b t c h w -> (b t) c h w")
         patches = self.patchify(futures)
         target = gather_patches(patches, masks.future.masked)
-        predicted = self._decode(*self._encode(images[:, 0], futures, masks), masks).float()
+        predicted = self._predict(images[:, 0], futures, masks).float()
         if self.config.target == "normalized":
             predicted = predicted * (target.var(-1, keepdim=True) + 1e-6).sqrt() + target.mean(-1, keepdim=True)
         index = masks.future.masked[..., None].expand_as(target)
@@ -300,6 +306,10 @@ class SiamMAE(nn.Module):
 
     def _picture(self, patches: Tensor) -> Tensor:
         return (self.unpatchify(patches) * self.std + self.mean).clamp(0, 1)
+
+    def _predict(self, past: Tensor, futures: Tensor, masks: Masks) -> Tensor:
+        """past [B, 3, S, S], futures [B * T, 3, S, S] -> predicted masked patches [B * T, M, C]."""
+        return self._decode(*self._encode(past, futures, masks), masks)
 
     def _decode(self, past_tokens: Tensor, future_tokens: Tensor, masks: Masks) -> Tensor:
         """Encoded tokens [B * T, 1 + K, D] of past and futures -> predicted masked patches [B * T, M, C]."""
