@@ -17,7 +17,7 @@ from typing import Any
 
 from siammae import load_model
 from siammae.encoder import Encoder
-from siammae.evaluation.evaluate import evaluate
+from siammae.evaluation import evaluate
 from siammae.evaluation.protocols import PROTOCOLS, find_protocol
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))

@@ -36,7 +36,7 @@ def moving_square(num_frames: int) -> Iterator[NDArray[np.uint8]]:
 def measure(num_frames: int, size: int) -> tuple[float, list[float]]:
     """Of propagating over `num_frames` frames: this process's peak memory in MB, and milliseconds a frame in each fifth."""
     from siammae.encoder import build_encoder
-    from siammae.runs import propagate_to_folder
+    from siammae.propagation import propagate_to_folder
 
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[200:280, 300:380] = 1

@@ -24,14 +24,16 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from siammae import load_model
-from siammae.config import PropagationConfig, read_changes
-from siammae.context import SoftPropagator
+from siammae.cli.options import read_changes
 from siammae.encoder import Encoder
-from siammae.evaluation.davis import find_davis, first_mask
+from siammae.evaluation.datasets.davis import find_davis
+from siammae.evaluation.datasets.sequences import MaskSequence, first_mask
 from siammae.evaluation.metrics import mean_region_similarity
-from siammae.evaluation.sequences import MaskSequence
-from siammae.features import Geometry, encode
+from siammae.features import encode
+from siammae.geometry import Geometry
 from siammae.labels import as_mask, labels_to_grid, resize_nearest, strongest_label
+from siammae.propagation import PropagationConfig
+from siammae.propagation.context import SoftPropagator
 from siammae.video import as_frame
 
 SPACE: dict[str, list[Any]] = {

@@ -21,11 +21,12 @@ from torch.nn import functional as F
 
 from siammae import Encoder, propagate_labels, read_frames
 from siammae.evaluation.metrics import mean_region_similarity
-from siammae.features import Geometry, frame_size, preprocess
-from siammae.tensors import read_tensors
+from siammae.features import preprocess
+from siammae.files import read_tensors
+from siammae.geometry import Geometry, frame_size
 from siammae.training.checkpoint import checkpoints, read_state
 from siammae.training.config import config_from_dict
-from siammae.training.loop import build_model
+from siammae.training.initial import build_model
 from siammae.training.pictures import draw_curve, save_png
 
 

@@ -21,12 +21,13 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from siammae.training.batches import CachedSource, Source
-from siammae.training.cache import build_cache
 from siammae.training.config import DataConfig, OptimConfig
-from siammae.training.files import FileSource, find_files
-from siammae.training.loop import build_model, masks_for
-from siammae.training.model import ModelConfig, SiamMAE
+from siammae.training.data.batches import Source
+from siammae.training.data.cache import CachedSource, build_cache
+from siammae.training.data.files import FileSource, find_files
+from siammae.training.initial import build_model
+from siammae.training.model import SiamMAE, masks_for
+from siammae.training.model_config import ModelConfig
 from siammae.training.optim import build_optimizer
 
 MODELS = {

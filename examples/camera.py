@@ -16,8 +16,8 @@ import av
 import numpy as np
 
 import siammae
-from siammae.output import write_video
 from siammae.synthetic import render_clip
+from siammae.video import write_video
 from siammae.visualize import overlay
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -11,8 +11,8 @@ import numpy as np
 
 import siammae
 from siammae.evaluation.metrics import region_similarity
-from siammae.output import write_picture
 from siammae.synthetic import render_clip
+from siammae.video import write_picture
 from siammae.visualize import contact_sheet, overlay
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -14,7 +14,7 @@ from pathlib import Path
 import ray
 
 import siammae
-from siammae.training.clips import VIDEO_SUFFIXES
+from siammae.training.data.clips import VIDEO_SUFFIXES
 
 
 class Embedder:  # an actor: it loads the encoder once, then takes one video after another
@@ -29,7 +29,7 @@ class Embedder:  # an actor: it loads the encoder once, then takes one video aft
         except (siammae.VideoError, OSError) as error:
             return {"report": [str(error)], "failed": [True]}
         Path(file).parent.mkdir(parents=True, exist_ok=True)
-        siammae.output.write_features(file, features.half())
+        siammae.features.write_features(file, features.half())
         return {"report": [f"{video}: features {list(features.shape)}"], "failed": [False]}
 
 

@@ -12,8 +12,8 @@ import onnxruntime
 import torch
 
 import siammae
-from siammae.export import export_encoder
 from siammae.features import preprocess
+from siammae.models.runtimes import export_encoder
 from siammae.synthetic import render_clip
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -12,8 +12,8 @@ import torch
 from torch.nn import functional as F
 
 import siammae
-from siammae.output import write_picture
 from siammae.synthetic import render_clip
+from siammae.video import write_picture
 from siammae.visualize import contact_sheet
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 
 from siammae import extract_features, load_model, propagate_keypoints, propagate_labels, visualize
-from siammae.folders import DECODER_FILE
-from siammae.output import write_picture, write_video
-from siammae.registry import REGISTRY, WEIGHTS_FOLDER
+from siammae.models.folder import DECODER_FILE
+from siammae.models.registry import REGISTRY, WEIGHTS_FOLDER
 from siammae.synthetic import render_clip
+from siammae.video import write_picture, write_video
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("out", type=Path)
@@ -44,7 +44,7 @@ sheets = {
 }
 folder = WEIGHTS_FOLDER / args.model if args.model in REGISTRY else Path(args.model)
 if (folder / DECODER_FILE).exists():
-    from siammae.training.export import load_siammae
+    from siammae.training.folder import load_siammae
     from siammae.training.pictures import reconstruct_future
 
     pictures = reconstruct_future(load_siammae(folder), frames[0], frames[half]).repeat(2, axis=1).repeat(2, axis=2)

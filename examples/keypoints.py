@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 import siammae
-from siammae.output import write_keypoints, write_video
+from siammae.labels import write_keypoints
 from siammae.synthetic import render_clip
+from siammae.video import write_video
 from siammae.visualize import draw_keypoints
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

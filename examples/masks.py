@@ -8,8 +8,9 @@ import argparse
 from pathlib import Path
 
 import siammae
-from siammae.output import write_mask, write_video
+from siammae.labels import write_mask
 from siammae.synthetic import render_clip
+from siammae.video import write_video
 from siammae.visualize import overlay
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

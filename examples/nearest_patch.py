@@ -13,8 +13,8 @@ import torch
 from PIL import Image, ImageDraw, ImageOps
 
 import siammae
-from siammae.output import write_picture
 from siammae.synthetic import render_clip
+from siammae.video import write_picture
 from siammae.visualize import correspondence
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

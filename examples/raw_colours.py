@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from siammae import Encoder
 from siammae.encoder import build_encoder
-from siammae.runs import propagate_to_folder
+from siammae.propagation import propagate_to_folder
 
 
 class RawColours(Encoder):

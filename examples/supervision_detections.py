@@ -11,8 +11,8 @@ import numpy as np
 import supervision as sv
 
 import siammae
-from siammae.output import write_video
 from siammae.synthetic import render_clip
+from siammae.video import write_video
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("video", nargs="?", help="video file, folder of images or glob; a rendered clip if left out")

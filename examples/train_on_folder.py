@@ -10,13 +10,13 @@ import argparse
 from pathlib import Path
 
 import siammae
-from siammae.output import write_video
 from siammae.synthetic import render_clip
 from siammae.training.config import DataConfig, OptimConfig, TrainConfig
-from siammae.training.export import export
+from siammae.training.folder import export
 from siammae.training.log import read_log
 from siammae.training.loop import train
-from siammae.training.model import ModelConfig
+from siammae.training.model_config import ModelConfig
+from siammae.video import write_video
 
 if __name__ == "__main__":  # loader workers import this file too
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

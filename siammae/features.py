@@ -4,79 +4,25 @@ Letters: T frames, H x W pixels, h x w grid cells, D channels.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from numbers import Integral
-from typing import Any
+from pathlib import Path
+from typing import Literal, TypeAlias
 
+import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from siammae.encoder import Encoder
-from siammae.pretrained import as_encoder
-from siammae.registry import DEFAULT_MODEL
-from siammae.video import FrameSource, Resize, read_frames
+from siammae.files import PathLike, atomic, check_output, save_tensors
+from siammae.geometry import Geometry, frame_size
+from siammae.models.load import as_encoder
+from siammae.models.registry import DEFAULT_MODEL
+from siammae.video.frames import FrameSource, read_frames
+from siammae.video.progress import progress_bar
 
-
-@dataclass(frozen=True)
-class Geometry:
-    """How a frame, the encoder's input and the grid of features lie over one another: all three cover the same picture.
-
-    Coordinates are (x, y) with pixel and cell centres at whole numbers, so the picture spans -0.5 to W - 0.5 in pixels and
-    -0.5 to w - 0.5 in cells: x_cell = (x_pixel + 0.5) * w / W - 0.5.
-
-    Attributes:
-        frame: (H, W) of the frames, pixels.
-        input: (H, W) of what the encoder sees, pixels; multiples of the patch size.
-        grid: (h, w), cells.
-    """
-
-    frame: tuple[int, int]
-    input: tuple[int, int]
-    grid: tuple[int, int]
-
-    @classmethod
-    def of(cls, frame: tuple[int, int], encoder: Encoder, size: int | tuple[int, int] | None = None) -> "Geometry":
-        """The geometry of frames of (H, W) pixels.
-
-        Args:
-            frame: (H, W) of the frames.
-            encoder: whose patch size counts.
-            size: the shorter side of the input, in pixels (the longer follows; both are rounded to whole patches); or (H, W) of
-                the input, whole patches, whatever the frame's aspect; None takes `encoder.default_size`.
-        """
-        patch = encoder.patch_size
-        numbers = (encoder.default_size,) if size is None else size if isinstance(size, tuple | list) else (size,)
-        if len(numbers) not in (1, 2) or not all(isinstance(number, Integral) for number in numbers):
-            raise ValueError(f"size is {size!r}; expected a whole number of pixels, or (height, width)")
-        if len(numbers) == 2:
-            height, width = map(int, numbers)
-        else:
-            height, width = (max(1, round(side * int(numbers[0]) / min(frame) / patch)) * patch for side in frame)
-        if min(numbers) < patch or (len(numbers) == 2 and (height % patch or width % patch)):
-            wanted = "at least one patch" if len(numbers) == 1 else "whole patches"
-            raise ValueError(f"size is {size} pixels; expected {wanted} of {encoder.name}, {patch} pixels")
-        if Image.MAX_IMAGE_PIXELS is not None and height * width > Image.MAX_IMAGE_PIXELS:
-            raise ValueError(
-                f"frames of {frame[0]} x {frame[1]} pixels would be encoded at {height} x {width}, more than the limit of "
-                f"{Image.MAX_IMAGE_PIXELS} pixels (PIL.Image.MAX_IMAGE_PIXELS); pass size=(height, width)"
-            )
-        return cls(frame, (height, width), (height // patch, width // patch))
-
-    def to_grid(self, points: Tensor, centre: float = 0.5) -> Tensor:
-        """Points [..., 2] in frame pixels, as grid cells; `centre` is 0 where corners have whole numbers, as CRW has it."""
-        return (points + centre) * self._scale(points) - centre
-
-    def to_frame(self, points: Tensor, centre: float = 0.5) -> Tensor:
-        """Points [..., 2] in grid cells, as frame pixels."""
-        return (points + centre) / self._scale(points) - centre
-
-    def _scale(self, points: Tensor) -> Tensor:
-        return torch.tensor([self.grid[1] / self.frame[1], self.grid[0] / self.frame[0]], device=points.device)
+Resize: TypeAlias = Literal["bicubic", "bilinear", "bilinear_uint8"]  # see `siammae.features.preprocess`
 
 
 def preprocess(frames: Tensor, encoder: Encoder, input_size: tuple[int, int], resize: Resize = "bicubic") -> Tensor:
@@ -157,12 +103,11 @@ def _batched(frames: Iterable[Tensor], batch_size: int) -> Iterator[list[Tensor]
         yield batch
 
 
-def frame_size(frame: Tensor) -> tuple[int, int]:
-    """(H, W) of a frame [3, H, W]."""
-    height, width = frame.shape[-2:]
-    return height, width
-
-
-def progress_bar(frames: Iterable[Any], total: int | None, label: str, progress: bool | None) -> Iterable[Any]:
-    """`frames`, counted on standard error with frames per second and time left; None counts only on a terminal."""
-    return tqdm(frames, total=total, desc=label, unit="frame", disable=None if progress is None else not progress)
+def write_features(path: PathLike, features: torch.Tensor) -> None:
+    """Features [T, D, h, w] as .safetensors (under the name "features") or .npy, by the suffix."""
+    writers: dict[str, Callable[[Path], None]] = {
+        ".safetensors": lambda draft: save_tensors(draft, {"features": features.contiguous()}),
+        ".npy": lambda draft: np.save(draft, features.numpy()),
+    }
+    with atomic(path) as draft:
+        writers[check_output(path, writers)](draft)

@@ -15,14 +15,14 @@ import gradio as gr
 from PIL import Image
 
 from siammae.app import stage
-from siammae.app.export import export
-from siammae.app.memory import remember_features, warm_up
+from siammae.app.cached import remember_features, warm_up
+from siammae.app.downloads import export
 from siammae.app.session import NUM_OBJECTS, Picture, Session, Size
 from siammae.app.upload import MAX_BYTES, SUFFIXES
 from siammae.encoder import Encoder
-from siammae.labels import davis_palette
-from siammae.output import write_video
-from siammae.synthetic import render_clip
+from siammae.labels.masks import davis_palette
+from siammae.synthetic.pond import render_clip
+from siammae.video.encode import write_video
 
 COLOURS = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in davis_palette()[1 : NUM_OBJECTS + 1].tolist()]
 SECONDS_BETWEEN_PREVIEWS = 0.2

@@ -19,11 +19,17 @@ from torch import Tensor
 from siammae.app.upload import check_container, check_file, check_length, check_size
 from siammae.encoder import Encoder
 from siammae.features import extract_features
-from siammae.labels import Mask, as_mask, resize_nearest
-from siammae.output import atomic, write_mask
-from siammae.propagation import LabelPropagator, track_keypoints
-from siammae.video import Frames, as_frame, read_frames, read_image
-from siammae.visualize import FeatureColours, attention_maps, contact_sheet, draw_heat, draw_keypoints, overlay
+from siammae.files import atomic
+from siammae.labels.masks import Mask, as_mask, resize_nearest, write_mask
+from siammae.propagation.keypoints import track_keypoints
+from siammae.propagation.masks import LabelPropagator
+from siammae.video.frames import Frames, read_frames
+from siammae.video.pictures import as_frame, read_image
+from siammae.visualize.colors import FeatureColours
+from siammae.visualize.maps import attention_maps, draw_heat
+from siammae.visualize.masks import overlay
+from siammae.visualize.points import draw_keypoints
+from siammae.visualize.sheets import contact_sheet
 
 Picture = NDArray[np.uint8]
 Size = int | tuple[int, int] | None

@@ -3,7 +3,7 @@
 import stat
 from pathlib import Path
 
-from siammae.decoding import open_video
+from siammae.video.decode import open_video
 
 MAX_FRAMES = 3000
 MAX_PIXELS = 4096 * 2304

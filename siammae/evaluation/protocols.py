@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from siammae.config import PropagationConfig
+from siammae.propagation.config import PropagationConfig
 
 Size = tuple[int, int]
 

@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from siammae.evaluation.evaluate import DATASETS, PREDICTIONS, SCORES_FILE
-from siammae.evaluation.keypoints import read_tracks
-from siammae.evaluation.sequences import MaskSequence, PathLike, PointSequence
-from siammae.labels import as_mask
-from siammae.output import atomic, check_output
-from siammae.video import as_frame
-from siammae.visualize import draw_keypoints, overlay
+from siammae.evaluation.datasets.sequences import MaskSequence, PathLike, PointSequence
+from siammae.evaluation.evaluation import DATASETS, SCORES_FILE
+from siammae.evaluation.predict import PREDICTIONS
+from siammae.files import atomic, check_output
+from siammae.labels.keypoints import read_tracks
+from siammae.labels.masks import as_mask
+from siammae.video.pictures import as_frame
+from siammae.visualize.masks import overlay
+from siammae.visualize.points import draw_keypoints
 
 COLOURS = "#1f6f8b", "#d1495b", "#66a182", "#edae49", "#5b5f97", "#8d6a9f"
 PICTURE_WIDTH = 345  # pixels

@@ -10,8 +10,8 @@ from typing import Any, Literal, NamedTuple, overload
 import torch
 from torch import Tensor
 
-from siammae.ops import operator
-from siammae.ops.operator import IMPLEMENTATIONS, Implementation, Precision, choose
+from siammae.ops import dispatch as operator
+from siammae.ops.dispatch import IMPLEMENTATIONS, Implementation, Precision, choose
 
 __all__ = ["Implementation", "Matches", "Precision", "Window", "propagate"]
 

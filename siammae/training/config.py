@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from siammae.training.model import ModelConfig
+from siammae.training.model_config import ModelConfig
 
 
 @dataclass(frozen=True)

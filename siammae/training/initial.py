@@ -1,13 +1,51 @@
 """The encoder that a run starts with, and the one that its weights are put back into."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from siammae.encoder import Encoder, build_encoder
-from siammae.patches import POSITIONS, PROJECTION, fit_weights
-from siammae.training.model import ModelConfig
+from siammae.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, build_encoder
+from siammae.files import read_header, read_tensors
+from siammae.models.load import load_model
+from siammae.models.patches import POSITIONS, PROJECTION, fit_weights, has_fixed_positions
+from siammae.training.model import SiamMAE
+from siammae.training.model_config import ModelConfig
+
+
+def build_model(
+    config: ModelConfig, seed: int = 0, *, encoder: Encoder | None = None, teacher_width: int | None = None
+) -> SiamMAE:
+    """A SiamMAE whose decoder has initial weights by `seed`, and its encoder those of `build_encoder` if none is given."""
+    encoder = encoder or initial_encoder(config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return SiamMAE(encoder, config, teacher_width=teacher_width)
+
+
+def start_from(config: ModelConfig, name: str) -> Encoder:
+    """The encoder that `config` describes, with the weights of another model, which may have another patch size and grid.
+
+    A table of positions that is fixed is that of the crops; a learned one keeps its grid and is resampled to the crops'.
+
+    Args:
+        config: of the run; its patch size and architecture count.
+        name: what `load_model` takes, or a .safetensors file of a plain vision transformer by timm's keys, whose images are
+            taken to be normalised by ImageNet's mean and deviation.
+
+    Raises:
+        ValueError: the weights have another width, depth or other parts.
+        siammae.WeightsError: there are no such weights.
+    """
+    if name.endswith(".safetensors") and "config" not in read_header(Path(name)):
+        state, mean, std, fixed = read_tensors(Path(name)), IMAGENET_MEAN, IMAGENET_STD, False
+    else:
+        pretrained = load_model(name, device="cpu")
+        state, mean, std = pretrained.vit.state_dict(), pretrained.mean, pretrained.std
+        fixed = has_fixed_positions(pretrained)
+    return continued_encoder(config, state, fixed=fixed, source=f"init {name}", mean=mean, std=std)
 
 
 def initial_encoder(config: ModelConfig) -> Encoder:

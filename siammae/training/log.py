@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from siammae.output import atomic
+from siammae.files import atomic
 from siammae.training.pictures import draw_curve, save_png
 
 LOG, CURVE = "log.jsonl", "loss.png"

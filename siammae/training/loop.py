@@ -12,29 +12,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from siammae.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
-from siammae.output import atomic
-from siammae.patches import has_fixed_positions
-from siammae.pretrained import load_model
-from siammae.tensors import read_header, read_tensors, save_tensors
+from siammae.files import atomic, save_tensors
 from siammae.training import checkpoint as ck
-from siammae.training.batches import Batch
 from siammae.training.config import TrainConfig, config_from_dict, config_to_dict
+from siammae.training.data.batches import Batch
+from siammae.training.data.source import build_source
 from siammae.training.engine import build_accelerator
-from siammae.training.initial import continued_encoder, encoder_facts, initial_encoder
+from siammae.training.initial import build_model, encoder_facts, initial_encoder, start_from
 from siammae.training.log import append_log, draw_log, rewind_log
-from siammae.training.masking import Mask
-from siammae.training.model import ENCODER_PREFIX, Masks, ModelConfig, SiamMAE, encoder_weights
-from siammae.training.optim import WeightAverage, build_optimizer
+from siammae.training.model import ENCODER_PREFIX, encoder_weights, masks_for
+from siammae.training.optim import WeightAverage, build_optimizer, learning_rate, peak_rate
 from siammae.training.pictures import draw_reconstructions, save_png
-from siammae.training.schedule import learning_rate, peak_rate
 from siammae.training.signals import stop_requests
-from siammae.training.sources import build_source
 from siammae.training.teacher import STATISTICS_FRAMES, Teacher, build_teacher, fit
 
 if TYPE_CHECKING:
@@ -58,46 +51,6 @@ def train(config: TrainConfig) -> Path:
         TrainingStopped: the loss became NaN or infinite.
     """
     return Run(config).run()
-
-
-def build_model(
-    config: ModelConfig, seed: int = 0, *, encoder: Encoder | None = None, teacher_width: int | None = None
-) -> SiamMAE:
-    """A SiamMAE whose decoder has initial weights by `seed`, and its encoder those of `build_encoder` if none is given."""
-    encoder = encoder or initial_encoder(config)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return SiamMAE(encoder, config, teacher_width=teacher_width)
-
-
-def start_from(config: ModelConfig, name: str) -> Encoder:
-    """The encoder that `config` describes, with the weights of another model, which may have another patch size and grid.
-
-    A table of positions that is fixed is that of the crops; a learned one keeps its grid and is resampled to the crops'.
-
-    Args:
-        config: of the run; its patch size and architecture count.
-        name: what `load_model` takes, or a .safetensors file of a plain vision transformer by timm's keys, whose images are
-            taken to be normalised by ImageNet's mean and deviation.
-
-    Raises:
-        ValueError: the weights have another width, depth or other parts.
-        siammae.WeightsError: there are no such weights.
-    """
-    if name.endswith(".safetensors") and "config" not in read_header(Path(name)):
-        state, mean, std, fixed = read_tensors(Path(name)), IMAGENET_MEAN, IMAGENET_STD, False
-    else:
-        pretrained = load_model(name, device="cpu")
-        state, mean, std = pretrained.vit.state_dict(), pretrained.mean, pretrained.std
-        fixed = has_fixed_positions(pretrained)
-    return continued_encoder(config, state, fixed=fixed, source=f"init {name}", mean=mean, std=std)
-
-
-def masks_for(model: SiamMAE, batch: int, *, seed: int, part: int, device: torch.device) -> Masks:
-    """The masks of part number `part` of a run, the same in whatever process they are drawn."""
-    state = np.random.SeedSequence([seed, 0, part]).generate_state(1, np.uint64)[0]
-    masks = model.draw_masks(batch, torch.Generator().manual_seed(int(state >> 1)))
-    return Masks(*(Mask(*(index.to(device, non_blocking=True) for index in mask)) for mask in masks))
 
 
 class Run:

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from siammae.output import atomic
-from siammae.training.clips import Frame
-from siammae.training.crops import Box
+from siammae.files import atomic
+from siammae.training.data.clips import Frame
+from siammae.training.data.crops import Box
+from siammae.training.data.samples import crop
 from siammae.training.masking import draw_mask
 from siammae.training.model import Masks, Reconstruction, SiamMAE
-from siammae.training.samples import crop
 
 MARGIN, GREY, BLUE, LIGHT = 48, (90, 90, 90), (31, 92, 170), (225, 225, 225)
 
@@ -81,7 +81,7 @@ def reconstruct_future(
     `SiamMAE.reconstruct`).
 
     Args:
-        model: in evaluation mode, such as from `siammae.training.export.load_siammae`.
+        model: in evaluation mode, such as from `siammae.training.folder.load_siammae`.
         past, future: frames [H, W, 3] of one size; their central squares are taken.
         mask_ratio: hidden share of the future frame's patches; None is the model's own.
         seed: of the choice of patches.

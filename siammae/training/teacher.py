@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from siammae.encoder import Encoder
-from siammae.pretrained import load_model
-from siammae.training.model import ModelConfig
+from siammae.models.load import load_model
+from siammae.training.model_config import ModelConfig
 
 STATISTICS_FRAMES = 256  # frames of a run's own first crops on which its teacher's mean and deviation are estimated
 

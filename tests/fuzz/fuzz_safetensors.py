@@ -11,9 +11,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from harness import fuzz
 
 from siammae.encoder import build_encoder
-from siammae.folders import save_model
-from siammae.pretrained import load_model
-from siammae.tensors import read_header, read_tensors
+from siammae.files import read_header, read_tensors
+from siammae.models import load_model, save_model
 
 
 def seeds() -> dict[str, bytes]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import atheris
 
-from siammae.tensors import WeightsError
+from siammae.errors import WeightsError
 
 
 def fuzz(read: Callable[[Path], object], seeds: dict[str, bytes], suffixes: tuple[str, ...]) -> None:

@@ -1,0 +1,71 @@
+"""The results of a session as files to download, under names of our own."""
+
+import csv
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siammae.app.session import Session
+from siammae.files import atomic
+from siammae.labels.keypoints import write_keypoints
+from siammae.labels.masks import as_mask
+from siammae.video.encode import write_video
+from siammae.visualize.masks import overlay
+from siammae.visualize.points import draw_keypoints
+
+
+def export(session: Session) -> list[Path]:
+    """Write masks.zip and masks.csv, points.csv, and overlay.mp4: what there is of them."""
+    masks = sorted((session.folder / "masks").glob("*.png"))
+    if not masks and not session.tracks:
+        raise ValueError("there are no results yet: propagate first")
+    written = []
+    if masks:
+        written += [_write_zip(session.folder / "masks.zip", masks), _write_areas(session.folder / "masks.csv", masks)]
+    if session.tracks:
+        written.append(_write_points(session.folder / "points.csv", session.tracks))
+    write_video(session.folder / "overlay.mp4", _drawn(session), session.fps)
+    return [*written, session.folder / "overlay.mp4"]
+
+
+def _write_zip(target: Path, masks: Sequence[Path]) -> Path:
+    with atomic(target) as draft, zipfile.ZipFile(draft, "w") as archive:
+        for path in masks:
+            archive.write(path, path.name)
+    return target
+
+
+def _write_areas(target: Path, masks: Sequence[Path]) -> Path:
+    """Area in pixels and box (x1 and y1 are the first beyond it) of each object in each frame."""
+    with atomic(target) as draft, open(draft, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["frame", "object", "area", "x0", "y0", "x1", "y1"])
+        for path in masks:
+            ids = as_mask(path, empty=True).values
+            for number in np.unique(ids[ids > 0]).tolist():
+                rows, columns = np.nonzero(ids == number)
+                box = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+                writer.writerow([int(path.stem), number, len(rows), *map(int, box)])
+    return target
+
+
+def _write_points(target: Path, tracks: dict[int, tuple[NDArray[Any], NDArray[Any]]]) -> Path:
+    numbers = sorted(tracks)
+    most = max(len(scores) for _, scores in tracks.values())
+    points = np.full((len(numbers), most, 2), np.nan, np.float32)
+    scores = np.zeros((len(numbers), most), np.float32)
+    for row, number in enumerate(numbers):
+        found, confidences = tracks[number]
+        points[row, : len(found)], scores[row, : len(found)] = found, confidences
+    write_keypoints(target, points, scores, numbers)
+    return target
+
+
+def _drawn(session: Session) -> Iterator[NDArray[np.uint8]]:
+    for index, frame in enumerate(session.frames()):
+        picture = overlay(frame.permute(1, 2, 0).numpy(), session.mask(index))
+        yield draw_keypoints(picture, session.tracks[index][0]) if index in session.tracks else picture

@@ -1,0 +1,84 @@
+"""The `siammae` command: thin typed functions over the public ones, made into commands by tyro.
+
+What a command needs is imported inside it, so that help is instant.
+"""
+
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Literal
+
+from tyro.conf import Positional
+from tyro.extras import SubcommandApp
+
+from siammae.cli import app, machine, mask, models, pictures, propagate, train, video
+from siammae.cli.evaluate import evaluate_app
+from siammae.cli.options import stop
+from siammae.cli.score import score_app
+
+
+def main() -> None:
+    """Run the command line; exit code 2 for bad usage or input, 1 for a failure, 130 after Ctrl-C."""
+    warnings.showwarning = lambda message, *_: print(f"siammae: warning: {message}", file=sys.stderr)
+    try:
+        overview = sys.argv[1:2] in ([], ["-h"], ["--help"])
+        build_app(overview).cli(prog="siammae", description="Carry labels through video with self-supervised features.")
+    except KeyboardInterrupt:
+        stop("interrupted; masks and keypoints that were finished are kept", 130)
+    except (ValueError, FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, IsADirectoryError) as error:
+        stop(str(error), 2)
+    except BrokenPipeError:  # whoever read the output has enough, such as head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except (OSError, ImportError) as error:
+        from siammae.errors import WeightsError
+
+        stop(str(error), 2 if isinstance(error, WeightsError) else 1)
+
+
+def build_app(overview: bool = False) -> SubcommandApp:
+    """All commands; for an overview, each is described by the first line of its help alone."""
+    commands = SubcommandApp()
+    for command in COMMANDS:
+        commands.command(name=command.__name__, help=_first_line(command) if overview else None)(command)
+    commands.command(evaluate_app, name="evaluate", help="Predict the labels of a whole data set and score them.")
+    commands.command(score_app, name="score", help="Score labels that anybody predicted for a data set.")
+    for command in (machine.env, machine.bench, completion):
+        commands.command(name=command.__name__, help=_first_line(command) if overview else None)(command)
+    return commands
+
+
+def _first_line(command: Callable[..., None]) -> str:
+    return (command.__doc__ or "").partition("\n")[0]
+
+
+def completion(shell: Positional[Literal["bash", "zsh", "tcsh"]]) -> None:
+    """Print what makes a shell complete siammae's commands and options.
+
+    Example: siammae completion bash > ~/.local/share/bash-completion/completions/siammae
+
+    Example: siammae completion zsh > ~/.zfunc/_siammae
+
+    Args:
+        shell: bash, zsh or tcsh.
+    """
+    build_app().cli(prog="siammae", args=["--tyro-write-completion", shell, "-"])
+
+
+COMMANDS: tuple[Callable[..., None], ...] = (
+    video.demo,
+    propagate.propagate,
+    video.keypoints,
+    video.features,
+    app.app,
+    *mask.COMMANDS,
+    *pictures.COMMANDS,
+    models.models,
+    models.info,
+    train.train,
+    models.convert,
+    models.card,
+    models.export,
+    models.push,
+)

@@ -1,0 +1,72 @@
+"""The commands with which a first mask is made: a frame to paint on, and shapes in place of painting."""
+
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from siammae.cli.options import PICTURES, Out, read_numbered
+
+
+def frame(
+    video: Annotated[Positional[str], arg(metavar="VIDEO")],
+    out: Out,
+    frame: int = 0,
+) -> None:
+    """Write one frame of a video as a picture, to paint a mask on or to read coordinates from.
+
+    Example: siammae frame horse.mp4 -o frame.png
+
+    Args:
+        video: Video file, folder of images, or a quoted glob.
+        out: .png or .jpg.
+        frame: Number of the frame.
+    """
+    from siammae.files import check_output
+    from siammae.video.pictures import write_picture
+
+    check_output(out, PICTURES)
+    (picture,) = read_numbered(video, [frame])
+    write_picture(out, picture)
+    print(f"frame {frame}: {out}, {picture.shape[1]} x {picture.shape[0]} pixels (width x height)")
+
+
+def mask(
+    video: Annotated[Positional[str], arg(metavar="VIDEO")],
+    shapes: Annotated[Positional[tuple[str, ...]], arg(metavar="SHAPE")],
+    out: Out,
+    frame: int = 0,
+    overlay: Path | None = None,
+) -> None:
+    """Make the mask of one frame from boxes, ellipses and polygons in pixels of the frame.
+
+    Shapes get the ids 1, 2, ... in their order; 3=box:... names the id. Where two overlap, the later one is seen.
+
+    Example: siammae mask horse.mp4 box:210,80,420,310 polygon:30,60,80,40,90,120 -o horse.png --overlay look.png
+
+    Args:
+        video: Video file, picture, folder of images, or a quoted glob.
+        shapes: box:LEFT,TOP,RIGHT,BOTTOM, ellipse:LEFT,TOP,RIGHT,BOTTOM or polygon:X,Y,X,Y,X,Y,...
+        out: PNG file for the mask.
+        frame: Number of the frame that the mask is for.
+        overlay: Also write the mask drawn over the frame: .png or .jpg.
+    """
+    from siammae.files import check_output
+    from siammae.labels.masks import write_mask
+    from siammae.labels.shapes import draw_shapes
+    from siammae.video.pictures import write_picture
+    from siammae.visualize.masks import overlay as draw_masks
+
+    check_output(out, (".png",))
+    if overlay is not None:
+        check_output(overlay, PICTURES)
+    (picture,) = read_numbered(video, [frame])
+    ids = draw_shapes(shapes, picture.shape[:2])
+    write_mask(out, ids)
+    print(f"mask: {out}")
+    if overlay is not None:
+        write_picture(overlay, draw_masks(picture, ids, numbers=True))
+        print(f"overlay: {overlay}")
+
+
+COMMANDS = frame, mask

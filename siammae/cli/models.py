@@ -1,0 +1,170 @@
+"""The commands that deal with models: what there is, and making, describing, exporting and publishing them."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from siammae.cli.options import Json, Out, print_json
+from siammae.models.registry import EMBEDDED, ModelInfo, list_models, model_info
+
+
+def convert(
+    checkpoint: Annotated[Positional[Path], arg(metavar="CHECKPOINT")],
+    out: Out,
+    family: Annotated[Literal["auto", "cropmae", "catmae", "rsp", "tobo", "mae"], arg(name="from")] = "auto",
+    heads: int | None = None,
+    patch_size: int | None = None,
+    name: str | None = None,
+    licence: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write the encoder of somebody's checkpoint as a model folder: CropMAE, CatMAE, RSP, ToBo or MAE.
+
+    Example: siammae convert cropmae_k400.pth -o models/cropmae --licence mit
+
+    Args:
+        checkpoint: .pth, .pt or .safetensors file; a pickle may hold nothing but tensors, numbers and argparse's Namespace.
+        out: Folder for the model.
+        family: Whose checkpoint it is; auto finds out by its keys.
+        heads: Attention heads of the encoder; one for every 64 channels if not given.
+        patch_size: Side of a patch in pixels, to resize the patch projection to; the checkpoint's own if not given.
+        name: Of the model; by default the folder's name.
+        licence: Of the weights, such as mit.
+        overwrite: Replace the folder if it exists.
+    """
+    from siammae.models.checkpoints import convert as run
+    from siammae.models.load import load_model
+
+    run(checkpoint, out, family=family, heads=heads, patch_size=patch_size, name=name, licence=licence, overwrite=overwrite)
+    encoder = load_model(out, device="cpu")
+    source = encoder.metadata["source"]
+    print(f"{source['method']}, {source['file']}, sha256 {source['sha256']}")
+    print(f"model: {out}: {encoder.architecture}, patch {encoder.patch_size}, {encoder.num_parameters:,} parameters")
+    print(f"decoder: {'kept' if encoder.metadata['decoder'] else 'none'}; {source['left_out']} other tensors left out")
+
+
+def card(
+    folder: Annotated[Positional[Path], arg(metavar="FOLDER")],
+    evaluations: Annotated[Positional[tuple[Path, ...]], arg(metavar="OUT")] = (),
+) -> None:
+    """Write a model folder's card anew, with what siammae evaluate measured.
+
+    Example: siammae card my-model runs/dino runs/best
+
+    Args:
+        folder: Model folder.
+        evaluations: Folders that siammae evaluate wrote, of these very weights.
+    """
+    from siammae.evaluation.evaluation import SCORES_FILE
+    from siammae.models.folder import CARD_FILE, add_evaluations
+
+    add_evaluations(folder, [out / SCORES_FILE for out in evaluations])
+    print(f"card: {folder / CARD_FILE}")
+
+
+def export(
+    model: Annotated[Positional[str], arg(metavar="MODEL")],
+    out: Out,
+    size: tuple[int, int] | None = None,
+    pretrained: bool = True,
+) -> None:
+    """Write an encoder for other runtimes, checked against torch before it is kept.
+
+    Example: siammae export vitt8d6 -o vitt8d6.onnx --size 240 424
+
+    Args:
+        model: Registered name, hf-hub:owner/name, timm:NAME, model folder or .safetensors file.
+        out: .onnx for ONNX, .pt2 for torch.export.
+        size: Height and width of its images, whole patches; images of any size if not given.
+        pretrained: --no-pretrained takes the initial weights of the architecture.
+    """
+    from siammae.models.load import load_model
+    from siammae.models.runtimes import export_encoder
+
+    encoder = load_model(model, pretrained=pretrained, device="cpu")
+    export_encoder(encoder, out, size=size)
+    shape = "3 x {} x {}".format(*size) if size else f"3 x H x W, multiples of {encoder.patch_size}"
+    print(f"exported: {out}, {out.stat().st_size:,} bytes; images of {shape}, mean {encoder.mean}, std {encoder.std}")
+
+
+def push(
+    folder: Annotated[Positional[Path], arg(metavar="FOLDER")],
+    repo: Annotated[Positional[str], arg(metavar="OWNER/NAME")],
+    private: bool = False,
+    create_pr: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Upload a model folder to the Hugging Face Hub, with the token of hf auth login or HF_TOKEN.
+
+    Example: siammae push my-model me/my-model --private
+
+    Args:
+        folder: Model folder, whole: weights, config and card.
+        repo: Repo, made if there is none.
+        private: Of a new repo: visible to its owner alone.
+        create_pr: Propose the upload as a pull request.
+        dry_run: Check the folder and list what would be uploaded.
+    """
+    from siammae.models.folder import check_folder
+    from siammae.models.hub import Repo, push_to_hub
+
+    if dry_run:
+        encoder, name = check_folder(folder), Repo.parse(repo).name
+        for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
+            print(f"{path.name:24} {path.stat().st_size:12,} bytes")
+        print(f"{encoder.name}, {encoder.architecture}, would go to {name}; nothing was uploaded")
+        return
+    pushed = push_to_hub(folder, repo, private=private, create_pr=create_pr)
+    print(f"pull request: {pushed}" if create_pr else f"pushed: hf-hub:{pushed}")
+
+
+def models(pattern: Annotated[Positional[str], arg(metavar="PATTERN")] = "*", as_json: Json = False) -> None:
+    """List the registered models: sizes, where their weights are from, whether they are on this machine, what they measure.
+
+    Example: siammae models "vits*"
+
+    Args:
+        pattern: Shell pattern of names, such as "vits*".
+    """
+    if as_json:
+        print_json([{**asdict(info), "here": _is_here(info)} for info in map(model_info, list_models(pattern))])
+        return
+    print(
+        f"{'name':8} {'patch':>5} {'channels':>8} {'blocks':>6} {'parameters':>12}  {'weights':16} {'here':5} licence  measured"
+    )
+    for info in map(model_info, list_models(pattern)):
+        measured = ", ".join(f"{name} {value:g}" for name, value in info.metrics.items())
+        row = f"{info.name:8} {info.patch_size:5} {info.embed_dim:8} {info.depth:6} {info.num_parameters:12,}"
+        print(f"{row}  {info.weights or 'none yet':16} {_is_here(info):5} {info.licence or '-'}  {measured or '-'}")
+
+
+def _is_here(info: ModelInfo) -> str:
+    """Whether weights are on this machine: yes, no, or - where there are none."""
+    if info.weights is None:
+        return "-"
+    if info.weights == EMBEDDED:
+        return "yes"
+    from siammae.models.folder import HUB_FILES
+    from siammae.models.hub import PREFIX, Repo, is_cached
+
+    return "yes" if is_cached(Repo.parse(info.weights.removeprefix(PREFIX)), HUB_FILES) else "no"
+
+
+def info(name: Annotated[Positional[str], arg(metavar="NAME")], as_json: Json = False) -> None:
+    """Say what is known of a registered model.
+
+    Example: siammae info vitt8d6 --json
+
+    Args:
+        name: As `siammae models` lists it.
+    """
+    if as_json:
+        print_json(asdict(model_info(name)))
+        return
+    for key, value in asdict(model_info(name)).items():
+        print(f"{key}: {value}")
+
+
+COMMANDS = models, info, convert, card, export, push

@@ -1,0 +1,3 @@
+from . import metrics as metrics
+from .evaluation import Evaluation as Evaluation
+from .evaluation import evaluate as evaluate

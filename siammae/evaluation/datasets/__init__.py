@@ -1,0 +1,1 @@
+"""Data sets: how their sequences are found, and predictions for them scored."""

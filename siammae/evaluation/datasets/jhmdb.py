@@ -1,0 +1,136 @@
+"""JHMDB: body joints carried through a video, scored by the percentage of correct keypoints.
+
+The 268 test videos of split 1 of JHMDB (Jhuang et al. 2013, "Towards understanding action recognition"), as TimeCycle, CRW and
+SiamMAE use them: the first frame's 15 joints are given.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siammae.evaluation.datasets.sequences import PathLike, PointSequence, check_complete, pictures, wanted
+from siammae.evaluation.metrics import keypoint_distances
+from siammae.evaluation.pck import KeypointScores, predictions
+
+# fmt: off
+JOINTS = (
+    "neck", "belly", "face", "right-shoulder", "left-shoulder", "right-hip", "left-hip", "right-elbow", "left-elbow",
+    "right-knee", "left-knee", "right-wrist", "left-wrist", "right-ankle", "left-ankle",
+)
+# fmt: on
+BOX_SHARE = 0.6  # of the diagonal of the box around the joints, the unit of distance
+TEST = "2"  # in the split files; 1 is training
+
+
+def find_jhmdb(root: PathLike, sequences: Sequence[str] | None = None, split: PathLike | None = None) -> list[PointSequence]:
+    """The test videos of JHMDB.
+
+    Args:
+        root: has Rename_Images/CLASS/VIDEO/00001.png ..., joint_positions/CLASS/VIDEO/joint_positions.mat and
+            splits/CLASS_test_split1.txt ..., as the data set's archives unpack.
+        sequences: names of the videos that are wanted.
+        split: a text file that names them. If neither is given, those that the data set's own files of split 1 put into the
+            test set.
+
+    Raises:
+        FileNotFoundError: another layout; videos without frames or joints, all of them named.
+        ValueError: joints that cannot be read, or of fewer or more frames than there are.
+    """
+    base = Path(root)
+    layout = [base / "Rename_Images", base / "joint_positions"]
+    check_complete(base, [path.name for path in layout if not path.is_dir()], "JHMDB's layout")
+    names = wanted(sequences, split) or _test_set(base / "splits")
+    homes = {path.name: path.relative_to(base / "joint_positions") for path in (base / "joint_positions").glob("*/*")}
+    joints = {name: base / "joint_positions" / homes.get(name, Path("*", name)) / "joint_positions.mat" for name in names}
+    frames = {name: tuple(pictures(base / "Rename_Images" / homes.get(name, Path("*", name))).values()) for name in names}
+    missing = [str(path.relative_to(base)) for path in joints.values() if not path.is_file()]
+    missing += [f"Rename_Images/{homes[name]}" for name, paths in frames.items() if name in homes and not paths]
+    check_complete(base, missing, "the joints and the frames of every video")
+    found = []
+    for name in names:
+        points = _joints(joints[name])
+        if len(points) > len(frames[name]):
+            raise ValueError(
+                f"{joints[name]} has {len(points)} frames; {base / 'Rename_Images' / homes[name]} has {len(frames[name])}"
+            )
+        found.append(PointSequence(name, frames[name], (joints[name],), points))
+    return found
+
+
+def score_jhmdb(
+    root: PathLike,
+    pred: PathLike,
+    *,
+    sequences: Sequence[str] | None = None,
+    split: PathLike | None = None,
+    progress: Callable[[str], object] = lambda sequence: None,
+) -> KeypointScores:
+    """PCK of the joints in `pred`.
+
+    A joint is correct if it is at most a threshold away, in units of 0.6 times the diagonal of the box around the frame's true
+    joints. PCK is the mean over the 15 joints of each one's share of correct ones. The first frame does not count; nor, as in
+    the scripts, does a joint that the prediction has lost, neither for PCK nor for the box.
+
+    Args:
+        root, sequences, split: see `find_jhmdb`.
+        pred: a folder of one VIDEO.csv for each video, with the columns frame, point, x, y as `siammae keypoints` writes them.
+        progress: called with the name of each video when it is done.
+
+    Raises:
+        FileNotFoundError: files that are missing, all of them named.
+        ValueError: a file with other frames or points.
+
+    Source: eval_pck.py in CRW's and CropMAE's repositories.
+    """
+    found = find_jhmdb(root, sequences, split)
+    distances = {}
+    for one, tracks in predictions(found, pred):
+        visible = np.where(np.isnan(tracks).any(axis=-1, keepdims=True), np.nan, one.points)
+        tracks[0] = np.nan
+        distances[one.name] = keypoint_distances(one.points, tracks, BOX_SHARE * _diagonals(visible))
+        progress(one.name)
+    return KeypointScores(distances, JOINTS, 0.1, "joints")
+
+
+def _test_set(folder: Path) -> list[str]:
+    """Videos that the files of split 1 mark as test, class by class."""
+    files = sorted(folder.glob("*_test_split1.txt"))
+    check_complete(folder.parent, [] if files else ["splits/*_test_split1.txt"], "the data set's split files")
+    names = []
+    for file in files:
+        for line in file.read_text().splitlines():
+            fields = line.split()
+            if len(fields) == 2 and fields[1] == TEST:
+                names.append(re.sub(r"\.avi$", "", fields[0]))
+    if not names:
+        raise ValueError(f"{folder} marks no video as test; expected lines such as 'VIDEO.avi {TEST}'")
+    return names
+
+
+def _joints(path: Path) -> NDArray[np.float64]:
+    """[T, 15, 2] of joint_positions.mat: x and y in pixels, (0, 0) the first."""
+    try:
+        from scipy.io import loadmat, matlab
+    except ImportError as error:
+        raise ImportError(
+            f'JHMDB\'s joints are MATLAB files; install scipy to read them: pip install "siammae[eval]" ({error})'
+        ) from error
+    try:
+        positions = np.asarray(loadmat(path)["pos_img"], dtype=np.float64)  # [2, 15, T], MATLAB counts from 1
+    except (KeyError, ValueError, TypeError, NotImplementedError, matlab.MatReadError) as error:
+        raise ValueError(f"{path} cannot be read as JHMDB's joints, pos_img [2, 15, T]: {error}") from error
+    if positions.ndim != 3 or positions.shape[:2] != (2, len(JOINTS)):
+        raise ValueError(f"{path} holds pos_img {list(positions.shape)}; expected [2, {len(JOINTS)}, T]")
+    return np.moveaxis(positions, 0, -1).swapaxes(0, 1) - 1
+
+
+def _diagonals(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of the boxes around points [T, K, 2], those that are not NaN: [T]; NaN where there is none."""
+    known = np.isfinite(points)
+    low = np.where(known, points, np.inf).min(axis=1)
+    high = np.where(known, points, -np.inf).max(axis=1)
+    diagonals: NDArray[np.float64] = np.linalg.norm(np.where(np.isfinite(high - low), high - low, np.nan), axis=-1)
+    return diagonals

@@ -1,0 +1,161 @@
+"""VIP: human parts carried through a video, scored by mean intersection over union.
+
+The semantic annotations (`Category_ids`) of the 50 validation videos of VIP (Zhou et al. 2018, "Adaptive Temporal Encoding
+Network for Video Instance-level Human Parsing"), as TimeCycle, CRW and SiamMAE use them.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siammae.evaluation.datasets.sequences import MaskSequence, PathLike, check_complete, pictures, read_names, wanted
+from siammae.evaluation.metrics import confusion_matrix, intersection_over_union
+from siammae.labels.masks import Mask, as_mask
+
+# fmt: off
+CLASSES = (
+    "background", "hat", "hair", "sun-glasses", "upper-clothes", "dress", "coat", "socks", "pants", "gloves", "scarf", "skirt",
+    "torso-skin", "face", "right-arm", "left-arm", "right-leg", "left-leg", "right-shoe", "left-shoe",
+)
+# fmt: on
+
+
+@dataclass(frozen=True)
+class IouScores:
+    """Of a set of sequences.
+
+    Attributes:
+        confusion: of each sequence, a matrix [T, 20, 20] for its T annotated frames, the first included.
+        per_video: the headline is the mean over videos of each one's mean IoU, not that of all their pixels together.
+    """
+
+    confusion: dict[str, NDArray[np.int64]]
+    per_video: bool = False
+
+    @property
+    def classes(self) -> NDArray[np.float64]:
+        """IoU of each class over all pixels of all videos, [20]; NaN for one that never occurs."""
+        return intersection_over_union(sum(frames.sum(axis=0) for frames in self.confusion.values()))
+
+    @property
+    def pooled(self) -> float:
+        """Mean over the classes of IoU over all pixels of all videos: what CRW's and CropMAE's scripts compute."""
+        return float(np.nanmean(self.classes))
+
+    @property
+    def videos(self) -> dict[str, float]:
+        """Mean IoU of each video alone."""
+        return {name: _mean_iou(frames.sum(axis=0)) for name, frames in self.confusion.items()}
+
+    @property
+    def video_mean(self) -> float:
+        """Mean over videos of each one's mean IoU."""
+        return float(np.mean(list(self.videos.values())))
+
+    @property
+    def headline(self) -> tuple[str, float]:
+        if self.per_video:
+            return "mIoU per video", self.video_mean
+        return "mIoU", self.pooled
+
+    def table(self) -> str:
+        """Percentages: both means, every class that occurs, every video; Markdown."""
+        rows = [("mIoU, all pixels", self.pooled), ("mIoU, mean of videos", self.video_mean)]
+        rows += [(name, iou) for name, iou in zip(CLASSES, self.classes, strict=True) if np.isfinite(iou)]
+        rows += self.videos.items()
+        return "| | IoU |\n|---|---|\n" + "\n".join(f"| {name} | {100 * iou:.1f} |" for name, iou in rows)
+
+    def figures(self) -> dict[str, Any]:
+        """Everything, in types that JSON has; `sequences` is what a report shows."""
+        return {
+            "mIoU": self.pooled,
+            "mIoU per video": self.video_mean,
+            "classes": {name: iou for name, iou in zip(CLASSES, self.classes.tolist(), strict=True) if np.isfinite(iou)},
+            "sequences": {
+                name: {"score": score, "curve": "mIoU", "frames": list(map(_mean_iou, self.confusion[name]))}
+                for name, score in self.videos.items()
+            },
+        }
+
+
+def find_vip(root: PathLike, sequences: Sequence[str] | None = None, split: PathLike | None = None) -> list[MaskSequence]:
+    """The sequences of a VIP_Fine folder.
+
+    Args:
+        root: has Images and Annotations/Category_ids, each with a folder for each video, and lists/val_videos.txt.
+        sequences: those that are wanted.
+        split: a text file that names them; lists/val_videos.txt if neither is given.
+
+    Raises:
+        FileNotFoundError: another layout; videos without frames or annotations, all of them named.
+    """
+    base = Path(root)
+    images, masks = base / "Images", base / "Annotations" / "Category_ids"
+    check_complete(base, [str(path.relative_to(base)) for path in (images, masks) if not path.is_dir()], "VIP_Fine's layout")
+    found, missing = [], []
+    for name in wanted(sequences, split) or read_names(base / "lists" / "val_videos.txt"):
+        frames, annotations = pictures(images / name), pictures(masks / name)
+        missing += [f"Annotations/Category_ids/{name}"] * (not annotations)
+        missing += [f"Images/{name}/{stem}.jpg" for stem in annotations if stem not in frames]
+        missing += [f"Annotations/Category_ids/{name}/{stem}.png" for stem in list(frames)[:1] if stem not in annotations]
+        found.append(MaskSequence(name, tuple(frames.values()), tuple(annotations.values())))
+    check_complete(base, missing, "annotations of every video, one of them of its first frame, and the frames to them")
+    return found
+
+
+def score_vip(
+    root: PathLike,
+    pred: PathLike,
+    *,
+    sequences: Sequence[str] | None = None,
+    split: PathLike | None = None,
+    per_video: bool = False,
+    progress: Callable[[str], object] = lambda sequence: None,
+) -> IouScores:
+    """Mean IoU of the part masks in `pred`, one frame of a video in memory at a time.
+
+    Args:
+        root, sequences, split: see `find_vip`.
+        pred: a folder of one folder for each video, with a mask for every annotation, the first included; masks of another size
+            are resized to that of the annotation by the nearest pixel.
+        per_video: see `IouScores`.
+        progress: called with the name of each video when it is done.
+
+    Raises:
+        FileNotFoundError: masks that are missing, all of them named.
+        ValueError: a mask with an id that is no class.
+
+    Source: the evaluation of VIP in CRW's and CropMAE's repositories.
+    """
+    found = find_vip(root, sequences, split)
+    paths = {one.name: [(path, Path(pred) / one.name / f"{path.stem}.png") for path in one.annotations] for one in found}
+    missing = [f"{name}/{mask.name}" for name, pairs in paths.items() for _, mask in pairs if not mask.is_file()]
+    check_complete(pred, missing, "VIDEO/FRAME.png for every annotation, the first included")
+    confusion = {}
+    with ThreadPoolExecutor() as pool:
+        for name, frames in zip(paths, pool.map(_confusion, paths.values()), strict=True):
+            confusion[name] = frames
+            progress(name)
+    return IouScores(confusion, per_video)
+
+
+def _confusion(pairs: Sequence[tuple[Path, Path]]) -> NDArray[np.int64]:
+    """[T, 20, 20] of the annotations and masks of one video."""
+    frames = []
+    for annotation, path in pairs:
+        truth, mask = (as_mask(file, empty=True).values for file in (annotation, path))
+        mask = Mask(mask, "numpy", mask.dtype).resized(truth.shape, "centre").values
+        try:
+            frames.append(confusion_matrix(truth, mask, len(CLASSES)))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+    return np.stack(frames)
+
+
+def _mean_iou(confusion: NDArray[np.int64]) -> float:
+    return float(np.nanmean(intersection_over_union(confusion)))

@@ -1,0 +1,115 @@
+"""Predictions of one sequence as files, and how long they took; sequences shared over processes."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import distributed
+
+from siammae.encoder import Encoder
+from siammae.evaluation.datasets.sequences import MaskSequence, PointSequence, first_mask
+from siammae.evaluation.protocols import Protocol
+from siammae.files import atomic
+from siammae.labels.keypoints import write_keypoints
+from siammae.labels.masks import write_mask
+from siammae.propagation.config import PropagationConfig
+from siammae.propagation.folder import propagate_to_folder
+from siammae.propagation.keypoints import track_keypoints
+from siammae.propagation.masks import LabelPropagator
+from siammae.video.pictures import read_image
+
+PREDICTIONS, SPEED = "predictions", "speed"
+
+
+@contextmanager
+def processes() -> Iterator[tuple[int, int, Callable[[], object]]]:
+    """Rank, number of processes, and what waits until all of them have come so far; torchrun sets their environment."""
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if world == 1:
+        yield 0, 1, lambda: None
+        return
+    distributed.init_process_group("gloo", timeout=timedelta(days=7))  # the longest sequence may take its time
+    try:
+        yield rank, world, lambda: distributed.barrier()
+    finally:
+        distributed.destroy_process_group()
+
+
+def share(found: Sequence[Any], rank: int, world: int) -> list[Any]:
+    """The sequences of one process: each, the longest first, goes to the process that has the fewest frames so far."""
+    shares: list[list[Any]] = [[] for _ in range(world)]
+    loads = [0] * world
+    for one in sorted(found, key=lambda one: -len(one.frames)):
+        least = loads.index(min(loads))
+        shares[least].append(one)
+        loads[least] += len(one.frames)
+    return shares[rank]
+
+
+def predict(
+    one: MaskSequence | PointSequence,
+    folder: Path,
+    encoder: Encoder,
+    config: PropagationConfig,
+    protocol: Protocol,
+    size: int | tuple[int, int] | None,
+) -> None:
+    """Write the predictions of a sequence, unless they are there."""
+    finished = folder / SPEED / f"{one.name}.json"
+    if finished.exists():
+        return
+    width, height = read_image(one.frames[0]).size
+    size = size or protocol.size((height, width), encoder.patch_size)
+    target = folder / PREDICTIONS / one.name
+    resumed = target.is_dir()
+    began = time.perf_counter()
+    if isinstance(one, MaskSequence):
+        mask = first_mask(one.annotations[0])
+        propagate_to_folder(list(one.frames), mask, target, encoder, size=size, config=config, resume=True, progress=False)
+        if protocol.first_from_grid:
+            propagator = LabelPropagator(one.frames[0], mask, encoder, size=size, config=config)
+            write_mask(target / f"{one.frames[0].stem}.png", propagator.decode(), mask.palette)
+    else:
+        tracks = list(track_keypoints(list(one.frames), one.points[0], encoder, size=size, config=config, progress=False))
+        points, scores = (np.stack([found[part].numpy() for _, found in tracks]) for part in (0, 1))
+        write_keypoints(target.with_name(f"{one.name}.csv"), points, scores)
+    speed = {"frames": len(one.frames), "seconds": time.perf_counter() - began, "peak_memory_mb": _peak_mb(encoder)}
+    with atomic(finished) as draft:
+        draft.write_text(json.dumps({"resumed": resumed} | speed) + "\n")
+
+
+def speed(folder: Path, names: Sequence[str]) -> dict[str, Any] | None:
+    """Of the sequences that ran without a break; None where there is none."""
+    found = [json.loads((folder / SPEED / f"{name}.json").read_text()) for name in names]
+    whole = [speed for speed in found if not speed["resumed"]]
+    if not whole:
+        return None
+    frames, seconds = (sum(speed[key] for speed in whole) for key in ("frames", "seconds"))
+    peak = max(speed["peak_memory_mb"] for speed in whole)
+    return {"frames_per_second": frames / seconds, "peak_memory_mb": peak, "sequences": len(whole)}
+
+
+def _peak_mb(encoder: Encoder) -> int:
+    """The most memory so far: of the GPU if it is used, else of this process."""
+    if encoder.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(encoder.device) >> 20
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak >> (20 if sys.platform == "darwin" else 10)  # bytes there, kilobytes elsewhere
+
+
+def device(encoder: Encoder) -> str:
+    if encoder.device.type == "cuda":
+        return torch.cuda.get_device_name(encoder.device)
+    return f"{encoder.device.type}, {torch.get_num_threads()} threads"

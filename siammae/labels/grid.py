@@ -1,0 +1,134 @@
+"""Labels as propagation carries them: soft maps on the grid.
+
+Letters: L labels, H x W pixels, h x w grid cells, K keypoints. Points are (x, y) with pixel (and cell) centres at whole
+numbers: (0, 0) is the centre of the top left one, and a picture spans -0.5 to W - 0.5.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from siammae.labels.masks import Mask, resize_nearest
+
+Reduction = Literal["area", "bilinear", "nearest"]
+Interpolation = Literal["bilinear", "nearest"]
+PLANES_AT_ONCE = 16  # label maps that are held at full resolution together
+
+
+def labels_to_grid(mask: Mask, ids: Sequence[int], grid: tuple[int, int], reduction: Reduction = "area") -> Tensor:
+    """Soft labels [L, h, w] of the grid's cells, one map for each of `ids` (of soft labels: for each channel).
+
+    "area": the share of each cell that a label covers, exactly. "bilinear": the one-hot planes sampled at the cell centres
+    (CRW). "nearest": the label of the pixel at the cell's centre, hard (DINO); a thin object may vanish.
+    """
+    rows, columns = (coverage(cells, pixels) for cells, pixels in zip(grid, mask.size, strict=True))
+    planes = []
+    for index, label in enumerate(ids):
+        chosen = mask.values[index] if mask.soft else mask.values == label
+        plane = torch.from_numpy(np.ascontiguousarray(chosen, dtype=np.float32))  # [H, W]
+        if reduction == "area":
+            planes.append(rows @ plane @ columns.T)
+        elif reduction == "bilinear":
+            planes.append(F.interpolate(plane[None, None], size=grid, mode="bilinear", align_corners=False)[0, 0])
+        else:
+            planes.append(resize_nearest(plane, grid))
+    return torch.stack(planes)
+
+
+def coverage(num_cells: int, num_pixels: int) -> Tensor:
+    """How much of each cell each pixel covers along one axis: [num_cells, num_pixels], rows add up to 1."""
+    cells = torch.linspace(0, num_pixels, num_cells + 1, dtype=torch.float64)
+    pixels = torch.arange(num_pixels + 1, dtype=torch.float64)
+    low = torch.maximum(cells[:-1, None], pixels[None, :-1])
+    high = torch.minimum(cells[1:, None], pixels[None, 1:])
+    return ((high - low).clamp(min=0) * num_cells / num_pixels).float()
+
+
+def upsample(planes: Tensor, size: tuple[int, int], interpolation: Interpolation = "bilinear") -> Tensor:
+    """Maps [L, h, w] at size H x W: [L, H, W]."""
+    if interpolation == "nearest":
+        return resize_nearest(planes, size)
+    return F.interpolate(planes[None], size=size, mode="bilinear", align_corners=False)[0]
+
+
+def strongest_label(
+    soft: Tensor, size: tuple[int, int], *, interpolation: Interpolation = "bilinear", normalize: bool = False
+) -> Tensor:
+    """Index of the strongest label of every pixel [H, W], from soft labels [L, h, w]; ties go to the lower index.
+
+    `normalize` stretches each label's upsampled map to the range 0..1 first, as DINO does; a map that is nowhere positive
+    stays. Only a few maps exist at full resolution at a time.
+    """
+    best = torch.full(size, -torch.inf, device=soft.device)
+    winner = torch.zeros(size, dtype=torch.int64, device=soft.device)
+    for first in range(0, len(soft), PLANES_AT_ONCE):
+        planes = upsample(soft[first : first + PLANES_AT_ONCE], size, interpolation)
+        if normalize:
+            planes = _stretch(planes)
+        strength, index = planes.max(dim=0)
+        better = strength > best
+        best = torch.where(better, strength, best)
+        winner = torch.where(better, index + first, winner)
+    return winner
+
+
+def _stretch(planes: Tensor) -> Tensor:
+    low, high = planes.amin(dim=(1, 2), keepdim=True), planes.amax(dim=(1, 2), keepdim=True)
+    stretched = (planes - low) / (high - low).clamp(min=torch.finfo(planes.dtype).tiny)
+    return torch.where(high > 0, stretched, planes)
+
+
+def points_to_grid(points: Tensor, grid: tuple[int, int], sigma: float = 0.5) -> Tensor:
+    """Heat maps [K, h, w] of points [K, 2], both in grid cells: Gaussians of deviation `sigma`, highest cell 1.
+
+    A point that is NaN (not visible) has an empty map.
+    """
+    rows, columns = torch.arange(grid[0]), torch.arange(grid[1])
+    dx = (columns - points[:, :1])[:, None]  # [K, 1, w]
+    dy = (rows - points[:, 1:])[:, :, None]  # [K, h, 1]
+    distance = dx.square() + dy.square()
+    nearest = distance.amin(dim=(1, 2), keepdim=True)
+    return torch.exp((nearest - distance) / (2 * sigma**2)).nan_to_num(0)
+
+
+def points_to_crw_grid(points: Tensor, grid: tuple[int, int], sigma: float = 0.5) -> Tensor:
+    """Heat maps [K, h, w] of points [K, 2], both in grid cells, as CRW's script draws them for JHMDB.
+
+    A Gaussian of deviation `sigma` in a window of 6 sigma + 1 cells, around a whole cell: the nearest, but along the left and
+    upper edges the one after it, since the script rounds towards zero. A point outside the grid has what reaches into it.
+    """
+    heat = torch.zeros(len(points), *grid)
+    size = math.ceil(6 * sigma + 1)
+    offsets = torch.arange(size) - (6 * sigma + 1) // 2
+    bell = torch.exp(-offsets.square() / (2 * sigma**2))
+    for plane, point in zip(heat, points.tolist(), strict=True):
+        if not all(map(math.isfinite, point)):
+            continue
+        (left, top), (right, bottom) = ([int(x + reach) for x in point] for reach in (-3 * sigma, 3 * sigma + 1))
+        rows = slice(max(0, top), min(bottom, grid[0], top + size))
+        columns = slice(max(0, left), min(right, grid[1], left + size))
+        if rows.start < rows.stop and columns.start < columns.stop:
+            plane[rows, columns] = (
+                bell[rows.start - top : rows.stop - top, None] * bell[columns.start - left : columns.stop - left]
+            )
+    return heat
+
+
+def grid_to_points(heat: Tensor, top_k: int = 5) -> tuple[Tensor, Tensor]:
+    """Points [K, 2] in grid cells and scores [K] of heat maps [K, h, w].
+
+    A point is the mean of its `top_k` highest cells weighted by their heat (CRW takes 3, CropMAE 5); its score is the highest
+    heat. An empty map gives NaN and 0.
+    """
+    flat = heat.flatten(1)
+    weights, cells = flat.topk(min(top_k, flat.shape[1]), dim=1)  # [K, k]
+    weights = weights.clamp(min=0)
+    share = weights / weights.sum(dim=1, keepdim=True)
+    width = heat.shape[2]
+    points = torch.stack([(share * (cells % width)).sum(1), (share * (cells // width)).sum(1)], dim=1)
+    return points, weights[:, 0]

@@ -1,0 +1,177 @@
+"""Masks of one frame as people write them: ids or soft labels, as arrays, tensors, pictures or files.
+
+Letters: L labels, H x W pixels.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from siammae.files import PathLike, atomic
+from siammae.video.pictures import read_image
+
+NearestPixel = Literal["centre", "corner"]
+
+
+@dataclass(frozen=True)
+class Mask:
+    """The labels of one frame and the form in which their owner keeps them.
+
+    Attributes:
+        values: integer ids [H, W], or soft labels [L, H, W] float32 in [0, 1].
+        form: what `like` returns: a numpy array, a torch tensor, or a PIL image.
+        dtype: of the numpy array or torch tensor that was given.
+        palette: of the picture that was given, 768 numbers, or None.
+        device: of the tensor that was given, or None.
+    """
+
+    values: NDArray[Any]
+    form: Literal["numpy", "torch", "pil"]
+    dtype: Any
+    palette: list[int] | None = None
+    device: torch.device | None = None
+
+    @property
+    def soft(self) -> bool:
+        return self.values.ndim == 3
+
+    @property
+    def size(self) -> tuple[int, int]:
+        height, width = self.values.shape[-2:]
+        return height, width
+
+    def ids(self, void_id: int | None = None) -> list[int]:
+        """The ids that occur, ascending, without the void; of soft labels the channel numbers."""
+        if self.soft:
+            return list(range(len(self.values)))
+        return [int(i) for i in np.unique(self.values) if i != void_id]
+
+    def resized(self, size: tuple[int, int], pixel: NearestPixel) -> "Mask":
+        """This mask at another size, by the nearest pixel."""
+        rows, columns = (nearest_pixels(num, old, pixel).numpy() for num, old in zip(size, self.size, strict=True))
+        return replace(self, values=self.values[..., rows[:, None], columns])
+
+    def check_ids(self, ids: Sequence[int]) -> None:
+        """ValueError where the type of this mask cannot hold one of `ids`."""
+        if not self.soft and np.any(np.asarray(ids).astype(self.values.dtype) != ids):
+            raise ValueError(f"ids {list(ids)} do not all fit into the {self.values.dtype} of the first mask")
+
+    def like(self, values: NDArray[Any]) -> Any:
+        """`values` (ids [..., H, W], or soft labels) in the form in which this mask was given."""
+        if self.form == "pil":
+            return to_image(values, self.palette) if self.palette else Image.fromarray(values.astype(self.values.dtype))
+        if self.form == "torch":
+            return torch.from_numpy(values).to(self.device, self.dtype)
+        return values.astype(self.dtype, copy=False)
+
+
+def as_mask(mask: Any, *, empty: bool = False) -> Mask:
+    """A Mask as it is, or from a path to an indexed or grey PNG, a PIL image, or an array or tensor.
+
+    Integer and bool [H, W] are ids (kept as they are, whatever their values); float [L, H, W] in [0, 1] are soft labels. A
+    path gives what its array would give.
+
+    Raises:
+        FileNotFoundError, VideoError: the file is missing or no picture.
+        ValueError: another shape or type, floats outside [0, 1], or (unless `empty` is allowed) nothing but background, id 0.
+    """
+    label = "the mask"
+    if isinstance(mask, Mask):
+        return mask
+    if isinstance(mask, str | os.PathLike):
+        label, picture = os.fspath(mask), read_image(mask)
+        values = _image_ids(picture, label)
+        parsed = Mask(values, "numpy", values.dtype, _palette(picture))
+    elif isinstance(mask, Image.Image):
+        parsed = Mask(_image_ids(mask, label), "pil", None, _palette(mask))
+    elif isinstance(mask, Tensor):
+        known = mask.float() if mask.dtype == torch.bfloat16 else mask  # numpy has no bfloat16
+        parsed = Mask(known.detach().cpu().numpy(), "torch", mask.dtype, device=mask.device)
+    elif isinstance(mask, np.ndarray):
+        native = np.array(mask, dtype=mask.dtype.newbyteorder("="), order="C")
+        parsed = Mask(native, "numpy", mask.dtype)
+    else:
+        raise ValueError(f"the mask is a {type(mask).__name__}; expected a path, a PIL image, an array or a tensor")
+    _check(parsed, label)
+    if not empty and not parsed.values.any():
+        raise ValueError(f"{label} holds nothing but background (0): mark at least one pixel of an object")
+    return parsed
+
+
+def _image_ids(picture: Image.Image, label: str) -> NDArray[Any]:
+    if picture.mode not in {"1", "L", "P", "I", "I;16"}:
+        raise ValueError(
+            f"{label} is a {picture.mode} picture; expected ids in an indexed (P) or grey (L) one. Convert colours to ids first"
+        )
+    return np.array(picture)
+
+
+def _palette(picture: Image.Image) -> list[int] | None:
+    if picture.mode != "P":
+        return None
+    colours = picture.getpalette() or []
+    return colours + [0] * (768 - len(colours))
+
+
+def _check(mask: Mask, label: str) -> None:
+    values, floating = mask.values, np.issubdtype(mask.values.dtype, np.floating)
+    if floating and values.ndim == 3:
+        low, high = float(values.min(initial=0)), float(values.max(initial=0))
+        if not (low >= 0 and high <= 1):
+            raise ValueError(f"{label} holds soft labels from {low:g} to {high:g}; expected [0, 1]")
+    elif floating or values.ndim != 2 or not (np.issubdtype(values.dtype, np.integer) or values.dtype == bool):
+        raise ValueError(
+            f"{label} has shape {list(values.shape)} and type {values.dtype}; expected integer or bool ids [H, W], "
+            "or float soft labels [L, H, W]"
+        )
+
+
+def to_image(values: NDArray[Any], palette: Sequence[int] | None = None) -> Image.Image:
+    """Ids [H, W] as an indexed picture with `palette` (DAVIS's if None); ids above 255 as a 16-bit grey picture."""
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise ValueError(f"ids run from {low} to {high}; a PNG holds 0 to 65535")
+    if high > 255:
+        return Image.fromarray(values.astype(np.uint16))
+    picture = Image.fromarray(values.astype(np.uint8)).convert("L")
+    picture.putpalette(list(palette) if palette is not None else davis_palette().ravel().tolist())
+    return picture
+
+
+def davis_palette() -> NDArray[np.uint8]:
+    """The colours [256, 3] of DAVIS (and Pascal VOC) ids: each three bits of an id, lowest first, go to R, G, B."""
+    bits = np.arange(256)[:, None] >> np.arange(9)[None] & 1  # [256, 9]
+    strengths = np.array([128, 64, 32])
+    colours: NDArray[np.uint8] = (bits.reshape(256, 3, 3) * strengths[:, None]).sum(axis=1).astype(np.uint8)
+    return colours
+
+
+def resize_nearest(values: Tensor, size: tuple[int, int], pixel: NearestPixel = "centre") -> Tensor:
+    """Values [..., H, W] at another size, each from the pixel under its centre (PIL) or its top left corner (OpenCV)."""
+    rows, columns = (
+        nearest_pixels(num, num_pixels, pixel).to(values.device)
+        for num, num_pixels in zip(size, values.shape[-2:], strict=True)
+    )
+    return values[..., rows[:, None], columns]
+
+
+def nearest_pixels(num: int, num_pixels: int, pixel: NearestPixel) -> Tensor:
+    """Which of `num_pixels` lies under the centre, or the first corner, of each of `num` equal shares, in exact arithmetic."""
+    shares = torch.arange(num)
+    if pixel == "corner":
+        return shares * num_pixels // num
+    return (2 * shares + 1) * num_pixels // (2 * num)
+
+
+def write_mask(path: PathLike, ids: NDArray[Any], palette: Sequence[int] | None = None) -> None:
+    """Ids [H, W] as an indexed PNG with `palette` (DAVIS's if None); see `siammae.labels.to_image`."""
+    image = to_image(ids, palette)
+    with atomic(path) as draft:
+        image.save(draft, format="PNG")

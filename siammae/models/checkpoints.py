@@ -1,0 +1,274 @@
+"""Other people's checkpoints as model folders: CropMAE, CatMAE, RSP, ToBo and MAE share MAE's encoder, key by key.
+
+What a file is is read from its keys and shapes. Nothing of it is run: a pickle may hold tensors, numbers and argparse's
+Namespace, nothing else.
+"""
+
+import argparse
+import hashlib
+import math
+import os
+import pickle
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from siammae.encoder import Encoder, build_encoder, sincos_positions
+from siammae.errors import WeightsError
+from siammae.files import check_target, read_tensors, replace_folder, save_tensors
+from siammae.models.folder import DECODER_FILE, MODEL_FILES, save_model
+from siammae.models.patches import with_patch_size
+
+Family = Literal["cropmae", "catmae", "rsp", "tobo", "mae"]
+
+PATCH_KEY = "patch_embed.proj.weight"
+ENCODER_KEYS = "cls_token", "pos_embed", "patch_embed.", "blocks.", "norm."  # beginnings of the encoder's keys
+HEAD_DIM = 64  # channels of an attention head in every ViT of these families
+
+ARCHITECTURES = {  # timm's, by width, with the depth that they have by themselves
+    192: ("vit_tiny_patch16_224", 12),
+    384: ("vit_small_patch16_224", 12),
+    768: ("vit_base_patch16_224", 12),
+    1024: ("vit_large_patch16_224", 24),
+}
+
+PAPERS = {
+    "cropmae": "CropMAE (Eymaël et al., ECCV 2024)",
+    "catmae": "CatMAE (Jiang et al., 2023)",
+    "rsp": "RSP (Jang et al., NeurIPS 2024)",
+    "tobo": "ToBo (Kim et al., 2025)",
+    "mae": "MAE (He et al., CVPR 2022)",
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds.
+
+    Attributes:
+        family: whose code wrote it.
+        encoder: weights by timm's keys.
+        rest: all others, by the file's keys: decoders and what else was trained.
+    """
+
+    family: Family
+    encoder: dict[str, Tensor]
+    rest: dict[str, Tensor]
+
+
+def convert(
+    checkpoint: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    family: Family | Literal["auto"] = "auto",
+    heads: int | None = None,
+    patch_size: int | None = None,
+    name: str | None = None,
+    licence: str | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write the encoder of a published checkpoint as a model folder.
+
+    Args:
+        checkpoint: .pth, .pt or .safetensors of CropMAE, CatMAE, RSP, ToBo or MAE.
+        folder: the model folder to write; it appears whole or not at all. A decoder that siammae's training model can run
+            (ToBo's) comes with it.
+        family: "auto" finds out by the keys; a name insists.
+        heads: attention heads of the encoder; None takes one for every 64 channels, as all these families have.
+        patch_size: side of a patch in pixels, where it is not to be the checkpoint's own (`siammae.models.patches`);
+            a decoder is not kept then, as it predicts patches of the old size.
+        name: of the model; by default the folder's name.
+        licence: of the weights, such as mit; theirs to say, so it is "not stated" without.
+        overwrite: replace `folder` if it exists.
+
+    Raises:
+        WeightsError: the file is missing, damaged, holds something else than tensors, or is of no known family.
+        FileExistsError: `folder` exists and `overwrite` is not set.
+    """
+    path, target = Path(checkpoint), Path(folder).absolute()
+    files = {*MODEL_FILES, DECODER_FILE}
+    check_target(target, files, overwrite)
+    found = read_checkpoint(path)
+    if family not in ("auto", found.family):
+        raise WeightsError(f"{path} looks like {PAPERS[found.family]}, not {family}; use --from {found.family} or auto")
+    encoder = _encoder(found, path, heads)
+    kept = found.family == "tobo" and patch_size in (None, encoder.patch_size)
+    if patch_size is not None:
+        encoder = with_patch_size(encoder, patch_size)
+    encoder.name = name or target.name
+    decoder = _tobo_decoder(found.rest) if kept and _has_fixed_positions(found.rest) else {}
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    encoder.metadata = {
+        "licence": licence,
+        "source": {
+            "method": PAPERS[found.family],
+            "file": path.name,
+            "sha256": digest,
+            "left_out": len(found.rest) - len(decoder),
+            **encoder.metadata,
+        },
+        "decoder": _decoder_config(encoder, decoder) if decoder else None,
+    }
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as draft:
+        made = save_model(encoder, Path(draft) / "model")
+        if decoder:
+            save_tensors(made / DECODER_FILE, decoder)
+        replace_folder(made, target)
+    return Path(folder)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """What a file holds, by its keys; WeightsError where it cannot be read or is of no known family."""
+    state = _read(path)
+    prefixes = [key.removesuffix(PATCH_KEY) for key in state if key.endswith(PATCH_KEY)]
+    if len(prefixes) != 1:
+        several = f"{len(prefixes)} encoders ({', '.join(prefixes)})" if prefixes else f"no key that ends in {PATCH_KEY}"
+        raise WeightsError(
+            f"{path} has {several}; expected the one encoder of CropMAE, CatMAE, RSP, ToBo or MAE. {_keys(state)}"
+        )
+    stripped = {key.removeprefix(prefixes[0]): tensor for key, tensor in state.items()}
+    encoder = {key: tensor for key, tensor in stripped.items() if key.startswith(ENCODER_KEYS)}
+    rest = {key: tensor for key, tensor in stripped.items() if key not in encoder}
+    return Checkpoint(_family(rest, path), encoder, rest)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file by name, whatever mapping they lie in."""
+    if path.suffix == ".safetensors":
+        return read_tensors(path)
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise WeightsError(f"no such file: {path}") from None
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path} holds more than tensors, numbers and argparse.Namespace, so it is not read: a pickle can run any code. "
+            f"Have its owner save the state dict alone ({str(error).strip().splitlines()[0]})"
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:
+        raise WeightsError(
+            f"{path} is damaged or no checkpoint: {str(error).splitlines()[0] if str(error) else error!r}"
+        ) from error
+    for key in ("model", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise WeightsError(
+            f"{path} holds a {type(content).__name__} with no state dict in it; expected tensors by name, or under 'model'"
+        )
+    return {str(key): value for key, value in content.items()}
+
+
+def _family(rest: Mapping[str, Tensor], path: Path) -> Family:
+    """Whose code wrote the weights beside the encoder's."""
+    if "decoder_frame_info" in rest:
+        return "catmae"
+    if "decoder_blocks.0.multihead_attn.in_proj_weight" in rest:
+        return "cropmae"
+    if any(key.startswith("to_posterior.") for key in rest):
+        return "rsp"
+    if "decoder_embed_mae.weight" in rest and "decoder_blocks.0.cattn.q.weight" in rest:
+        return "tobo"
+    if not rest or "decoder_blocks.0.attn.qkv.weight" in rest:
+        return "mae"
+    raise WeightsError(f"{path} has MAE's encoder, but what lies beside it is of no known family. {_keys(rest)}")
+
+
+def _encoder(found: Checkpoint, path: Path, heads: int | None) -> Encoder:
+    """The encoder, with the weights in it; WeightsError where they do not make one."""
+    state = found.encoder
+    width, _, patch, _ = state[PATCH_KEY].shape if state[PATCH_KEY].ndim == 4 else (0, 0, 0, 0)
+    depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
+    if width not in ARCHITECTURES or "pos_embed" not in state:
+        known = ", ".join(map(str, ARCHITECTURES))
+        raise WeightsError(f"{path} has an encoder of {width} channels; expected one of {known}, with a table pos_embed")
+    side = math.isqrt(state["pos_embed"].shape[1] - 1)
+    if state["pos_embed"].shape[1] != 1 + side**2:
+        raise WeightsError(
+            f"{path}: pos_embed is {list(state['pos_embed'].shape)}; expected a square grid of patches and the CLS token"
+        )
+    if heads is not None and (heads < 1 or width % heads):
+        raise WeightsError(f"heads is {heads}; expected a divisor of the {width} channels")
+    architecture, usual_depth = ARCHITECTURES[width]
+    args: dict[str, Any] = {"patch_size": patch, "img_size": side * patch}
+    args |= {"depth": depth} if depth != usual_depth else {}
+    args |= {"num_heads": heads} if heads not in (None, width // HEAD_DIM) else {}
+    encoder = build_encoder(architecture, args, initial_weights=False)
+    expected = {key: tensor.shape for key, tensor in encoder.vit.state_dict().items()}
+    wrong = sorted(key for key in expected.keys() | state.keys() if key not in state or expected.get(key) != state[key].shape)
+    if wrong:
+        raise WeightsError(f"{path} is no {architecture} with patch {patch} and {depth} blocks: {', '.join(wrong[:5])} differ")
+    encoder.vit.load_state_dict({key: tensor.float() for key, tensor in state.items()})
+    return encoder.eval()
+
+
+def _has_fixed_positions(rest: Mapping[str, Tensor]) -> bool:
+    """Whether the decoder has the fixed table of positions that siammae's training model has."""
+    table = rest.get("decoder_pos_embed")
+    if table is None or table.ndim != 3 or table.shape[2] % 4:
+        return False
+    side = math.isqrt(table.shape[1] - 1)
+    fixed = sincos_positions(side, side, table.shape[2])
+    return table.shape[1] == 1 + side**2 and torch.allclose(table[0, 1:].float(), fixed, atol=1e-4)
+
+
+def _tobo_decoder(rest: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """ToBo's decoder by the keys of siammae's training model: pre-norm, cross-attention, self-attention, MLP."""
+    renamed: dict[str, Tensor] = {}
+    for key, tensor in rest.items():
+        if key.startswith(("mask_token", "decoder_norm.", "decoder_pred.")):
+            renamed[key] = tensor
+        elif key.startswith("decoder_embed_mae."):
+            renamed[key.replace("decoder_embed_mae", "decoder_embed")] = tensor
+        elif key.startswith("decoder_blocks."):
+            _, number, part = key.split(".", 2)
+            renamed |= {f"decoder.layers.{number}.{new}": value for new, value in _tobo_part(part, tensor)}
+    return {key: tensor.float().contiguous() for key, tensor in renamed.items()}
+
+
+def _tobo_part(part: str, tensor: Tensor) -> list[tuple[str, Tensor]]:
+    module, kind = part.rsplit(".", 1)
+    if module == "attn.qkv":
+        width = len(tensor) // 3
+        return [(f"self.query.{kind}", tensor[:width]), (f"self.key_value.{kind}", tensor[width:])]
+    names = {
+        "norm1": "norm_query",
+        "norm_kv1": "norm_source",
+        "norm3": "norm_self",
+        "norm4": "norm_mlp",
+        "cattn.q": "cross.query",
+        "cattn.kv": "cross.key_value",
+        "cattn.proj": "cross.proj",
+        "attn.proj": "self.proj",
+        "mlp2.fc1": "mlp.0",
+        "mlp2.fc2": "mlp.2",
+    }
+    return [(f"{names[module]}.{kind}", tensor)]
+
+
+def _decoder_config(encoder: Encoder, decoder: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What siammae's training model must be like to take the decoder."""
+    width = decoder["decoder_embed.weight"].shape[0]
+    return {
+        "architecture": encoder.architecture,
+        "patch_size": encoder.patch_size,
+        "depth": encoder.model_args.get("depth"),
+        "image_size": encoder.model_args["img_size"],
+        "decoder": "cross-self",
+        "decoder_depth": len({key.split(".")[2] for key in decoder if key.startswith("decoder.layers.")}),
+        "decoder_width": width,
+        "decoder_heads": width // 32,
+    }
+
+
+def _keys(state: Mapping[str, Any]) -> str:
+    """A few keys for a message."""
+    return f"Its keys begin with: {', '.join(list(state)[:5]) or 'nothing'}"

@@ -1,0 +1,135 @@
+"""Names to weights to Encoders: registered models, the Hugging Face Hub, timm, and model folders."""
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from siammae.encoder import BUILT_IN_ARGS, Encoder, build_encoder, import_timm
+from siammae.errors import WeightsError
+from siammae.models.folder import HUB_FILES, read_model
+from siammae.models.hub import PREFIX, Repo, fetch
+from siammae.models.patches import with_patch_size
+from siammae.models.registry import DEFAULT_MODEL, EMBEDDED, REGISTRY, WEIGHTS_FOLDER, ModelInfo, list_models, unknown_name
+
+
+def load_model(
+    name: str | os.PathLike[str] = DEFAULT_MODEL,
+    *,
+    pretrained: bool = True,
+    patch_size: int | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    token: str | bool | None = None,
+    local_files_only: bool = False,
+) -> Encoder:
+    """An Encoder in eval mode.
+
+    Args:
+        name: a registered model (`list_models`), a model folder, a `.safetensors` file that `save_model` wrote,
+            "hf-hub:owner/name[@revision]" for a repo of the Hugging Face Hub, or "timm:NAME" for one of timm's vision
+            transformers.
+        pretrained: False gives the initial weights of the architecture: the same ones each time for a registered model.
+        patch_size: side of a patch in pixels, where it is not to be the model's own: the patch projection is resized by its
+            pseudo-inverse, the grid of positions stays (`siammae.models.patches.with_patch_size`).
+        device: where it goes; None takes CUDA, else MPS, else the CPU.
+        dtype: of its weights and features; None is float32.
+        revision: branch, tag or commit of a repo, instead of one in its name.
+        cache_dir: where downloads are kept; None is the Hub's own cache.
+        token: for private and gated repos; None takes the one of `hf auth login` or HF_TOKEN.
+        local_files_only: take nothing but what is in the cache.
+
+    Raises:
+        ValueError: no such model.
+        WeightsError: no published weights under that name; a repo that cannot be had; or a file that is missing, damaged or
+            does not fit.
+    """
+    text = os.fspath(name)
+    hub: dict[str, Any] = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
+    if text.startswith("timm:"):
+        encoder = _from_timm(text.removeprefix("timm:"), pretrained)
+    elif text.startswith(PREFIX):
+        repo = Repo.parse(text.removeprefix(PREFIX))
+        encoder = read_model(fetch(replace(repo, revision=revision or repo.revision), HUB_FILES, **hub), pretrained, name=text)
+    elif text in REGISTRY:
+        encoder = _from_registry(REGISTRY[text], pretrained, revision, hub)
+    elif text.endswith(".safetensors") or Path(text).is_dir():
+        encoder = read_model(Path(text), pretrained)
+    elif isinstance(name, os.PathLike) or os.sep in text:
+        raise WeightsError(f"no such model folder or .safetensors file: {text}")
+    else:
+        raise ValueError(unknown_name(text))
+    if patch_size is not None:
+        encoder = with_patch_size(encoder, patch_size)
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ValueError(f"dtype is {dtype!r}; expected a floating torch.dtype such as torch.float16")
+    try:
+        return encoder.to(device or default_device(), dtype or torch.float32).eval()
+    except (AssertionError, RuntimeError) as error:
+        raise ValueError(f"device {str(device)!r} cannot be used here: {str(error).splitlines()[0]}") from error
+
+
+def as_encoder(model: str | os.PathLike[str] | Encoder) -> Encoder:
+    """An Encoder as it is, or the one of that name."""
+    if not isinstance(model, str | os.PathLike | Encoder):
+        raise ValueError(f"the model is a {type(model).__name__}; expected an Encoder or a name for load_model")
+    return model if isinstance(model, Encoder) else load_model(model)
+
+
+def default_device() -> torch.device:
+    """CUDA where there is one, else Apple's MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _from_registry(info: ModelInfo, pretrained: bool, revision: str | None, hub: Mapping[str, Any]) -> Encoder:
+    if not pretrained:
+        return build_encoder(info.architecture, info.model_args, name=info.name)
+    if info.weights is None:
+        available = list_models(pretrained=True)
+        raise WeightsError(
+            f"{info.name} has no published weights yet. Models that have: {', '.join(available)}. Otherwise "
+            f"use any of timm's vision transformers, such as timm:vit_small_patch16_224.dino, your own model folder, or "
+            f"pretrained=False for the initial weights"
+        )
+    if info.weights == EMBEDDED:
+        return read_model(WEIGHTS_FOLDER / info.name, pretrained, name=info.name)
+    repo = Repo.parse(info.weights.removeprefix(PREFIX))
+    pinned = None if revision else info.sha256
+    folder = fetch(replace(repo, revision=revision or repo.revision), HUB_FILES, sha256=pinned, **hub)
+    return read_model(folder, pretrained, name=info.name)
+
+
+def _from_timm(name: str, pretrained: bool) -> Encoder:
+    timm = import_timm()
+    architecture = name.split(".")[0]
+    if not timm.is_model(architecture):
+        close = difflib.get_close_matches(architecture, timm.list_models("*vit*"), n=3, cutoff=0.3)
+        raise ValueError(f"timm has no model {architecture!r}. Closest names: {', '.join(close)}")
+    try:
+        vit = timm.create_model(name, pretrained=pretrained, **BUILT_IN_ARGS)
+    except TypeError as error:
+        raise ValueError(f"timm:{name} cannot be an encoder: it takes no images of other sizes ({error})") from error
+    except RuntimeError as error:
+        raise ValueError(f"timm has no pretrained weights called {name!r}: {error}") from error
+    except Exception as error:
+        if not pretrained:
+            raise
+        raise WeightsError(f"the weights of timm:{name} could not be fetched: {error}") from error
+    cfg = vit.pretrained_cfg
+    return Encoder(
+        vit,
+        architecture=architecture,
+        model_args={},
+        mean=cfg["mean"],
+        std=cfg["std"],
+        name=f"timm:{name}",
+        metadata={"licence": cfg.get("license")} if pretrained else {},
+    )

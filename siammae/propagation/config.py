@@ -1,0 +1,173 @@
+"""PropagationConfig: every choice that label propagation protocols differ in, and the published protocols by name."""
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
+from typing import Any, Literal, TypeAlias
+
+from siammae.features import Resize
+from siammae.labels.grid import Interpolation, Reduction
+from siammae.labels.masks import NearestPixel
+from siammae.ops import Window
+
+
+@dataclass(frozen=True)
+class PropagationConfig:
+    """How labels are carried from frame to frame.
+
+    The defaults are what measured best with the embedded model (docs/benchmarks.md), of what lets objects leave the picture.
+
+    Attributes:
+        context_frames: recent frames that a frame takes its labels from, besides those labelled by hand.
+        top_k: best matches that count, of all context frames together.
+        radius: how far from its own place a cell looks for matches, in grid cells.
+        window: "circle" (Euclidean distance) or "square" (the larger of row and column distance).
+        strict: distance < radius instead of <= radius.
+        temperature: of the softmax over the similarities of the matches.
+        keep_ties: all matches as similar as the last of the top k count, not exactly k.
+        restrict_first_frame: the radius holds for the frames labelled by hand too; else they are searched everywhere.
+        pad_with_first_frame: until there are `context_frames` recent frames, copies of the first stand in for them.
+        first_labels: how a given mask becomes soft labels of the grid ("area", "bilinear" or "nearest"; see
+            `siammae.labels.labels_to_grid`); "bilinear" starts from the mask at the input's size, as CRW does.
+        interpolation: "bilinear" or "nearest", from grid to pixels.
+        decode_at: where the strongest label is chosen: at the "frame"'s size, or at the "input" size of the encoder, resized to
+            the frame by the nearest pixel.
+        nearest_pixel: which pixel that is when masks are resized between frame and input size: the one under the "centre" (as
+            PIL resizes) or under the "corner" (as OpenCV does).
+        normalize_objects: stretch each label's map to 0..1 over the picture before the strongest is chosen. Objects are lost
+            less easily; but one that has left the picture stays as a ghost.
+        resize: how frames become inputs of the encoder: "bicubic" with antialiasing, "bilinear" without, or "bilinear_uint8",
+            rounded to whole levels as OpenCV's resized bytes are.
+        layer: block whose features are compared (see `Encoder.forward`).
+        point_maps: what stands for a keypoint on the grid: a "gaussian" around its exact place, or "crw", the few cells that
+            CRW's script draws (see `siammae.labels.points_to_crw_grid`).
+        point_sigma: deviation of the Gaussian, in grid cells.
+        point_top_k: cells whose weighted mean is the propagated keypoint.
+    """
+
+    context_frames: int = 20
+    top_k: int = 5
+    radius: float = 8
+    window: Window = "circle"
+    strict: bool = False
+    temperature: float = 0.005
+    keep_ties: bool = False
+    restrict_first_frame: bool = True
+    pad_with_first_frame: bool = False
+    first_labels: Reduction = "area"
+    interpolation: Interpolation = "bilinear"
+    decode_at: Literal["frame", "input"] = "frame"
+    nearest_pixel: NearestPixel = "centre"
+    normalize_objects: bool = False
+    resize: Resize = "bicubic"
+    layer: int = -1
+    point_maps: Literal["gaussian", "crw"] = "gaussian"
+    point_sigma: float = 0.5
+    point_top_k: int = 5
+
+    def __post_init__(self) -> None:
+        choices = {
+            "window": ("circle", "square"),
+            "first_labels": ("area", "bilinear", "nearest"),
+            "interpolation": ("bilinear", "nearest"),
+            "decode_at": ("frame", "input"),
+            "nearest_pixel": ("centre", "corner"),
+            "point_maps": ("gaussian", "crw"),
+            "resize": ("bicubic", "bilinear", "bilinear_uint8"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}")
+        for name, least in {"context_frames": 0, "top_k": 1, "point_top_k": 1}.items():
+            if not _is(getattr(self, name), Integral) or getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected a whole number, {least} or more")
+        if not _is(self.layer, Integral):
+            raise ValueError(f"layer is {self.layer!r}; expected a whole number")
+        for name in ("temperature", "point_sigma"):
+            if not _is(getattr(self, name), Real) or not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected a positive number")
+        for name in ("strict", "keep_ties", "restrict_first_frame", "pad_with_first_frame", "normalize_objects"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected True or False")
+        if not _is(self.radius, Real) or not self.radius >= 0 or (self.strict and self.radius == 0):
+            raise ValueError(f"radius is {self.radius!r}; expected a number, 0 or more, or above 0 where the window is strict")
+
+    @classmethod
+    def preset(cls, name: str, /, **changes: Any) -> "PropagationConfig":
+        """A published protocol by name, or "default", with single values changed.
+
+        "dino": eval_video_segmentation.py of DINO (Caron et al. 2021). "crw": test.py of the Contrastive Random Walk (Jabri et
+        al. 2020) with its README's DAVIS values. "cropmae": the same code with the values at which CropMAE (Eymaël et al. 2024)
+        evaluates SiamMAE on DAVIS. With the same features and frames, the presets give the masks of the scripts. That takes
+        imitating what some may call bugs: DINO's ties, CRW's copies of the first frame and keypoints half a cell off. One is
+        left alone: DINO divides red by 0.228, not 0.229; here an encoder keeps its own statistics.
+        """
+        if name not in _PRESETS:
+            raise ValueError(f"no preset is called {name!r}; there are {', '.join(_PRESETS)}")
+        return cls.from_mapping({**_PRESETS[name], **changes})
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> "PropagationConfig":
+        """A config from names and values, such as a file's; "preset" may name the one to start from."""
+        if "preset" in values:
+            return cls.preset(values["preset"], **{key: value for key, value in values.items() if key != "preset"})
+        known = [field.name for field in fields(cls)]
+        for name in values:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+                hint = f"; did you mean {close[0]}?" if close else "."
+                raise ValueError(f"a PropagationConfig has no field {name!r}{hint} Its fields: {', '.join(known)}")
+        return cls(**values)
+
+
+def _is(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+_CRW = {
+    "context_frames": 20,
+    "top_k": 10,
+    "radius": 12,
+    "window": "circle",
+    "strict": True,
+    "temperature": 0.05,
+    "restrict_first_frame": False,
+    "pad_with_first_frame": True,
+    "first_labels": "bilinear",
+    "decode_at": "input",
+    "nearest_pixel": "corner",
+    "resize": "bilinear",
+    "point_maps": "crw",
+    "point_top_k": 3,
+}
+
+_PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "dino": {
+        "context_frames": 7,
+        "top_k": 5,
+        "radius": 12,
+        "window": "square",
+        "temperature": 0.1,
+        "keep_ties": True,
+        "first_labels": "nearest",
+        "decode_at": "input",
+        "normalize_objects": True,
+        "resize": "bilinear_uint8",
+    },
+    "crw": _CRW,
+    "cropmae": {**_CRW, "top_k": 7, "radius": 20, "temperature": 0.7, "point_top_k": 5},
+}
+
+ConfigLike: TypeAlias = PropagationConfig | str | Mapping[str, Any] | None
+
+
+def as_config(config: ConfigLike) -> PropagationConfig:
+    """A config as it is, a preset by its name, a mapping of values, or the default for None."""
+    if isinstance(config, PropagationConfig):
+        return config
+    if isinstance(config, str):
+        return PropagationConfig.preset(config)
+    return PropagationConfig.from_mapping(config or {})

@@ -1,0 +1,1 @@
+"""From videos, folders and shards to batches of cropped frames."""

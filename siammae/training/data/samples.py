@@ -1,0 +1,83 @@
+"""Samples: what is drawn from one clip, and how: times, crop, flip.
+
+Letters: T future frames, S pixels of a crop's side, H x W pixels of a frame.
+"""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from siammae.training.config import DataConfig
+from siammae.training.data.clips import Frame, UnusableClip
+from siammae.training.data.crops import Box, moved_box, random_box, resized
+
+
+class Clip(Protocol):
+    """Frames by time: a video file, a folder of frames, the frames of one tar sample."""
+
+    name: str
+    seconds: float  # time of the last frame
+
+    def read(self, times: list[float]) -> list[Frame]:
+        """The frame shown at each of `times` (ascending, seconds)."""
+        ...
+
+
+def draw_times(seconds: float, gap: tuple[float, float], futures: int, rng: np.random.Generator) -> list[float]:
+    """Times of a past frame and of its futures, ascending.
+
+    Every future's gap is uniform between the shortest and the longest (or the clip's length, if that is less); the
+    past frame is uniform over the places that leave room for the longest of them.
+
+    Raises:
+        UnusableClip: the clip is shorter than the shortest gap.
+    """
+    if seconds < gap[0]:
+        raise UnusableClip(f"{seconds:.2f} s long, shorter than the shortest gap of {gap[0]:.2f} s")
+    gaps = np.sort(rng.uniform(gap[0], min(gap[1], seconds), size=futures))
+    past = rng.uniform(0, seconds - gaps[-1])
+    return [float(past), *(float(past + g) for g in gaps)]
+
+
+def draw_samples(clip: Clip, config: DataConfig, *, side: int, futures: int, rng: np.random.Generator) -> Iterator[Tensor]:
+    """`config.repeats` samples of one clip, each [1 + T, 3, S, S], uint8, with one crop and flip for all its frames,
+    but for `config.jitter`.
+
+    Raises:
+        UnusableClip: the clip is too short or cannot be decoded; the message names it.
+    """
+    for _ in range(config.repeats):
+        try:
+            times = draw_times(clip.seconds, config.gap, futures, rng)
+        except UnusableClip as error:
+            raise UnusableClip(f"{clip.name}: {error}") from error
+        frames = clip.read(times)
+        height, width = frames[0].shape[:2]
+        box = random_box(height, width, config.scale, rng, config.ratio)
+        boxes = [moved_box(box, height, width, config.jitter, rng) for _ in frames[1:]]
+        yield crop(list(zip(frames, (box, *boxes), strict=True)), bool(rng.random() < config.flip), side)
+
+
+def draw_crop_pairs(image: Frame, config: DataConfig, *, side: int, rng: np.random.Generator) -> Iterator[Tensor]:
+    """`config.repeats` pairs of crops of one image, each [2, 3, S, S], uint8: a view, and a part of that view.
+
+    CropMAE (Eymael et al., 2024) found that a future frame can be imitated so, and that the masked crop should lie
+    inside the visible one.
+    """
+    for _ in range(config.repeats):
+        outer = random_box(image.shape[0], image.shape[1], config.scale, rng, config.ratio)
+        inner = random_box(outer.height, outer.width, config.local_scale, rng, config.ratio)
+        inner = Box(outer.top + inner.top, outer.left + inner.left, inner.height, inner.width)
+        yield crop([(image, outer), (image, inner)], bool(rng.random() < config.flip), side)
+
+
+def crop(views: list[tuple[Frame, Box]], flip: bool, side: int) -> Tensor:
+    """Boxes of frames, resampled to side x side: [len(views), 3, S, S], uint8."""
+    crops = []
+    for frame, box in views:
+        part = frame[box.top : box.top + box.height, box.left : box.left + box.width]
+        crops.append(resized(torch.from_numpy(np.ascontiguousarray(part)), flip, side))
+    return torch.stack(crops)

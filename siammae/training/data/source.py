@@ -1,0 +1,70 @@
+"""From a run's configuration to its source of batches."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from tqdm import tqdm
+
+from siammae.training.config import TrainConfig
+from siammae.training.data.batches import Source
+from siammae.training.data.cache import CachedSource, FrameCache, build_cache
+from siammae.training.data.files import FileSource, find_files
+from siammae.training.data.shards import ShardSource, find_shards
+
+
+class Processes(Protocol):
+    """What is needed of accelerate's `Accelerator`: the place of this process among all of them."""
+
+    device: torch.device
+    is_local_main_process: bool
+
+    def wait_for_everyone(self) -> None: ...
+
+
+def build_source(config: TrainConfig, size: int, processes: Processes, *, side: int) -> Source:
+    """The source that `config.data` describes.
+
+    Args:
+        size: pairs of one part, that is of one backward pass of one process.
+        processes: this process among all of them.
+        side: of the crops, in pixels.
+
+    Raises:
+        ValueError: there is no usable file.
+    """
+    data, model, pin = config.data, config.model, processes.device.type == "cuda"
+    common = {"size": size, "side": side, "futures": model.futures, "seed": config.seed}
+    if data.kind == "shards":
+        return ShardSource(find_shards(data.path), data, pin=pin, **common)
+    files = find_files(data)
+    if data.cache == "none":
+        return FileSource(files, data, pin=pin, **common)
+    cache = _load_cache(list(dict.fromkeys(files)), config, processes)
+    return CachedSource(cache, data, weights=Counter(map(str, files)), **common)
+
+
+def _load_cache(files: list[Path], config: TrainConfig, processes: Processes) -> FrameCache:
+    """Decoded frames, decoded by one process of each machine while the others wait."""
+    data = config.data
+
+    def build() -> FrameCache:
+        with tqdm(total=len(files), desc="decoding", disable=not processes.is_local_main_process, leave=False) as bar:
+            return build_cache(
+                files,
+                Path(data.cache_folder),
+                short_side=data.cache_short_side,
+                fps=data.cache_fps,
+                progress=lambda done: bar.update(done - bar.n),
+            )
+
+    cache = build() if processes.is_local_main_process else None
+    processes.wait_for_everyone()
+    cache = cache or build()
+    if data.cache == "device":
+        return cache.to(processes.device)
+    if data.cache == "host":
+        return replace(cache, pixels=cache.pixels.clone())
+    return cache

@@ -1,0 +1,201 @@
+"""Export: from a checkpoint of a run to a model folder that `siammae.load_model` reads."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from siammae.encoder import Encoder
+from siammae.files import atomic, check_target, read_tensors, replace_folder, save_tensors
+from siammae.models.card import model_card
+from siammae.models.folder import DECODER_FILE, MODEL_FILES, read_model, rewrite_metadata, save_model
+from siammae.models.load import load_model
+from siammae.training.checkpoint import CheckpointError, checkpoints, read_state
+from siammae.training.config import TrainConfig, config_from_dict
+from siammae.training.initial import rebuilt_encoder
+from siammae.training.log import CURVE, draw_log, read_log
+from siammae.training.model import ENCODER_PREFIX, SiamMAE, encoder_weights
+from siammae.training.model_config import ModelConfig
+
+
+def export(
+    source: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    precision: Literal["fp16", "fp32"] = "fp16",
+    with_decoder: bool = False,
+    licence: str | None = None,
+    data: str = "",
+    results: str = "",
+    metrics: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write the encoder of a checkpoint as a model folder: weights, config and card.
+
+    Args:
+        source: a checkpoint folder; a run's folder, for its newest checkpoint; or one of a run's snapshots, a
+            .safetensors file. Where a run averages its weights, the average is taken.
+        folder: the model folder to write; it appears whole or not at all.
+        name: of the model; by default the folder's name.
+        precision: of the stored weights.
+        with_decoder: keep what `load_siammae` needs to reconstruct frames, in decoder.safetensors.
+        licence: of the weights, such as cc-by-nc-4.0.
+        data: Markdown for the card: what the weights were trained on, with licences.
+        results: Markdown for the card: measured results, with protocol and command.
+        metrics: numbers for the config's `siammae` section.
+        overwrite: replace `folder` if it exists.
+
+    Raises:
+        CheckpointError: `source` is no checkpoint, or a snapshot is asked for its decoder.
+        FileExistsError: `folder` exists and `overwrite` is not set, or it holds more than a model.
+    """
+    target = Path(folder).absolute()
+    check_target(target, {*MODEL_FILES, CURVE, DECODER_FILE}, overwrite)
+    run, step, config, encoder, weights = _read(Path(source))
+    encoder.vit.load_state_dict(encoder_weights(weights))
+    encoder.name = name or target.name
+    encoder.metadata = {
+        "licence": licence,
+        "data": data,
+        "training": _summary(run, step, config),
+        "results": results,
+        "metrics": dict(metrics or {}),
+        "decoder": asdict(config.model) if with_decoder else None,
+    }
+    if precision == "fp16":
+        encoder.half()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as draft:
+        draw_log(run)
+        picture = CURVE if (run / CURVE).exists() else None
+        made = save_model(encoder, Path(draft) / "model", card=model_card(encoder, picture=picture))
+        if picture:
+            shutil.copyfile(run / CURVE, made / CURVE)
+        if with_decoder:
+            save_decoder(made / DECODER_FILE, weights, torch.float16 if precision == "fp16" else torch.float32)
+        replace_folder(made, target)
+    return target
+
+
+def add_decoder(source: str | os.PathLike[str], folder: str | os.PathLike[str]) -> Path:
+    """Put the decoder of a run with `init` and `freeze_encoder` into the model folder that the run started from.
+
+    Args:
+        source: a checkpoint folder, or a run's folder, for its newest checkpoint.
+        folder: the model folder; it gets decoder.safetensors, and its config and card say how that was trained.
+
+    Raises:
+        CheckpointError: `source` is no checkpoint, or its encoder is not that of the folder.
+    """
+    path = Path(folder)
+    run, step, config, _, weights = _read(Path(source))
+    encoder, trained = read_model(path), encoder_weights(weights)
+    known = {**encoder.vit.state_dict(), "pos_embed": trained["pos_embed"]}  # a fixed table, and in a folder a rounded one
+    if trained.keys() != known.keys() or not all(torch.equal(trained[key], value.float()) for key, value in known.items()):
+        raise CheckpointError(f"the encoder in {source} is not that of {path}; train with init={path} freeze_encoder=true")
+    summary = _summary(run, step, config)
+    encoder.metadata["decoder"] = asdict(config.model)
+    encoder.metadata["decoder_training"] = {key: summary[key] for key in ("steps", "pairs", "minutes", "loss")}
+    save_decoder(path / DECODER_FILE, weights, torch.float16)
+    return rewrite_metadata(path, encoder)
+
+
+def save_decoder(path: Path, weights: Mapping[str, Tensor], dtype: torch.dtype) -> None:
+    """What is not the encoder's of a SiamMAE's weights."""
+    decoder = {key: value.to(dtype).contiguous() for key, value in weights.items() if not key.startswith(ENCODER_PREFIX)}
+    if not decoder:
+        raise CheckpointError("a snapshot holds the encoder alone; export a checkpoint to keep the decoder")
+    with atomic(path) as draft:
+        save_tensors(draft, decoder)
+
+
+def load_siammae(folder: str | os.PathLike[str]) -> SiamMAE:
+    """The whole model, decoder included, of a folder exported with `with_decoder`, in evaluation mode.
+
+    Raises:
+        CheckpointError: the folder has no decoder.
+    """
+    path = Path(folder)
+    encoder = load_model(str(path), device="cpu")
+    stored = encoder.metadata.get("decoder")
+    if not stored or not (path / DECODER_FILE).exists():
+        raise CheckpointError(f"{path} has no decoder; export it with with_decoder=True")
+    decoder = {key: value.float() for key, value in read_tensors(path / DECODER_FILE).items()}
+    statistics = decoder.get("standardizer.mean")
+    model = SiamMAE(encoder, ModelConfig(**stored), teacher_width=None if statistics is None else len(statistics))
+    encoder_keys = {key for key in model.state_dict() if key.startswith(ENCODER_PREFIX)}
+    missing, unexpected = model.load_state_dict(decoder, strict=False)
+    if set(missing) != encoder_keys or unexpected:
+        raise CheckpointError(f"{path / DECODER_FILE} does not fit its config: {sorted(set(missing) - encoder_keys)[:3]}")
+    return model.eval()
+
+
+def _read(source: Path) -> tuple[Path, int, TrainConfig, Encoder, dict[str, Tensor]]:
+    """The run's folder, the step, the run's config, its encoder to be filled and the weights by the names of a SiamMAE."""
+    if source.suffix == ".safetensors":
+        run = source.parent.parent
+        found = checkpoints(run)
+        if not found:
+            raise CheckpointError(f"{run} has no checkpoint, so nothing says what model {source.name} is of")
+        state = read_state(found[-1])
+        config = config_from_dict(state["config"])
+        step = int(source.stem.rpartition("-")[2])
+        encoder = rebuilt_encoder(config.model, state.get("encoder"))
+        return run, step, config, encoder, {ENCODER_PREFIX + key: value for key, value in read_tensors(source).items()}
+    if not (source / "run.json").exists() and checkpoints(source):
+        source = checkpoints(source)[-1]
+    state = read_state(source)
+    config = config_from_dict(state["config"])
+    return source.parent, state["step"], config, rebuilt_encoder(config.model, state.get("encoder")), _weights(source)
+
+
+def _weights(checkpoint: Path) -> dict[str, Tensor]:
+    """A checkpoint's weights, whole however many processes wrote them, averaged where the run averages."""
+    sharded = checkpoint / "pytorch_model_fsdp_0"
+    if sharded.is_dir():
+        from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+
+        with tempfile.TemporaryDirectory() as draft:
+            dcp_to_torch_save(sharded, Path(draft) / "whole.pt")
+            weights: dict[str, Tensor] = torch.load(Path(draft) / "whole.pt", weights_only=True)["model"]
+            return weights
+    weights = read_tensors(checkpoint / "model.safetensors")
+    average = checkpoint / "custom_checkpoint_0.pkl"
+    if average.exists():
+        averaged = torch.load(average, map_location="cpu", weights_only=True)
+        weights |= {key: value for key, value in averaged.items() if key in weights}
+    return weights
+
+
+def _summary(run: Path, step: int, config: TrainConfig) -> dict[str, Any]:
+    """How the weights came to be, for the config and the card."""
+    log = read_log(run)
+    then = min(log, key=lambda entry: abs(entry["step"] - step), default=None)  # only every few steps are logged
+    return {
+        "method": "SiamMAE (Gupta et al., NeurIPS 2023)",
+        "steps": step,
+        "pairs": step * config.batch_size * config.model.futures,
+        "minutes": round(then["seconds"] / 60, 1) if then else None,
+        "loss": then["loss"] if then else None,
+        "model": asdict(config.model),
+        "init": config.init or None,
+        "gap_seconds": list(config.data.gap),
+        "crop_scale": list(config.data.scale),
+        "crop_jitter": config.data.jitter,
+        "batch_size": config.batch_size,
+        "optimizer": config.optim.kind,
+        "base_lr": config.optim.base_lr,
+        "encoder_lr": config.optim.encoder_lr,
+        "layer_decay": config.optim.layer_decay,
+        "motion": config.data.motion,
+        "ema": config.optim.ema,
+        "precision": config.precision,
+        "seed": config.seed,
+    }

@@ -1,0 +1,92 @@
+"""Videos written frame by frame: MP4 (H.264) and GIF."""
+
+import os
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siammae.files import PathLike, atomic, check_output
+
+
+def write_video(path: PathLike, frames: Iterable[NDArray[np.uint8]], fps: float) -> None:
+    """Pictures [H, W, 3], uint8 RGB, all of one size, as .mp4 (H.264) or .gif, by the suffix. Written as they come."""
+    import av
+
+    is_gif = check_output(path, (".mp4", ".gif")) == ".gif"
+    with atomic(path) as draft, av.open(str(draft), "w", format="gif" if is_gif else "mp4") as container:
+        encode, size = None, None
+        for picture in frames:
+            if encode is None:
+                size = picture.shape
+                rate = Fraction(fps).limit_denominator(1001)
+                encode = _gif_encoder(container, picture, rate) if is_gif else _mp4_encoder(container, picture, rate)
+            if picture.shape != size:
+                raise ValueError(f"{os.fspath(path)}: a picture is {picture.shape}, those before it are {size}")
+            encode(picture)
+        if encode is None:
+            raise ValueError(f"no frames to write to {os.fspath(path)}")
+        encode(None)
+
+
+def _mp4_encoder(container: Any, picture: NDArray[np.uint8], rate: Fraction) -> Callable[[NDArray[np.uint8] | None], None]:
+    import av
+
+    height, width = (side + side % 2 for side in picture.shape[:2])  # H.264 wants even sides
+    stream = container.add_stream("libx264", rate=rate, options={"crf": "18", "preset": "veryfast"})
+    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+
+    def encode(picture: NDArray[np.uint8] | None) -> None:
+        frame = None
+        if picture is not None:
+            padding = [(0, height - picture.shape[0]), (0, width - picture.shape[1]), (0, 0)]
+            frame = av.VideoFrame.from_ndarray(np.pad(picture, padding, mode="edge"), format="rgb24")
+        container.mux(stream.encode(frame))
+
+    return encode
+
+
+def _gif_encoder(container: Any, picture: NDArray[np.uint8], rate: Fraction) -> Callable[[NDArray[np.uint8] | None], None]:
+    """Each picture gets the palette of 256 colours that suits it best."""
+    import av
+
+    height, width = picture.shape[:2]
+    stream = container.add_stream("gif", rate=rate)
+    stream.width, stream.height, stream.pix_fmt = width, height, "pal8"
+    graph = av.filter.Graph()
+    source = graph.add_buffer(width=width, height=height, format=av.VideoFormat("rgb24"), time_base=1 / rate)
+    split = graph.add("split")
+    palette = graph.add("palettegen", "stats_mode=single")
+    apply = graph.add("paletteuse", "new=1:dither=bayer:bayer_scale=4")
+    sink = graph.add("buffersink")
+    source.link_to(split)
+    split.link_to(apply, 0, 0)
+    split.link_to(palette, 1, 0)
+    palette.link_to(apply, 0, 1)
+    apply.link_to(sink)
+    graph.configure()
+    count = 0
+
+    def drain() -> None:
+        while True:
+            try:
+                container.mux(stream.encode(graph.pull()))
+            except (av.BlockingIOError, av.EOFError):
+                return
+
+    def encode(picture: NDArray[np.uint8] | None) -> None:
+        nonlocal count
+        if picture is None:
+            graph.push(None)
+            drain()
+            container.mux(stream.encode(None))
+            return
+        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        frame.pts, frame.time_base = count, 1 / rate
+        count += 1
+        graph.push(frame)
+        drain()
+
+    return encode

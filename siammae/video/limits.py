@@ -1,0 +1,23 @@
+"""What every reader refuses: pictures with too many pixels, and paths that are no regular file."""
+
+import os
+
+from PIL import Image
+
+from siammae.errors import VideoError
+
+
+def check_pixels(width: int, height: int, label: str) -> None:
+    """VideoError where a picture or frame is larger than `PIL.Image.MAX_IMAGE_PIXELS`, the one limit of all readers."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and width * height > limit:
+        raise VideoError(
+            f"{label} is {height} x {width} pixels, more than the limit of {limit}; make it smaller, or if you trust it, "
+            "set PIL.Image.MAX_IMAGE_PIXELS to a larger number"
+        )
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """VideoError for a folder, pipe or device, which may never end."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise VideoError(f"{os.fspath(path)} is no regular file; expected a video or picture, not a folder, pipe or device")
