@@ -40,8 +40,8 @@ def fit_weights(state: Mapping[str, Tensor], vit: Any, source: str) -> dict[str,
     here, there = _size(wanted), _size(fitted)
     if here != there:
         raise ValueError(
-            f"{source} has {there[0]} channels and {there[1]} blocks, the model {here[0]} channels and {here[1]} blocks; "
-            "choose an architecture and a depth that agree with the weights"
+            f"{source} ({there[0]} channels, {there[1]} blocks) does not fit the run's model ({here[0]} channels, {here[1]} "
+            "blocks): set model.architecture and model.depth to those of the weights"
         )
     scaled = {key for key in fitted if key.endswith(tuple(SCALES))}
     if scaled and not any(key.endswith(tuple(SCALES)) for key in wanted):
@@ -56,7 +56,10 @@ def fit_weights(state: Mapping[str, Tensor], vit: Any, source: str) -> dict[str,
         k for k in {*fitted, *wanted} if k not in fitted or k not in wanted or fitted[k].shape != wanted[k].shape
     )
     if differing:
-        raise ValueError(f"{source} does not fit the model: {', '.join(differing[:3])} differ; choose its own architecture")
+        raise ValueError(
+            f"{source} does not fit the run's model: {', '.join(differing[:3])} differ; set model.architecture to that "
+            "of the weights"
+        )
     return fitted
 
 

@@ -40,12 +40,11 @@ def start_from(config: ModelConfig, name: str) -> Encoder:
         siammae.WeightsError: there are no such weights.
     """
     if name.endswith(".safetensors") and "config" not in read_header(Path(name)):
-        state, mean, std, fixed = read_tensors(Path(name)), IMAGENET_MEAN, IMAGENET_STD, False
-    else:
-        pretrained = load_model(name, device="cpu")
-        state, mean, std = pretrained.vit.state_dict(), pretrained.mean, pretrained.std
-        fixed = has_fixed_positions(pretrained)
-    return continued_encoder(config, state, fixed=fixed, source=f"init {name}", mean=mean, std=std)
+        state = read_tensors(Path(name))
+        return continued_encoder(config, state, fixed=False, source=f"init {name}", mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    found = load_model(name, device="cpu")
+    state, fixed = found.vit.state_dict(), has_fixed_positions(found)
+    return continued_encoder(config, state, fixed=fixed, source=f"init {name}", mean=found.mean, std=found.std)
 
 
 def initial_encoder(config: ModelConfig) -> Encoder:

@@ -56,7 +56,8 @@ class Teacher:
         features = self.encoder((crops.float() / 255 - mean) / std, layer=self.layer).float()  # [B * (1 + T), D, h, w]
         if features.shape[-1] != self.grid:
             features = F.avg_pool2d(features, features.shape[-1] // self.grid)
-        return rearrange(features, "(b t) d h w -> b t (h w) d", b=len(frames))
+        tokens: Tensor = rearrange(features, "(b t) d h w -> b t (h w) d", b=len(frames))
+        return tokens
 
 
 def build_teacher(config: ModelConfig, student: Encoder, dtype: torch.dtype) -> Teacher | None:
@@ -86,4 +87,5 @@ def fit(frames: Tensor, side: int) -> Tensor:
     if frames.shape[-1] == side:
         return frames
     flat = F.interpolate(frames.flatten(0, 1).float(), (side, side), mode="bilinear", antialias=True)
-    return flat.round_().clamp_(0, 255).to(torch.uint8).unflatten(0, frames.shape[:2])
+    resampled: Tensor = rearrange(flat.round_().clamp_(0, 255).to(torch.uint8), "(b t) c h w -> b t c h w", b=len(frames))
+    return resampled
