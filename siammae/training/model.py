@@ -15,7 +15,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from siammae.encoder import Encoder, sincos_positions
-from siammae.models.patches import has_fixed_positions, resize_positions
+from siammae.models.patches import has_fixed_positions
 from siammae.training.decoder import EPS, DecoderBlocks
 from siammae.training.masking import Mask, draw_mask, gather_patches
 from siammae.training.model_config import ModelConfig, decoder_size
@@ -230,25 +230,18 @@ class SiamMAE(nn.Module):
         past_tokens = self._embed(past, masks.past.visible)
         future_tokens = self._embed(futures, masks.future.visible)
         if self.config.encoder == "siamese":
-            past_tokens = self._blocks(past_tokens).repeat_interleave(times, dim=0)
-            return past_tokens, self._blocks(future_tokens)
+            past_tokens = self.encoder.encode(past_tokens).repeat_interleave(times, dim=0)
+            return past_tokens, self.encoder.encode(future_tokens)
         # one CLS token, then the visible patches of both frames in one sequence; the CLS goes to either side
         together = torch.cat([past_tokens.repeat_interleave(times, dim=0), future_tokens[:, 1:]], dim=1)
-        together = self._blocks(together)
+        together = self.encoder.encode(together)
         count = past_tokens.shape[1]
         return together[:, :count], torch.cat([together[:, :1], together[:, count:]], dim=1)
 
     def _embed(self, images: Tensor, visible: Tensor) -> Tensor:
         """Patch projection plus positions, gathered to the visible ones, behind the CLS token: [B, 1 + K, D]."""
-        vit = self.encoder.vit
-        positions = resize_positions(vit.pos_embed, vit.patch_embed.grid_size, (self.grid, self.grid))
-        patches = vit.patch_embed(images).flatten(1, 2) + positions[:, 1:]
-        cls = (vit.cls_token + positions[:, :1]).expand(len(images), -1, -1)
-        return torch.cat([cls, gather_patches(patches, visible).to(cls.dtype)], dim=1)
-
-    def _blocks(self, tokens: Tensor) -> Tensor:
-        encoded: Tensor = self.encoder.vit.norm(self.encoder.vit.blocks(tokens))
-        return encoded
+        tokens = self.encoder.embed(images)
+        return torch.cat([tokens[:, :1], gather_patches(tokens[:, 1:], visible)], dim=1)
 
     def _positions(self, visible: Tensor) -> Tensor:
         """Decoder positions of the CLS token (zeros) and of the visible patches: [B, 1 + K, E]."""

@@ -264,7 +264,7 @@ def test_a_run_starts_from_a_model_of_another_patch_size(tmp_path: Path) -> None
     assert (encoder.patch_size, encoder.vit.patch_embed.grid_size) == (8, (5, 5))
     model = build_model(config, encoder=encoder)
     crops = torch.randint(256, (1, 2, 3, 32, 32), dtype=torch.uint8)
-    tokens = model._blocks(model._embed(model.normalize(crops[:, 0]), torch.arange(16)[None]))
+    tokens = model.encoder.encode(model._embed(model.normalize(crops[:, 0]), torch.arange(16)[None]))
     wanted = encoder(model.normalize(crops[:, 0])).flatten(2).transpose(1, 2)
     torch.testing.assert_close(tokens[:, 1:], wanted, atol=1e-4, rtol=1e-4)  # timm resamples the positions alike
 
