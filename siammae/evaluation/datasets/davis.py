@@ -266,7 +266,7 @@ def _score_sequence(
         if found.max() > num_objects:
             unknown |= set(np.unique(found[found > num_objects]).tolist())
         for size, at_size in zip(sizes, scores, strict=True):
-            pair = [Mask(ids, "numpy", ids.dtype).resized(size, "centre").values if size else ids for ids in (truth, found)]
+            pair = [Mask(ids, "numpy", ids.dtype).resized(size, "center").values if size else ids for ids in (truth, found)]
             for index, (j_frames, f_frames) in enumerate(at_size, start=1):
                 masks = pair[0] == index, pair[1] == index
                 j_frames.append(region_similarity(*masks))
