@@ -39,7 +39,7 @@ class Encoder(nn.Module):
         mean: per channel, of RGB in [0, 1]; what `forward` gets must have been normalised with it.
         std: likewise.
         default_size: shorter side in pixels at which frames are encoded when none is asked for.
-        metadata: what is known of the weights (licence, data, training, metrics); saved and loaded with them.
+        metadata: what is known of the weights (license, data, training, metrics); saved and loaded with them.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ def described() -> Encoder:
     """An encoder of which everything is known."""
     encoder = build_encoder("vit_tiny_patch16_224", {"depth": 1}, name="tiny").eval()
     encoder.metadata = {
-        "licence": "cc-by-nc-4.0",
+        "license": "cc-by-nc-4.0",
         "data": "- films of birds, CC BY 4.0",
         "results": "Better than nothing.",
         "training": {"method": "SiamMAE", "steps": 7, "model": {"decoder": "cross-self"}},
@@ -35,13 +35,13 @@ def described() -> Encoder:
 def test_a_card_tells_everything(described: Encoder) -> None:
     card = model_card(described, picture="loss.png")
     for text in ("# tiny", "films of birds", "Better than nothing.", "| steps | 7 |", "| decoder | cross-self |", "loss.png",
-                 "may be lost", "arXiv:2305.14344", "gupta2023siamese", "shorter side of 480 pixels"):  # fmt: skip
+                 "may lose", "arXiv:2305.14344", "gupta2023siamese", "shorter side of 480 pixels"):  # fmt: skip
         assert text in card
-    for title in ("Use", "Intended use and limits", "Results", "Data", "Training", "Licence", "Citation"):
+    for title in ("Use", "Intended use and limits", "Results", "Data", "Training", "License", "Citation"):
         assert f"## {title}\n" in card
     bare = model_card(build_encoder("vit_tiny_patch16_224", {"depth": 1}))
     assert "None measured yet." in bare
-    assert bare.count("Not stated") == 3  # data, training, licence
+    assert bare.count("Not stated") == 3  # data, training, license
     assert "license:" not in bare
 
 

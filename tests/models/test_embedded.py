@@ -33,8 +33,8 @@ def test_what_is_told_of_it_is_true() -> None:
         (FOLDER / "README.md").read_text(),
     )
     section = config["siammae"]
-    assert section["licence"] == info.licence
-    assert f"license: {info.licence}" in card
+    assert section["license"] == info.license
+    assert f"license: {info.license}" in card
     assert section["training"]["model"]["depth"] == info.depth
     for name, value in section["metrics"].items():
         assert f"{value:.3f}" in card, name
