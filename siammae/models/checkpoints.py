@@ -92,9 +92,7 @@ def convert(
     with atomic_folder(target, overwrite=overwrite, files={*MODEL_FILES, DECODER_FILE}) as draft:
         content = read_checkpoint(path)
         if family not in ("auto", content.family):
-            raise WeightsError(
-                f"{path} looks like {PAPERS[content.family]}, not {family}; use --from {content.family} or auto"
-            )
+            raise WeightsError(f"{path} looks like {PAPERS[content.family]}, not {family}; use --from {content.family} or auto")
         encoder = _encoder(content, path, heads)
         encoder.name = name or target.name
         has_decoder = content.family == "tobo" and _has_fixed_positions(content.rest)

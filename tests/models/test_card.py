@@ -13,7 +13,7 @@ from PIL import Image
 from siammae import load_model, save_model
 from siammae.cli import main
 from siammae.encoder import Encoder, build_encoder
-from siammae.evaluation import evaluate
+from siammae.evaluation import Davis, evaluate
 from siammae.models.card import model_card
 from siammae.synthetic import render_clip
 from siammae.video import write_video
@@ -68,7 +68,7 @@ def test_evaluations_go_into_config_and_card(
             Image.fromarray(pixels).save(path)
     folder = save_model(described.half(), tmp_path / "tiny")
     before = (folder / "model.safetensors").stat().st_size
-    evaluation = evaluate("davis", tmp_path / "DAVIS", tmp_path / "out", str(folder), protocol="dino", size=64)
+    evaluation = evaluate(Davis(tmp_path / "DAVIS"), tmp_path / "out", str(folder), protocol="dino", size=64)
     assert evaluation is not None
     for _ in range(2):  # the second time it replaces what the first wrote
         monkeypatch.setattr("sys.argv", ["siammae", "card", str(folder), str(tmp_path / "out")])

@@ -58,7 +58,7 @@ def test_it_carries_masks_offline() -> None:
 
 @pytest.mark.parametrize("name", ["dog", "car-roundabout"])
 def test_it_beats_what_it_began_with(real_data: Path, name: str) -> None:
-    from test_real import mean_j, sequence
+    from repository.test_real import mean_j, sequence
 
     frames, gt = sequence(real_data, name, 16)
     trained, untrained = (
