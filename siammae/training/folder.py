@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from siammae.encoder import Encoder
-from siammae.files import atomic, check_target, read_tensors, replace_folder, save_tensors
+from siammae.files import atomic, atomic_folder, read_tensors, save_tensors
 from siammae.models.card import model_card
-from siammae.models.folder import DECODER_FILE, MODEL_FILES, read_model, rewrite_metadata, save_model
+from siammae.models.folder import DECODER_FILE, MODEL_FILES, read_model, rewrite_metadata, write_model
 from siammae.models.load import load_model
 from siammae.training.checkpoint import CheckpointError, checkpoints, read_state
 from siammae.training.config import TrainConfig, config_from_dict
@@ -29,9 +29,9 @@ def export(
     folder: str | os.PathLike[str],
     *,
     name: str | None = None,
-    precision: Literal["fp16", "fp32"] = "fp16",
+    precision: Literal["float16", "float32"] = "float16",
     with_decoder: bool = False,
-    licence: str | None = None,
+    license: str | None = None,
     data: str = "",
     results: str = "",
     metrics: Mapping[str, Any] | None = None,
@@ -46,7 +46,7 @@ def export(
         name: of the model; by default the folder's name.
         precision: of the stored weights.
         with_decoder: keep what `load_siammae` needs to reconstruct frames, in decoder.safetensors.
-        licence: of the weights, such as cc-by-nc-4.0.
+        license: license of the weights, such as cc-by-nc-4.0.
         data: Markdown for the card: what the weights were trained on, with licences.
         results: Markdown for the card: measured results, with protocol and command.
         metrics: numbers for the config's `siammae` section.
@@ -57,30 +57,26 @@ def export(
         FileExistsError: `folder` exists and `overwrite` is not set, or it holds more than a model.
     """
     target = Path(folder).absolute()
-    check_target(target, {*MODEL_FILES, CURVE, DECODER_FILE}, overwrite)
-    run, step, config, encoder, weights = _read(Path(source))
-    encoder.vit.load_state_dict(encoder_weights(weights))
-    encoder.name = name or target.name
-    encoder.metadata = {
-        "licence": licence,
-        "data": data,
-        "training": _summary(run, step, config),
-        "results": results,
-        "metrics": dict(metrics or {}),
-        "decoder": asdict(config.model) if with_decoder else None,
-    }
-    if precision == "fp16":
-        encoder.half()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as draft:
+    with atomic_folder(target, overwrite=overwrite, files={*MODEL_FILES, CURVE, DECODER_FILE}) as draft:
+        run, step, config, encoder, weights = _read(Path(source))
+        encoder.vit.load_state_dict(encoder_weights(weights))
+        encoder.name = name or target.name
+        encoder.metadata = {
+            "license": license,
+            "data": data,
+            "training": _summary(run, step, config),
+            "results": results,
+            "metrics": dict(metrics or {}),
+            "decoder": asdict(config.model) if with_decoder else None,
+        }
+        encoder.to(dtype=getattr(torch, precision))
         draw_log(run)
         picture = CURVE if (run / CURVE).exists() else None
-        made = save_model(encoder, Path(draft) / "model", card=model_card(encoder, picture=picture))
+        write_model(encoder, draft, card=model_card(encoder, picture=picture))
         if picture:
-            shutil.copyfile(run / CURVE, made / CURVE)
+            shutil.copyfile(run / CURVE, draft / CURVE)
         if with_decoder:
-            save_decoder(made / DECODER_FILE, weights, torch.float16 if precision == "fp16" else torch.float32)
-        replace_folder(made, target)
+            save_decoder(draft / DECODER_FILE, weights, encoder.dtype)
     return target
 
 
