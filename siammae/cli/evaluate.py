@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
 from siammae.cli.options import Json, ModelOptions, Out, print_json, read_changes
+
+if TYPE_CHECKING:
+    from siammae.evaluation import Dataset
 
 evaluate_app = SubcommandApp()
 Root = Annotated[Positional[Path], arg(metavar="ROOT")]
@@ -49,7 +52,9 @@ def evaluate_davis(root: Root, out: Out, options: Options, resized: Size = None)
         out: Folder for predictions and scores.
         resized: Height and width to score at too, such as 480 880, where some papers report their scores.
     """
-    _evaluate("davis", root, out, options, resized=resized)
+    from siammae.evaluation import Davis
+
+    _evaluate(Davis(root, options.sequences, options.split, resized=resized), out, options)
 
 
 @evaluate_app.command(name="vip")
@@ -63,7 +68,9 @@ def evaluate_vip(root: Root, out: Out, options: Options, per_video: bool = False
         out: Folder for predictions and scores.
         per_video: Average the mean IoU of each video, instead of taking it over all pixels.
     """
-    _evaluate("vip", root, out, options, per_video=per_video)
+    from siammae.evaluation import Vip
+
+    _evaluate(Vip(root, options.sequences, options.split, per_video=per_video), out, options)
 
 
 @evaluate_app.command(name="jhmdb")
@@ -76,7 +83,9 @@ def evaluate_jhmdb(root: Root, out: Out, options: Options) -> None:
         root: Folder with Rename_Images, joint_positions and splits.
         out: Folder for predictions and scores.
     """
-    _evaluate("jhmdb", root, out, options)
+    from siammae.evaluation import Jhmdb
+
+    _evaluate(Jhmdb(root, options.sequences, options.split), out, options)
 
 
 @evaluate_app.command(name="badja")
@@ -90,7 +99,9 @@ def evaluate_badja(root: Root, out: Out, options: Options, joints: Path | None =
         out: Folder for predictions and scores.
         joints: Folder with SEQUENCE.json files; ROOT/joint_annotations if not given.
     """
-    _evaluate("badja", root, out, options, joints=joints)
+    from siammae.evaluation import Badja
+
+    _evaluate(Badja(root, options.sequences, options.split, joints=joints), out, options)
 
 
 @evaluate_app.command(name="report")
@@ -111,21 +122,17 @@ def evaluate_report(
     print(f"report: {write_report(runs, out, worst=worst)}")
 
 
-def _evaluate(dataset: str, root: Path, out: Path, options: EvaluateOptions, **dataset_options: Any) -> None:
+def _evaluate(dataset: "Dataset", out: Path, options: EvaluateOptions) -> None:
     from siammae.evaluation.evaluation import SCORES_FILE, evaluate
 
     evaluation = evaluate(
         dataset,
-        root,
         out,
         options.load(),
         protocol=options.protocol,
-        sequences=options.sequences or None,
-        split=options.split,
         size=options.input_size,
         changes=read_changes(options.set),
         resume=options.resume,
-        **dataset_options,
     )
     if evaluation is not None:
         if options.as_json:

@@ -99,14 +99,14 @@ def pca(video: Video, out: Out, model: Model, layer: int = -1) -> None:
     from siammae.video.frames import read_frames
     from siammae.video.pictures import write_picture
     from siammae.video.progress import progress_bar
-    from siammae.visualize.colors import FeatureColours
+    from siammae.visualize.colors import FeatureColors
     from siammae.visualize.sheets import contact_sheet
 
     suffix = check_output(out, (".mp4", ".gif", *PICTURES))
     frames, encoder = read_frames(video), model.load()
     some = _spread(frames, FITTED)
     features = extract_features(some, encoder, size=model.input_size, layer=layer)
-    colors, full = FeatureColours(features), frame_size(some[0])
+    colors, full = FeatureColors(features), frame_size(some[0])
     if suffix in PICTURES:
         columns = np.unique(np.linspace(0, len(some) - 1, 4).round().astype(int)).tolist()
         pictures = [*(pixels(some[i]) for i in columns), *colors(features[columns], full)]

@@ -145,12 +145,12 @@ def run_job(job: Job, write_masks: WriteMasks) -> None:
 
 def _finish(job: Job, frames: "Frames", palette: list[int] | None) -> None:
     """Say where the masks are, and draw them over their frames if an overlay was asked for."""
-    from siammae.propagation.folder import read_run
+    from siammae.propagation.folder import read_folder
     from siammae.video.encode import write_video
     from siammae.visualize.masks import overlay as draw_masks
 
     print(f"masks: {job.out}")
     if job.overlay is not None:
-        pictures = (draw_masks(pixels(frame), ids, palette) for frame, ids in read_run(frames, job.out))
+        pictures = (draw_masks(pixels(frame), ids, palette) for frame, ids in read_folder(frames, job.out))
         write_video(job.overlay, pictures, frames.fps or 25)
         print(f"overlay: {job.overlay}")

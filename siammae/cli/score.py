@@ -3,13 +3,16 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
 from siammae.cli.evaluate import Root, Size
 from siammae.cli.options import Json, print_json
+
+if TYPE_CHECKING:
+    from siammae.evaluation.datasets import Dataset, Scores
 
 score_app = SubcommandApp()
 Pred = Annotated[Positional[Path], arg(metavar="PRED")]
@@ -42,13 +45,13 @@ def score_davis(gt: Annotated[Positional[Path], arg(metavar="GT")], pred: Pred, 
         pred: Folder of one folder for each sequence, with PNG masks named like the annotations.
         resized: Height and width to score at too, such as 480 880, where some papers report their scores.
     """
-    from siammae.evaluation.datasets import davis
+    from siammae.evaluation import Davis
 
-    scores = _score(davis.score_davis, gt, pred, options, resized=resized)
-    gt_sha256, pred_sha256 = davis.digests(gt, pred, list(options.sequences) or None, options.split)
-    rule = "first and last frame dropped, means over objects"
+    dataset = Davis(gt, options.sequences, options.split, resized=resized)
+    scores = _score(dataset, pred, options)
+    gt_sha256, pred_sha256 = dataset.digests(pred)
     about = {"gt": {"path": str(gt), "sha256": gt_sha256}, "pred": {"path": str(pred), "sha256": pred_sha256}}
-    _report(options, scores, dataset="davis", protocol=rule, **about)
+    _report(dataset, scores, options, **about)
 
 
 @score_app.command(name="vip")
@@ -62,10 +65,10 @@ def score_vip(root: Root, pred: Pred, options: Options, per_video: bool = False)
         pred: Folder of one folder for each video, with PNG masks of class ids named like the annotations.
         per_video: Average the mean IoU of each video, instead of taking it over all pixels.
     """
-    from siammae.evaluation.datasets.vip import score_vip as score
+    from siammae.evaluation import Vip
 
-    scores = _score(score, root, pred, options, per_video=per_video)
-    _report(options, scores, dataset="vip", protocol="20 classes, first frame included")
+    dataset = Vip(root, options.sequences, options.split, per_video=per_video)
+    _report(dataset, _score(dataset, pred, options), options)
 
 
 @score_app.command(name="jhmdb")
@@ -78,10 +81,10 @@ def score_jhmdb(root: Root, pred: Pred, options: Options) -> None:
         root: Folder with Rename_Images, joint_positions and splits.
         pred: Folder of one VIDEO.csv for each video, with the columns frame, point, x, y.
     """
-    from siammae.evaluation.datasets.jhmdb import score_jhmdb as score
+    from siammae.evaluation import Jhmdb
 
-    scores = _score(score, root, pred, options)
-    _report(options, scores, dataset="jhmdb", protocol="units of 0.6 of the diagonal of the box around the joints")
+    dataset = Jhmdb(root, options.sequences, options.split)
+    _report(dataset, _score(dataset, pred, options), options)
 
 
 @score_app.command(name="badja")
@@ -95,14 +98,14 @@ def score_badja(root: Root, pred: Pred, options: Options, joints: Path | None = 
         pred: Folder of one SEQUENCE.csv for each sequence, with the columns frame, point, x, y.
         joints: Folder with SEQUENCE.json files; ROOT/joint_annotations if not given.
     """
-    from siammae.evaluation.datasets.badja import score_badja as score
+    from siammae.evaluation import Badja
 
-    scores = _score(score, root, pred, options, joints=joints)
-    _report(options, scores, dataset="badja", protocol="0.2 of the square root of the animal's area")
+    dataset = Badja(root, options.sequences, options.split, joints=joints)
+    _report(dataset, _score(dataset, pred, options), options)
 
 
-def _score(score: Any, truth: Path, pred: Path, options: ScoreOptions, **dataset_options: Any) -> Any:
-    """Score predictions with a data set's function, under a progress bar."""
+def _score(dataset: "Dataset", pred: Path, options: ScoreOptions) -> "Scores":
+    """Score predictions under a progress bar."""
     from tqdm import tqdm
 
     from siammae.files import check_output
@@ -110,16 +113,15 @@ def _score(score: Any, truth: Path, pred: Path, options: ScoreOptions, **dataset
     if options.out is not None:
         check_output(options.out, (".json",))
     with tqdm(desc="score", unit="sequence", disable=None) as bar:
-        sequences, progress = list(options.sequences) or None, lambda _: bar.update()
-        return score(truth, pred, sequences=sequences, split=options.split, progress=progress, **dataset_options)
+        return dataset.score(pred, progress=lambda _: bar.update())
 
 
-def _report(options: ScoreOptions, scores: Any, **about: Any) -> None:
+def _report(dataset: "Dataset", scores: "Scores", options: ScoreOptions, **facts: Any) -> None:
     """Print the scores, and write them if a file was asked for."""
     from siammae import __version__
     from siammae.evaluation.evaluation import write_scores
 
-    about["siammae"] = __version__
+    about = {"dataset": dataset.name, "protocol": dataset.rule, **facts, "siammae": __version__}
     if options.as_json:
         print_json({**about, **scores.figures()})
     else:

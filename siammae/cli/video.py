@@ -1,7 +1,7 @@
 """The commands that read a whole video: keypoints, features; and demo, which makes one."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
@@ -29,11 +29,9 @@ def keypoints(
         overlay: Video to write too, with the points and their last positions drawn over the frames: .mp4 or .gif.
         start: Number of the frame that the points belong to.
     """
-    import numpy as np
-
     from siammae.files import check_output
-    from siammae.labels.keypoints import read_keypoints, write_keypoints
-    from siammae.propagation.keypoints import track_keypoints
+    from siammae.labels.keypoints import read_points
+    from siammae.propagation.keypoints import propagate_keypoints_to_file
     from siammae.video.encode import write_video
     from siammae.video.frames import read_frames
     from siammae.visualize.points import draw_trails
@@ -41,19 +39,8 @@ def keypoints(
     check_output(out, (".csv",))
     if overlay is not None:
         check_output(overlay, (".mp4", ".gif"))
-    frames, points0 = read_frames(video), read_keypoints(points)
-    encoder = model.load()
-    found: dict[int, Any] = {}
-    try:
-        for index, track in track_keypoints(
-            frames, points0, encoder, size=model.input_size, config=propagation.config(), start=start
-        ):
-            found[index] = track
-    finally:  # what was found before damage or Ctrl-C is kept
-        if found:
-            numbers = sorted(found)
-            tracks, scores = (np.stack([found[index][part].numpy() for index in numbers]) for part in (0, 1))
-            write_keypoints(out, tracks, scores, numbers)
+    frames, points0, config = read_frames(video), read_points(points), propagation.config()
+    tracks = propagate_keypoints_to_file(frames, points0, out, model.load(), size=model.input_size, config=config, start=start)
     print(f"keypoints: {out}")
     if overlay is not None:
         trails = (tracks[max(0, end - TRAIL) : end] for end in range(1, len(tracks) + 1))
