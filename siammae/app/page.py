@@ -20,9 +20,10 @@ from PIL import Image
 from siammae.app.cached import CachedEncoder, warm_up
 from siammae.app.downloads import export
 from siammae.app.layout import CSS, Layout
-from siammae.app.session import NUM_OBJECTS, Picture, Session, Size
+from siammae.app.session import NUM_OBJECTS, Picture, Session
 from siammae.app.upload import MAX_BYTES
 from siammae.encoder import Encoder
+from siammae.geometry import InputSize
 from siammae.synthetic.pond import render_clip
 from siammae.video.encode import write_video
 
@@ -31,7 +32,7 @@ SECONDS_BETWEEN_PREVIEWS = 0.2
 SHOW_LABELLING = "() => document.getElementById('labelling').scrollIntoView({ behavior: 'smooth' })"
 
 
-def serve(encoder: Encoder, *, size: Size, host: str, port: int, browser: bool) -> None:
+def serve(encoder: Encoder, *, size: InputSize, host: str, port: int, browser: bool) -> None:
     """Serve the page until Ctrl-C, then remove all its files."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     encoder = CachedEncoder(encoder)
@@ -60,7 +61,7 @@ def serve(encoder: Encoder, *, size: Size, host: str, port: int, browser: bool) 
             page.close(verbose=False)
 
 
-def build(encoder: Encoder, size: Size, root: Path) -> gr.Blocks:
+def build(encoder: Encoder, size: InputSize, root: Path) -> gr.Blocks:
     """Build the page; sessions and the example clip live in `root`."""
     (root / "sessions").mkdir()
     page: gr.Blocks = gr.Blocks(title="siammae", analytics_enabled=False, delete_cache=(600, 3600))

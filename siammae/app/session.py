@@ -20,6 +20,7 @@ from siammae.app.upload import check_container, check_file, check_length, check_
 from siammae.encoder import Encoder
 from siammae.features import extract_features
 from siammae.files import atomic
+from siammae.geometry import InputSize
 from siammae.labels.masks import Mask, as_mask, resize_nearest, write_mask
 from siammae.propagation.keypoints import KeypointPropagator
 from siammae.propagation.masks import LabelPropagator
@@ -33,7 +34,6 @@ from siammae.visualize.points import draw_keypoints
 from siammae.visualize.sheets import contact_sheet
 
 Picture = NDArray[np.uint8]
-Size = int | tuple[int, int] | None
 Tool = Literal["Brush", "Eraser", "Box", "Points"]
 
 MAX_VIEW = 1280  # longer side of a picture in the browser, pixels
@@ -51,7 +51,7 @@ class Session:
         tracks: by frame, points [K, 2] and scores [K] of propagated keypoints.
     """
 
-    def __init__(self, encoder: Encoder, *, size: Size = None, root: Path | None = None) -> None:
+    def __init__(self, encoder: Encoder, *, size: InputSize = None, root: Path | None = None) -> None:
         self.encoder, self.size = encoder, size
         self.folder = Path(tempfile.mkdtemp(prefix="session-", dir=root))
         self._stop = threading.Event()

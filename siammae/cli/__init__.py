@@ -27,8 +27,8 @@ def main(args: Sequence[str] | None = None) -> None:
     words = sys.argv[1:] if args is None else list(args)
     warnings.showwarning = lambda message, *_: print(f"siammae: warning: {message}", file=sys.stderr)
     try:
-        app = build_app(overview=words[:1] in ([], ["-h"], ["--help"]))
-        app.cli(prog="siammae", description="Propagate labels through video with self-supervised features.", args=words)
+        commands = build_app(overview=words[:1] in ([], ["-h"], ["--help"]))
+        commands.cli(prog="siammae", description="Propagate labels through video with self-supervised features.", args=words)
     except KeyboardInterrupt:
         stop("interrupted; masks and keypoints that were finished are kept", 130)
     except (ValueError, FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, IsADirectoryError) as error:
@@ -77,8 +77,12 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     video.keypoints,
     video.features,
     app.app,
-    *mask.COMMANDS,
-    *pictures.COMMANDS,
+    mask.frame,
+    mask.mask,
+    pictures.attention,
+    pictures.correspondence,
+    pictures.pca,
+    pictures.reconstruct,
     models.models,
     models.info,
     train.train,

@@ -61,6 +61,3 @@ def mask(
     if overlay is not None:
         write_picture(overlay, draw_masks(picture, ids, numbers=True))
         print(f"overlay: {overlay}")
-
-
-COMMANDS = frame, mask

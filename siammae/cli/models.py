@@ -165,6 +165,3 @@ def info(name: Annotated[Positional[str], arg(metavar="NAME")], as_json: Json = 
         return
     for key, value in asdict(model_info(name)).items():
         print(f"{key}: {value}")
-
-
-COMMANDS = models, info, convert, card, export, push

@@ -12,6 +12,7 @@ from siammae.models.registry import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from siammae.encoder import Encoder
+    from siammae.geometry import InputSize
     from siammae.propagation.config import PropagationConfig
 
 Video = Annotated[Positional[str], arg(metavar="VIDEO", help="Video file, picture, folder of images, or quoted glob.")]
@@ -45,9 +46,16 @@ class ModelOptions:
         return load_model(self.model, pretrained=self.pretrained, device=self.device, dtype=getattr(torch, self.dtype))
 
     @property
-    def input_size(self) -> Any:
-        """The library's `size`: None, the shorter side, or (height, width)."""
-        return None if not self.size else self.size[0] if len(self.size) == 1 else self.size
+    def input_size(self) -> "InputSize":
+        """The `size` of the library: None, the shorter side, or (height, width)."""
+        match self.size:
+            case ():
+                return None
+            case (side,):
+                return side
+            case (height, width):
+                return height, width
+        raise ValueError(f"--size has {len(self.size)} numbers; expected one, the shorter side in pixels, or height and width")
 
 
 @dataclass(frozen=True)

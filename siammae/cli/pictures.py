@@ -176,6 +176,3 @@ def _folder(model: str) -> Path:
     if Path(model).is_dir():
         return Path(model)
     raise ValueError(f"no model folder is called {model!r}; expected one, or the name of a model that comes with siammae")
-
-
-COMMANDS = attention, correspondence, pca, reconstruct

@@ -210,6 +210,7 @@ def test_demo_prints_scores_and_paths(home: Path, capsys: pytest.CaptureFixture[
             "device 'gpu' cannot be used",
         ),
         (("demo", "--frames", "2"), "expected at least 3"),
+        (("demo", "--model", "small", "--size", "64", "96", "3"), "--size has 3 numbers"),
         (("train", "run.yaml"), "run.yaml"),
         (("train", "mask.png"), "mask.png"),
     ],
