@@ -426,7 +426,8 @@ def test_frames_are_spread_over_a_video_of_any_length(length: int, kept: list[in
 def test_reconstruct_draws_four_pictures(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from siammae.models.folder import DECODER_FILE
     from siammae.training.folder import save_decoder
-    from siammae.training.model import ModelConfig, build_model
+    from siammae.training.initial import build_model
+    from siammae.training.model_config import ModelConfig
 
     config = ModelConfig("vit_tiny_patch16_224", 8, depth=1, image_size=32, decoder_depth=1, future_ratio=0.75, futures=2)
     model = build_model(config)

@@ -182,7 +182,7 @@ def test_the_model_table_is_that_of_the_registry() -> None:
         assert row[2] == str(info.patch_size)
         assert row[3] == f"{info.num_parameters / 1e6:.1f} M"
         assert (row[4] == "none published yet") == (info.weights is None)
-        assert row[5] == (info.licence or "-")
+        assert row[5] == (info.license or "-")
 
 
 def test_the_table_of_presets_is_true() -> None:
