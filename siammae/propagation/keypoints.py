@@ -142,7 +142,7 @@ class KeypointPropagator(Generic[P]):
 
     @property
     def _center(self) -> float:
-        """Where the centre of a cell lies, from its whole number."""
+        """Offset of the whole coordinates of a cell: 0.5 if they are its centre, 0 if they are its corner."""
         return 0.5 if self.config.point_maps == "gaussian" else 0.0
 
 

@@ -1,4 +1,4 @@
-"""Features as colours that are stable over time."""
+"""FeatureColors: features as colours that stay the same over time."""
 
 import numpy as np
 import torch

@@ -66,7 +66,7 @@ def correspondence(
         model, size, layer: see `siammae.extract_features`.
 
     Returns:
-        The most similar place of each point in `other`, [K, 2] in its pixels (centres of grid cells); and the cosine
+        The most similar place of each point in `other`, [K, 2] in its pixels (centres of cells); and the cosine
         similarity of every place, [K, H, W] at its size.
 
     Raises:
