@@ -4,7 +4,7 @@ Letters: T frames, K points, h x w cells.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Generic, TypeVar, Unpack, overload
+from typing import Any, Generic, TypeAlias, TypeVar, Unpack, overload
 
 import numpy as np
 import torch
@@ -24,7 +24,9 @@ from siammae.propagation.walk import walk
 from siammae.video.frames import FrameSource, read_frames
 from siammae.video.pictures import as_frame
 
-P = TypeVar("P", NDArray[np.float32], Tensor)  # the form of points
+Array: TypeAlias = NDArray[np.float32]
+Rows: TypeAlias = NDArray[Any] | Sequence[Sequence[float]]
+P = TypeVar("P", Array, Tensor)  # the form of points
 
 
 class KeypointPropagator(Generic[P]):
@@ -57,11 +59,7 @@ class KeypointPropagator(Generic[P]):
     ) -> None: ...
     @overload
     def __init__(
-        self: "KeypointPropagator[NDArray[np.float32]]",
-        frame0: Any,
-        points0: NDArray[Any] | Sequence[Sequence[float]],
-        model: str | Encoder = ...,
-        **options: Unpack[Options],
+        self: "KeypointPropagator[Array]", frame0: Any, points0: Rows, model: str | Encoder = ..., **options: Unpack[Options]
     ) -> None: ...
     def __init__(
         self,
@@ -143,7 +141,7 @@ class KeypointPropagator(Generic[P]):
 
     @property
     def _center(self) -> float:
-        """Where the centre of a cell lies, from its whole number."""
+        """Offset of the whole coordinates of a cell: 0.5 if they are its centre, 0 if they are its corner."""
         return 0.5 if self.config.point_maps == "gaussian" else 0.0
 
 
@@ -153,11 +151,8 @@ def propagate_keypoints(
 ) -> tuple[Tensor, Tensor]: ...
 @overload
 def propagate_keypoints(
-    frames: FrameSource,
-    points0: NDArray[Any] | Sequence[Sequence[float]],
-    model: str | Encoder = ...,
-    **options: Unpack[VideoOptions],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
+    frames: FrameSource, points0: Rows, model: str | Encoder = ..., **options: Unpack[VideoOptions]
+) -> tuple[Array, Array]: ...
 def propagate_keypoints(
     frames: FrameSource,
     points0: PointsLike,

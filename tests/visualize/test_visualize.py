@@ -1,6 +1,7 @@
 """Pictures for people: overlays and trails, and what a model sees: attention, correspondence, features as colours."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 
 from siammae.cli import main
 from siammae.encoder import Encoder
+from siammae.labels import as_mask
 from siammae.video import read_image
 from siammae.visualize import (
     FeatureColors,
@@ -134,6 +136,33 @@ def test_trails_fade_and_break_where_a_point_is_lost() -> None:
     assert np.array_equal(draw_trails(frame, tracks[-1:], radius=2), disc)
     with pytest.raises(ValueError, match=r"tracks have shape \[7, 2\]; expected \[T, K, 2\]"):
         draw_trails(frame, way)
+
+
+def test_everything_is_drawn_over_any_frame_with_any_mask(texture: Picture, tmp_path: Path) -> None:
+    pixels, ids = texture[:30, :40], np.zeros((30, 40), np.uint8)
+    ids[5:20, 8:30], points = 2, np.array([[9.0, 12.0], [30.5, 20.0]])
+    Image.fromarray(pixels).save(tmp_path / "frame.png")
+    Image.fromarray(ids).save(tmp_path / "mask.png")
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    frames: list[Any] = [pixels, tensor, tensor / 255, pixels / 255, Image.fromarray(pixels), tmp_path / "frame.png"]
+    masks: list[Any] = [ids, torch.from_numpy(ids), Image.fromarray(ids), tmp_path / "mask.png", as_mask(ids)]
+    tinted = overlay(pixels, ids, numbers=True)
+    assert all(np.array_equal(overlay(pixels, mask, numbers=True), tinted) for mask in masks)
+    expected = before_after([pixels], [ids])
+    assert all(np.array_equal(before_after([frame], [mask]), expected) for frame in frames for mask in masks)
+    for draw in (
+        lambda frame: overlay(frame, ids),
+        lambda frame: draw_keypoints(frame, points),
+        lambda frame: draw_keypoints(frame, torch.from_numpy(points)),
+        lambda frame: draw_trails(frame, [points, points + 3]),
+        lambda frame: draw_heat(frame, ids),
+        lambda frame: contact_sheet([frame, frame], columns=2),
+    ):
+        expected = draw(pixels)
+        assert (expected != np.resize(pixels, expected.shape)).any()
+        assert all(np.array_equal(draw(frame), expected) for frame in frames)
+    assert np.array_equal(pixels, texture[:30, :40])
+    assert np.array_equal(draw_keypoints(pixels, torch.from_numpy(points)), draw_keypoints(pixels, points))
 
 
 def test_colours_of_features_are_stable() -> None:
