@@ -19,8 +19,8 @@ CITATION = """@inproceedings{gupta2023siamese,
 def model_card(encoder: Encoder, *, address: str = "path/to/this/folder", picture: str | None = None) -> str:
     """The card of an encoder, from its metadata.
 
-    Of the metadata it reads `licence`, `data` and `results` (Markdown), `training` or `source` (how the weights came to be),
-    and `evaluations`, a list of what `evaluation_entry` gives.
+    Of the metadata it reads `licence`, `base_model` (a repo on the Hub), `base`, `data` and `results` (Markdown), `training` or
+    `source` (how the weights came to be), and `evaluations`, a list of what `evaluation_entry` gives.
 
     Args:
         address: what `load_model` takes to load it.
@@ -32,6 +32,7 @@ def model_card(encoder: Encoder, *, address: str = "path/to/this/folder", pictur
         "Use": _use(address),
         "Intended use and limits": _limits(known),
         "Results": _results(known),
+        **({"Base model": str(known["base"])} if known.get("base") else {}),
         "Data": str(known.get("data") or "Not stated."),
         "Training": _training(known, picture),
         "Licence": f"{licence or 'Not stated'}. The code that loads the weights, siammae, is under the Apache License 2.0.",
@@ -62,6 +63,7 @@ def _front_matter(encoder: Encoder) -> str:
     known = encoder.metadata
     lines = ["library_name: siammae", "pipeline_tag: image-feature-extraction"]
     lines += [f"license: {known['licence']}"] if known.get("licence") else []
+    lines += [f"base_model: {known['base_model']}"] if known.get("base_model") else []
     lines += ["tags:", *(f"- {tag}" for tag in TAGS)]
     entries: Sequence[Mapping[str, Any]] = known.get("evaluations") or []
     if entries:
