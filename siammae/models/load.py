@@ -131,5 +131,5 @@ def _from_timm(name: str, pretrained: bool) -> Encoder:
         mean=cfg["mean"],
         std=cfg["std"],
         name=f"timm:{name}",
-        metadata={"licence": cfg.get("license")} if pretrained else {},
+        metadata={"license": cfg.get("license")} if pretrained else {},
     )

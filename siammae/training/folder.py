@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from siammae.encoder import Encoder
-from siammae.files import atomic, check_target, read_tensors, replace_folder, save_tensors
+from siammae.files import atomic, atomic_folder, read_tensors, save_tensors
 from siammae.models.card import model_card
-from siammae.models.folder import DECODER_FILE, MODEL_FILES, read_model, rewrite_metadata, save_model
+from siammae.models.folder import DECODER_FILE, MODEL_FILES, read_model, rewrite_metadata, write_model
 from siammae.models.load import load_model
 from siammae.models.patches import with_architecture
 from siammae.training.checkpoint import CheckpointError, checkpoints, read_state
@@ -32,12 +32,12 @@ def export(
     folder: str | os.PathLike[str],
     *,
     name: str | None = None,
-    precision: Literal["fp16", "fp32"] = "fp16",
+    precision: Literal["float16", "float32"] = "float16",
     with_decoder: bool = False,
     architecture: str | None = None,
-    licence: str | None = None,
-    base_model: str = "",
-    base: str = "",
+    license: str | None = None,
+    base_model: str | None = None,
+    changes: str = "",
     data: str = "",
     results: str = "",
     metrics: Mapping[str, Any] | None = None,
@@ -54,9 +54,9 @@ def export(
         with_decoder: keep what `load_siammae` needs to reconstruct frames, in decoder.safetensors.
         architecture: timm's name of another architecture of the same size; LayerScale that it lacks is folded into the linear
             layers, with equal features.
-        licence: of the weights, such as cc-by-nc-4.0.
-        base_model: repo on the Hub of the model that the run started from, for the card's metadata.
-        base: Markdown for the card: which model that is, where it was had, its licence, what was changed.
+        license: license of the weights, such as cc-by-nc-4.0.
+        base_model: repo on the Hub, owner/name, of the model that the run started from, for the card.
+        changes: Markdown for the card: what was made of that model, and where it was obtained.
         data: Markdown for the card: what the weights were trained on, with licences.
         results: Markdown for the card: measured results, with protocol and command.
         metrics: numbers for the config's `siammae` section.
@@ -68,35 +68,31 @@ def export(
         FileExistsError: `folder` exists and `overwrite` is not set, or it holds more than a model.
     """
     target = Path(folder).absolute()
-    check_target(target, {*MODEL_FILES, CURVE, DECODER_FILE}, overwrite)
-    run, step, config, encoder, weights = _read(Path(source))
-    encoder.vit.load_state_dict(encoder_weights(weights))
-    settings = replace(config.model, teacher=_without_folders(config.model.teacher))
-    if architecture is not None:
-        encoder, settings = with_architecture(encoder, architecture), replace(settings, architecture=architecture)
-    encoder.name = name or target.name
-    encoder.metadata = {
-        "licence": licence,
-        "base_model": base_model or None,
-        "base": base or None,
-        "data": data,
-        "training": _summary(run, step, config),
-        "results": results,
-        "metrics": dict(metrics or {}),
-        "decoder": asdict(settings) if with_decoder else None,
-    }
-    if precision == "fp16":
-        encoder.half()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as draft:
+    with atomic_folder(target, overwrite=overwrite, files={*MODEL_FILES, CURVE, DECODER_FILE}) as draft:
+        run, step, config, encoder, weights = _read(Path(source))
+        encoder.vit.load_state_dict(encoder_weights(weights))
+        settings = replace(config.model, teacher=_without_folders(config.model.teacher))
+        if architecture is not None:
+            encoder, settings = with_architecture(encoder, architecture), replace(settings, architecture=architecture)
+        encoder.name = name or target.name
+        encoder.metadata = {
+            "license": license,
+            "base_model": base_model,
+            "changes": changes or None,
+            "data": data,
+            "training": _summary(run, step, config),
+            "results": results,
+            "metrics": dict(metrics or {}),
+            "decoder": asdict(settings) if with_decoder else None,
+        }
+        encoder.to(dtype=getattr(torch, precision))
         draw_log(run)
         picture = CURVE if (run / CURVE).exists() else None
-        made = save_model(encoder, Path(draft) / "model", card=model_card(encoder, picture=picture))
+        write_model(encoder, draft, card=model_card(encoder, picture=picture))
         if picture:
-            shutil.copyfile(run / CURVE, made / CURVE)
+            shutil.copyfile(run / CURVE, draft / CURVE)
         if with_decoder:
-            save_decoder(made / DECODER_FILE, weights, torch.float16 if precision == "fp16" else torch.float32)
-        replace_folder(made, target)
+            save_decoder(draft / DECODER_FILE, weights, encoder.dtype)
     return target
 
 

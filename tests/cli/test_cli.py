@@ -355,8 +355,8 @@ def test_a_frame_to_paint_on_and_a_mask_of_shapes(home: Path, clip: Clip, capsys
         (["circle:1,2,3,4"], "expected KIND:x,y,x,y,..."),
         (["box:1,2,3,4,,"], "expected numbers between commas"),
         (["0=box:1,2,3,4"], "0 is the background"),
-        (["box:100,2,103,4"], "nothing is seen of ids [1]"),
-        (["box:10,10,20,20", "box:5,5,30,30"], "nothing is seen of ids [1]"),
+        (["box:100,2,103,4"], "no pixel of ids [1] is visible"),
+        (["box:10,10,20,20", "box:5,5,30,30"], "no pixel of ids [1] is visible"),
         ([], "no shapes"),
     ],
 )

@@ -8,8 +8,8 @@ Letters: F frames, P pixels of all frames together.
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from siammae.files import atomic_folder
 from siammae.training.config import DataConfig
 from siammae.training.data.batches import Batch
 from siammae.training.data.clips import Frame, UnusableClip, VideoClip
@@ -85,7 +86,8 @@ def build_cache(
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     target = folder / f"frames-{digest}"
     if not target.exists():
-        _decode(videos, target, short_side, fps, progress)
+        with suppress(FileExistsError):  # another process finished the same cache first
+            _decode(videos, target, short_side, fps, progress)
     index = json.loads((target / "clips.json").read_text())
     clips = tuple(CachedClip(**clip) for clip in index["clips"])
     skipped = tuple((name, reason) for name, reason in index["skipped"])
@@ -98,15 +100,12 @@ def build_cache(
 
 
 def _decode(videos: Sequence[Path], target: Path, short_side: int, fps: float, progress: Callable[[int], object]) -> None:
-    """Write pixels.bin and clips.json into a temporary folder, then give it its name."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f"{target.name}.", dir=target.parent) as draft:
-        unfinished = Path(draft) / target.name
-        unfinished.mkdir()
-        clips: list[CachedClip] = []
-        skipped: list[tuple[str, str]] = []
-        offset = 0
-        with open(unfinished / "pixels.bin", "wb") as file:
+    """Write pixels.bin and clips.json into `target`, which appears whole."""
+    clips: list[CachedClip] = []
+    skipped: list[tuple[str, str]] = []
+    offset = 0
+    with atomic_folder(target) as draft:
+        with open(draft / "pixels.bin", "wb") as file:
             for done, video in enumerate(videos, start=1):
                 try:
                     frames = _frames(video, short_side, fps)
@@ -121,12 +120,7 @@ def _decode(videos: Sequence[Path], target: Path, short_side: int, fps: float, p
                     file.write(frame.tobytes())
                 offset += len(frames) * height * width
         index = {"clips": [asdict(clip) for clip in clips], "skipped": skipped}
-        (unfinished / "clips.json").write_text(json.dumps(index))
-        try:
-            unfinished.rename(target)
-        except OSError:
-            if not target.exists():  # another process finished the same cache first
-                raise
+        (draft / "clips.json").write_text(json.dumps(index))
 
 
 def _frames(video: Path, short_side: int, fps: float) -> list[Frame]:
