@@ -41,7 +41,7 @@ SPACE: dict[str, list[Any]] = {
     "temperature": [0.005, 0.01, 0.02, 0.05, 0.1],
     "top_k": [3, 5, 7, 10],
     "first_labels": ["area", "bilinear", "nearest"],
-    "restrict_first_frame": [True, False],
+    "restrict_anchors": [True, False],
     "context_frames": [7, 10, 15, 20],
     "radius": [6, 7, 8, 10, 12],
     "window": ["circle", "square"],

@@ -15,6 +15,7 @@ def convert(
     out: Out,
     family: Annotated[Literal["auto", "cropmae", "catmae", "rsp", "tobo", "mae"], arg(name="from")] = "auto",
     heads: int | None = None,
+    patch_size: int | None = None,
     name: str | None = None,
     license: str | None = None,
     overwrite: bool = False,
@@ -28,6 +29,7 @@ def convert(
         out: Folder for the model.
         family: Whose checkpoint it is; auto finds out by its keys.
         heads: Attention heads of the encoder; one for every 64 channels if not given.
+        patch_size: Side of a patch in pixels, to resize the patch projection to; the checkpoint's own if not given.
         name: Of the model; by default the folder's name.
         license: Of the weights, such as mit.
         overwrite: Replace the folder if it exists.
@@ -35,7 +37,7 @@ def convert(
     from siammae.models.checkpoints import convert as run
     from siammae.models.load import load_model
 
-    run(checkpoint, out, family=family, heads=heads, name=name, license=license, overwrite=overwrite)
+    run(checkpoint, out, family=family, heads=heads, patch_size=patch_size, name=name, license=license, overwrite=overwrite)
     encoder = load_model(out, device="cpu")
     source = encoder.metadata["source"]
     print(f"{source['method']}, {source['file']}, sha256 {source['sha256']}")

@@ -10,7 +10,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import distributed
 
@@ -18,11 +17,11 @@ from siammae.encoder import Encoder
 from siammae.evaluation.datasets.sequences import MaskSequence, PointSequence, first_mask
 from siammae.evaluation.protocols import Protocol
 from siammae.files import atomic
-from siammae.labels.keypoints import write_keypoints
+from siammae.labels.keypoints import write_tracks
 from siammae.labels.masks import write_mask
 from siammae.propagation.config import PropagationConfig
 from siammae.propagation.folder import propagate_to_folder
-from siammae.propagation.keypoints import track_keypoints
+from siammae.propagation.keypoints import propagate_keypoints
 from siammae.propagation.masks import LabelPropagator
 from siammae.video.pictures import read_image
 
@@ -78,11 +77,10 @@ def predict(
             propagator = LabelPropagator(sequence.frames[0], mask, encoder, size=size, config=config)
             write_mask(target / f"{sequence.frames[0].stem}.png", propagator.decode(), mask.palette)
     else:
-        tracks = list(
-            track_keypoints(list(sequence.frames), sequence.points[0], encoder, size=size, config=config, progress=False)
+        points, scores = propagate_keypoints(
+            list(sequence.frames), sequence.points[0], encoder, size=size, config=config, progress=False
         )
-        points, scores = (np.stack([track[index].numpy() for _, track in tracks]) for index in (0, 1))
-        write_keypoints(target.with_name(f"{sequence.name}.csv"), points, scores)
+        write_tracks(target.with_name(f"{sequence.name}.csv"), points, scores)
     speed = {"frames": len(sequence.frames), "seconds": time.perf_counter() - began, "peak_memory_mb": _peak_mb(encoder)}
     with atomic(finished) as draft:
         draft.write_text(json.dumps({"resumed": resumed} | speed) + "\n")

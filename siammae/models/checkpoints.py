@@ -21,6 +21,7 @@ from siammae.encoder import Encoder, build_encoder, sincos_positions
 from siammae.errors import WeightsError
 from siammae.files import atomic_folder, read_tensors, save_tensors
 from siammae.models.folder import DECODER_FILE, MODEL_FILES, write_model
+from siammae.models.patches import with_patch_size
 
 Family = Literal["cropmae", "catmae", "rsp", "tobo", "mae"]
 
@@ -65,6 +66,7 @@ def convert(
     *,
     family: Family | Literal["auto"] = "auto",
     heads: int | None = None,
+    patch_size: int | None = None,
     name: str | None = None,
     license: str | None = None,
     overwrite: bool = False,
@@ -77,6 +79,8 @@ def convert(
             can run that (ToBo's).
         family: whose checkpoint it is; "auto" recognizes it by its keys.
         heads: attention heads of the encoder; None means one for every 64 channels, as in all these families.
+        patch_size: side of a patch in pixels, if it is to differ from the checkpoint's (`siammae.models.patches`). The decoder
+            is left out then, since it predicts patches of the old size.
         name: name of the model; None takes the folder's name.
         license: license of the weights, such as "mit", as their owners state it.
         overwrite: replace `folder` if it exists.
@@ -94,9 +98,12 @@ def convert(
         if family not in ("auto", content.family):
             raise WeightsError(f"{path} looks like {PAPERS[content.family]}, not {family}; use --from {content.family} or auto")
         encoder = _encoder(content, path, heads)
-        encoder.name = name or target.name
-        has_decoder = content.family == "tobo" and _has_fixed_positions(content.rest)
+        resized = patch_size is not None and patch_size != encoder.patch_size
+        has_decoder = content.family == "tobo" and not resized and _has_fixed_positions(content.rest)
         decoder = _tobo_decoder(content.rest) if has_decoder else {}
+        if patch_size is not None:
+            encoder = with_patch_size(encoder, patch_size)
+        encoder.name = name or target.name
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         encoder.metadata = {
@@ -106,6 +113,7 @@ def convert(
                 "file": path.name,
                 "sha256": digest,
                 "left_out": len(content.rest) - len(decoder),
+                **encoder.metadata,
             },
             "decoder": _decoder_config(encoder, decoder) if decoder else None,
         }

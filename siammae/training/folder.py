@@ -11,14 +11,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from siammae.encoder import Encoder
 from siammae.files import atomic, atomic_folder, read_tensors, save_tensors
 from siammae.models.card import model_card
 from siammae.models.folder import DECODER_FILE, MODEL_FILES, read_model, rewrite_metadata, write_model
 from siammae.models.load import load_model
 from siammae.training.checkpoint import CheckpointError, checkpoints, read_state
 from siammae.training.config import TrainConfig, config_from_dict
+from siammae.training.initial import rebuilt_encoder
 from siammae.training.log import CURVE, draw_log, read_log
-from siammae.training.model import ENCODER_PREFIX, ModelConfig, SiamMAE, build_model, encoder_weights
+from siammae.training.model import ENCODER_PREFIX, SiamMAE, encoder_weights
+from siammae.training.model_config import ModelConfig
 
 
 def export(
@@ -55,8 +58,7 @@ def export(
     """
     target = Path(folder).absolute()
     with atomic_folder(target, overwrite=overwrite, files={*MODEL_FILES, CURVE, DECODER_FILE}) as draft:
-        run, step, config, weights = _read(Path(source))
-        encoder = build_model(config.model).encoder
+        run, step, config, encoder, weights = _read(Path(source))
         encoder.vit.load_state_dict(encoder_weights(weights))
         encoder.name = name or target.name
         encoder.metadata = {
@@ -89,7 +91,7 @@ def add_decoder(source: str | os.PathLike[str], folder: str | os.PathLike[str]) 
         CheckpointError: `source` is no checkpoint, or its encoder is not that of the folder.
     """
     path = Path(folder)
-    run, step, config, weights = _read(Path(source))
+    run, step, config, _, weights = _read(Path(source))
     encoder, trained = read_model(path), encoder_weights(weights)
     known = {**encoder.vit.state_dict(), "pos_embed": trained["pos_embed"]}  # a fixed table, and in a folder a rounded one
     if trained.keys() != known.keys() or not all(torch.equal(trained[key], value.float()) for key, value in known.items()):
@@ -121,8 +123,9 @@ def load_siammae(folder: str | os.PathLike[str]) -> SiamMAE:
     stored = encoder.metadata.get("decoder")
     if not stored or not (path / DECODER_FILE).exists():
         raise CheckpointError(f"{path} has no decoder; export it with with_decoder=True")
-    model = SiamMAE(encoder, ModelConfig(**stored))
     decoder = {key: value.float() for key, value in read_tensors(path / DECODER_FILE).items()}
+    statistics = decoder.get("standardizer.mean")
+    model = SiamMAE(encoder, ModelConfig(**stored), teacher_width=None if statistics is None else len(statistics))
     encoder_keys = {key for key in model.state_dict() if key.startswith(ENCODER_PREFIX)}
     missing, unexpected = model.load_state_dict(decoder, strict=False)
     if set(missing) != encoder_keys or unexpected:
@@ -130,20 +133,23 @@ def load_siammae(folder: str | os.PathLike[str]) -> SiamMAE:
     return model.eval()
 
 
-def _read(source: Path) -> tuple[Path, int, TrainConfig, dict[str, Tensor]]:
-    """The run's folder, the step, the run's config and the weights by the names of a SiamMAE."""
+def _read(source: Path) -> tuple[Path, int, TrainConfig, Encoder, dict[str, Tensor]]:
+    """The run's folder, the step, the run's config, its encoder to be filled and the weights by the names of a SiamMAE."""
     if source.suffix == ".safetensors":
         run = source.parent.parent
         found = checkpoints(run)
         if not found:
             raise CheckpointError(f"{run} has no checkpoint, so nothing says what model {source.name} is of")
-        config = config_from_dict(read_state(found[-1])["config"])
+        state = read_state(found[-1])
+        config = config_from_dict(state["config"])
         step = int(source.stem.rpartition("-")[2])
-        return run, step, config, {ENCODER_PREFIX + key: value for key, value in read_tensors(source).items()}
+        encoder = rebuilt_encoder(config.model, state.get("encoder"))
+        return run, step, config, encoder, {ENCODER_PREFIX + key: value for key, value in read_tensors(source).items()}
     if not (source / "run.json").exists() and checkpoints(source):
         source = checkpoints(source)[-1]
     state = read_state(source)
-    return source.parent, state["step"], config_from_dict(state["config"]), _weights(source)
+    config = config_from_dict(state["config"])
+    return source.parent, state["step"], config, rebuilt_encoder(config.model, state.get("encoder")), _weights(source)
 
 
 def _weights(checkpoint: Path) -> dict[str, Tensor]:
@@ -175,12 +181,16 @@ def _summary(run: Path, step: int, config: TrainConfig) -> dict[str, Any]:
         "minutes": round(then["seconds"] / 60, 1) if then else None,
         "loss": then["loss"] if then else None,
         "model": asdict(config.model),
+        "init": config.init or None,
         "gap_seconds": list(config.data.gap),
         "crop_scale": list(config.data.scale),
         "crop_jitter": config.data.jitter,
         "batch_size": config.batch_size,
         "optimizer": config.optim.kind,
         "base_lr": config.optim.base_lr,
+        "encoder_lr": config.optim.encoder_lr,
+        "layer_decay": config.optim.layer_decay,
+        "motion": config.data.motion,
         "ema": config.optim.ema,
         "precision": config.precision,
         "seed": config.seed,

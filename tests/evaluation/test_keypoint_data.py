@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.io import savemat
 
-from siammae import propagate_keypoints
+from siammae import labels, propagate_keypoints
 from siammae.encoder import Encoder
 from siammae.evaluation import Badja, Jhmdb, evaluate
 from siammae.evaluation.datasets.jhmdb import JOINTS
 from siammae.evaluation.metrics import keypoint_distances
-from siammae.labels import read_tracks, write_keypoints
+from siammae.labels import read_tracks
 
 WALK, JUMP = "A_walk_f_nm_np1_fr_goo_0", "B_jump_f_nm_np1_fr_goo_0"
 
@@ -46,7 +46,7 @@ def jhmdb(root: Path, videos: dict[str, NDArray[np.float64]], size: tuple[int, i
 
 def write_tracks(path: Path, points: NDArray[np.float64]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_keypoints(path, points, np.ones(points.shape[:2]))
+    labels.write_tracks(path, points, np.ones(points.shape[:2]))
 
 
 def test_distances_are_in_units_of_the_scale() -> None:

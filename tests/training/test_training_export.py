@@ -11,8 +11,9 @@ import siammae
 from siammae.training.checkpoint import CheckpointError, write_checkpoint
 from siammae.training.config import TrainConfig, config_to_dict, load_config
 from siammae.training.folder import DECODER_FILE, export, load_siammae
+from siammae.training.initial import build_model
 from siammae.training.log import append_log
-from siammae.training.model import SiamMAE, build_model, masks_for
+from siammae.training.model import SiamMAE, masks_for
 
 
 @pytest.fixture

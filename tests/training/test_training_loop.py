@@ -27,9 +27,10 @@ from siammae.training.checkpoint import CheckpointError, checkpoints
 from siammae.training.config import OptimConfig, TrainConfig, config_from_dict, config_to_dict, load_config
 from siammae.training.data.shards import find_shards
 from siammae.training.folder import add_decoder, export, load_siammae
+from siammae.training.initial import build_model
 from siammae.training.log import read_log
 from siammae.training.loop import Run, TrainingStopped, train
-from siammae.training.model import SiamMAE, build_model
+from siammae.training.model import SiamMAE
 from siammae.training.optim import WeightAverage, build_optimizer, learning_rate, orthogonalize, peak_rate
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -259,7 +259,7 @@ def _score_sequence(
         if mask.max() > num_objects:
             unknown |= set(np.unique(mask[mask > num_objects]).tolist())
         for size, at_size in zip(sizes, scores, strict=True):
-            pair = [Mask(ids, "numpy", ids.dtype).resized(size, "centre").values if size else ids for ids in (truth, mask)]
+            pair = [Mask(ids, "numpy", ids.dtype).resized(size, "center").values if size else ids for ids in (truth, mask)]
             for index, (j_frames, f_frames) in enumerate(at_size, start=1):
                 masks = pair[0] == index, pair[1] == index
                 j_frames.append(region_similarity(*masks))

@@ -149,7 +149,7 @@ def _confusion(pairs: Sequence[tuple[Path, Path]]) -> NDArray[np.int64]:
     frames = []
     for annotation, path in pairs:
         truth, mask = (as_mask(file, empty=True).values for file in (annotation, path))
-        mask = Mask(mask, "numpy", mask.dtype).resized(truth.shape, "centre").values
+        mask = Mask(mask, "numpy", mask.dtype).resized(truth.shape, "center").values
         try:
             frames.append(confusion_matrix(truth, mask, len(CLASSES)))
         except ValueError as error:
