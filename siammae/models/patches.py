@@ -96,7 +96,7 @@ def resize_positions(table: Tensor, old: tuple[int, int], new: tuple[int, int]) 
 
 
 def has_fixed_positions(encoder: Encoder) -> bool:
-    """Whether the encoder's positions are the fixed sin-cos table of SiamMAE, which any grid has exactly."""
+    """Check whether the encoder's positions are the fixed sin-cos table of SiamMAE, which exists exactly for any grid."""
     height, width = encoder.vit.patch_embed.grid_size
     table = encoder.vit.pos_embed
     if table is None or table.shape[1] != 1 + height * width:
@@ -105,7 +105,7 @@ def has_fixed_positions(encoder: Encoder) -> bool:
 
 
 def with_patch_size(encoder: Encoder, patch_size: int) -> Encoder:
-    """The same encoder with another patch size and the same grid of positions.
+    """Make the same encoder with another patch size and the same grid of positions.
 
     Frames are to be resized in proportion: a model of patch 14 at 420 pixels becomes one of patch 8 at 240 pixels, with the
     same number of patches of the same content.

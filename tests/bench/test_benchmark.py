@@ -9,7 +9,7 @@ import torch
 from siammae import ops
 from siammae.bench.measure import Case, measure_frame, measure_operation
 from siammae.bench.meter import Cost, Meter, take_turns
-from siammae.bench.scripts import crw_sequence, dino_sequence, square_window
+from siammae.bench.scripts import crw_script, dino_script, square_window
 from siammae.cli import main
 
 CPU = torch.device("cpu")
@@ -20,8 +20,8 @@ def test_the_contestants_compute_the_same(case: Case) -> None:
     query, context, labels = case.draw(CPU, seed=0)
     window = square_window(case.grid, case.radius, CPU)
     ours = ops.propagate(query, context, labels, **case.options)
-    dino = dino_sequence(query, context, labels, window, case.top_k)
-    crw = crw_sequence(query, context, labels, (window - 1) * 1e10, case.top_k)
+    dino = dino_script(query, context, labels, window, case.top_k)
+    crw = crw_script(query, context, labels, (window - 1) * 1e10, case.top_k)
     torch.testing.assert_close(dino, ours, rtol=0, atol=1e-5)
     torch.testing.assert_close(crw, ours, rtol=0, atol=1e-5)
     assert case.flops == 2 * case.channels * case.context_frames * int(window.sum())

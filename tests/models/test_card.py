@@ -45,6 +45,25 @@ def test_a_card_tells_everything(described: Encoder) -> None:
     assert "license:" not in bare
 
 
+def test_a_card_says_what_the_weights_are_derived_from() -> None:
+    encoder = build_encoder("vit_tiny_patch16_224", {"depth": 1}, name="tiny")
+    encoder.metadata = {
+        "license": "apache-2.0",
+        "base_model": "someone/dino-tiny",
+        "source": {"method": "DINO", "file": "tiny.pth", "sha256": None},
+        "changes": "The patch projection was resized from 14 to 8 pixels.",
+    }
+    card = ModelCard(model_card(encoder))
+    assert (card.data.base_model, card.data.license, card.data.eval_results) == ("someone/dino-tiny", "apache-2.0", None)
+    origin = card.text.split("## Origin\n")[1].split("\n## ")[0]
+    assert "[someone/dino-tiny](https://huggingface.co/someone/dino-tiny)" in origin
+    assert "| method | DINO |\n| file | tiny.pth |\n" in origin
+    assert "sha256" not in origin
+    assert "resized from 14 to 8 pixels" in origin
+    assert "pretrained by DINO" in card.text
+    assert "{" not in card.text.split("```bibtex")[0]  # nothing of the template is left
+
+
 def test_the_snippet_of_a_card_runs(described: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     clip = render_clip(2, (96, 128))
