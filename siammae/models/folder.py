@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from siammae.encoder import BUILT_IN_ARGS, Encoder, build_encoder, import_timm
+from siammae.encoder import COMMON_ARGS, Encoder, build_encoder, import_timm
 from siammae.errors import WeightsError
 from siammae.files import atomic, check_target, read_header, read_tensors, replace_folder, save_tensors
 from siammae.models.card import evaluation_entry, model_card
@@ -86,7 +86,7 @@ def _model_args(args: Mapping[str, Any]) -> dict[str, Any]:
     huge = [key for key, value in args.items() if isinstance(value, int | float) and not abs(value) <= LARGEST_ARG]
     if huge:
         raise ValueError(f"{', '.join(huge)} in model_args are beyond {LARGEST_ARG}")
-    return {key: value for key, value in args.items() if key not in BUILT_IN_ARGS}
+    return {key: value for key, value in args.items() if key not in COMMON_ARGS}
 
 
 def _colour(values: Any) -> tuple[float, ...]:
@@ -121,7 +121,7 @@ def _header_config(path: Path) -> dict[str, Any]:
 def _check_fit(architecture: str, model_args: Mapping[str, Any], state: Mapping[str, Tensor], path: Path) -> None:
     """WeightsError where weights are not those of the model that a config describes; it takes no memory to find out."""
     with torch.device("meta"):
-        expected = import_timm().create_model(architecture, **BUILT_IN_ARGS, **model_args).state_dict()
+        expected = import_timm().create_model(architecture, **COMMON_ARGS, **model_args).state_dict()
     problems = [f"{key} is missing" for key in expected if key not in state]
     problems += [f"{key} is unexpected" for key in state if key not in expected]
     problems += [
@@ -171,7 +171,7 @@ def model_config(encoder: Encoder) -> dict[str, Any]:
         "architecture": encoder.architecture,
         "num_classes": 0,
         "num_features": encoder.embed_dim,
-        "model_args": {**encoder.model_args, **BUILT_IN_ARGS},
+        "model_args": {**encoder.model_args, **COMMON_ARGS},
         "pretrained_cfg": {
             "input_size": [3, height, width],
             "fixed_input_size": False,

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from siammae.encoder import BUILT_IN_ARGS, Encoder, build_encoder, import_timm
+from siammae.encoder import COMMON_ARGS, Encoder, build_encoder, import_timm
 from siammae.errors import WeightsError
 from siammae.models.folder import HUB_FILES, read_model
 from siammae.models.hub import PREFIX, Repo, fetch
@@ -108,7 +108,7 @@ def _from_timm(name: str, pretrained: bool) -> Encoder:
         close = difflib.get_close_matches(architecture, timm.list_models("*vit*"), n=3, cutoff=0.3)
         raise ValueError(f"timm has no model {architecture!r}. Closest names: {', '.join(close)}")
     try:
-        vit = timm.create_model(name, pretrained=pretrained, **BUILT_IN_ARGS)
+        vit = timm.create_model(name, pretrained=pretrained, **COMMON_ARGS)
     except TypeError as error:
         raise ValueError(f"timm:{name} cannot be an encoder: it takes no images of other sizes ({error})") from error
     except RuntimeError as error:
