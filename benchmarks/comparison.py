@@ -21,7 +21,7 @@ from siammae.evaluation import evaluate
 from siammae.evaluation.protocols import PROTOCOLS, find_protocol
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-from raw_colours import RawColours
+from raw_colors import RawColors
 
 MODELS = "raw colours", "untrained vitt8d6", "vitt8d6"
 FRAME = 480, 854
@@ -64,7 +64,7 @@ def run(dataset: str, davis: Path, joints: Path | None, out: Path, model: str, p
 
 def load(model: str) -> Encoder:
     if model == "raw colours":
-        return RawColours(PATCH).eval()
+        return RawColors(PATCH).eval()
     return load_model("vitt8d6", pretrained=not model.startswith("untrained"))
 
 
