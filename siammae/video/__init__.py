@@ -5,6 +5,16 @@
 
 from siammae.video.encode import write_video
 from siammae.video.frames import Frames, FrameSource, read_frames
-from siammae.video.pictures import as_frame, images_in, read_image, write_picture
+from siammae.video.pictures import as_frame, as_picture, images_in, read_image, write_picture
 
-__all__ = ["FrameSource", "Frames", "as_frame", "images_in", "read_frames", "read_image", "write_picture", "write_video"]
+__all__ = [
+    "FrameSource",
+    "Frames",
+    "as_frame",
+    "as_picture",
+    "images_in",
+    "read_frames",
+    "read_image",
+    "write_picture",
+    "write_video",
+]

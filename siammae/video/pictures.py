@@ -59,10 +59,22 @@ def as_frame(item: Any, label: str = "the frame") -> Tensor:
     if not tensor.is_floating_point():
         raise ValueError(f"{label} holds {tensor.dtype}; expected uint8 in 0..255 or float in [0, 1]")
     tensor = tensor.float()
-    low, high = float(tensor.min()), float(tensor.max())
+    low, high = (float(value) for value in tensor.detach().aminmax())
     if not (low >= 0 and high <= 1):
         raise ValueError(f"{label} holds floats from {low:g} to {high:g}; expected [0, 1] (or uint8 in 0..255)")
     return tensor
+
+
+def as_picture(item: Any, label: str = "the frame") -> NDArray[np.uint8]:
+    """Return any frame that `as_frame` takes as an array [H, W, 3], uint8, for drawing and writing.
+
+    Floats are rounded to the nearest of 256 levels. The array is contiguous and may share memory with a tensor that is given:
+    copy it before you write into it. Errors as in `as_frame`; `label` names the frame in them.
+    """
+    frame = as_frame(item, label).detach()  # [3, H, W]
+    if frame.is_floating_point():
+        frame = (frame * 255).round().to(torch.uint8)
+    return np.ascontiguousarray(frame.permute(1, 2, 0).cpu().numpy())
 
 
 def _check_shape(shape: Sequence[int], channels: int, label: str) -> None:

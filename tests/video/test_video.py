@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from siammae.errors import VideoError
-from siammae.video import as_frame, read_frames
+from siammae.video import as_frame, as_picture, read_frames
 from siammae.video import frames as frames_module
 from siammae.video.frames import REVERSED_WINDOW
 
@@ -489,6 +489,21 @@ def test_a_corrupt_picture_is_named_after_the_sound_ones(tmp_path: Path) -> None
         next(frames)
         with pytest.raises(VideoError, match=r"b\.jpg cannot be read as a picture: "):
             next(frames)
+
+
+def test_any_frame_becomes_the_same_picture(tmp_path: Path) -> None:
+    pixels = picture(0)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    floats = [tensor / 255, (tensor / 255).double(), pixels / 255, (tensor / 255).requires_grad_()]
+    rounded = [((tensor + shift) / 255).clamp(0, 1) for shift in (-0.49, 0.49)]
+    for frame in (pixels, tensor, Image.fromarray(pixels), tmp_path / "a.png", tensor.contiguous(), *floats, *rounded):
+        found = as_picture(frame)
+        assert found.dtype == np.uint8
+        assert found.flags.c_contiguous
+        assert np.array_equal(found, pixels)
+    with pytest.raises(ValueError, match=r"frame 7 has shape \[5, 6, 4\]; expected \[H, W, 3\]"):
+        as_picture(np.zeros((5, 6, 4), np.uint8), "frame 7")
 
 
 @pytest.mark.parametrize(
