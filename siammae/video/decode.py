@@ -29,7 +29,7 @@ REORDERED = 32  # packets after which no frame comes that is shown earlier; H.26
 
 
 class VideoDecoder:
-    """A video file, or the bytes of one, opened for reading.
+    """A video file, or the bytes of one, opened for reading: one reading at a time, a new one ends the one before.
 
     Attributes:
         label: how messages call it.
@@ -115,7 +115,7 @@ class VideoDecoder:
             if reached is None or index.key_before(number) > reached + 1:
                 frames, reached = self._frames_from(times[number], times), None
             for frame in frames:
-                reached = bisect_left(times, frame.pts) if reached is None else reached + 1
+                reached = bisect_left(times, frame.pts or 0) if reached is None else reached + 1
                 if reached > number or frame.pts != times[reached]:
                     raise IndexMismatch
                 if reached == number:
@@ -168,10 +168,13 @@ class VideoDecoder:
             damage = error
         if damage is not None:
             for frame in _held_before(damaged_at, shown, codec):
-                yield frame
-                count, shown = count + 1, frame
-            if begin is None or times is not None:
-                place = f"frame {count if begin is None else bisect_left(times or (), begin) + count}"
+                if begin is None or frame.pts >= begin:
+                    yield frame
+                    count, shown = count + 1, frame
+            if begin is None:
+                place = f"frame {count}"
+            elif times is not None:
+                place = f"frame {bisect_left(times, begin) + count}"
             else:
                 place = f"a frame near {self.seconds(begin if shown is None else shown.pts):.2f} s"
             raise VideoError(
@@ -185,37 +188,43 @@ class VideoDecoder:
         return next((entry.timestamp for entry in self._stream.index_entries if entry.pos + entry.size > size), None)
 
     def index(self, most: int | None) -> "VideoIndex | None":
-        """List the times of the first `most` frames, or of all, without decoding them.
+        """List the times of the first `most` frames, or of all, without decoding more than one.
 
         Returns None where packets do not tell exactly which frames there are.
+
+        Raises:
+            VideoError: the first frame is damaged.
         """
+        import av
+
         formats, codec = set(self._container.format.name.split(",")), self._stream.codec_context.codec
         if codec.canonical_name not in ONE_BY_ONE or not (formats & TIMED or codec.intra_only):
             return None
-        first = next(self.frames(), None)  # a clip cut from a longer one may begin with frames that cannot be decoded
-        if first is None:
-            return VideoIndex([], [], complete=True)
-        self.close()
-        self._open()
-        self._moved = True
-        times, keys, complete = [], [], True
-        for packet in self._container.demux(self._stream):
-            complete &= not packet.is_corrupt and (packet.size > 0 or self._cut_at() is None)
-            if not packet.size or packet.is_discard or packet.is_corrupt:
-                continue
-            if packet.pts is None:
-                return None
-            if packet.pts >= first.pts:
-                times.append(packet.pts)
-                if packet.is_keyframe:
-                    keys.append(packet.pts)
-            if most is not None and len(times) == most + REORDERED:
-                complete = False
-                break
-        times.sort()
-        if len(set(times)) < len(times) or times[:1] != [first.pts]:
+        with VideoDecoder(self._source, self.label) as other:  # packets before the first frame refer to what was cut off
+            first = next(other.frames(), None)
+        begin = None if first is None else first.pts
+        times: list[Any] = []
+        keys: list[Any] = []
+        self._moved, ended, cut = True, True, False
+        try:
+            for packet in self._container.demux(self._stream):
+                cut = packet.is_corrupt or (not packet.size and self._cut_at() is not None)
+                ended = most is None or len(times) < most + REORDERED
+                if cut or not ended:
+                    break
+                if packet.size and not packet.is_discard:
+                    times.append(packet.pts)
+                    keys += [packet.pts] * packet.is_keyframe
+        except av.FFmpegError:
+            cut = True
+        if begin is None or None in times:
             return None
-        return VideoIndex(times if complete else times[:most], sorted(keys), complete)
+        times = sorted(time for time in times if time >= begin)
+        if len(set(times)) < len(times) or times[:1] != [begin]:
+            return None
+        return VideoIndex(
+            times if ended else times[:-REORDERED], sorted(key for key in keys if key >= begin), ended and not cut
+        )
 
 
 @dataclass(frozen=True)

@@ -261,7 +261,7 @@ class _VideoFile(Frames):
                     if index.complete:
                         raise self._no_frame(len(index.times), numbers[-1])
                 except IndexMismatch:
-                    self._index = None
+                    self._index = self._count = None
             wanted, count = set(numbers[done:]), 0
             for count, frame in enumerate(decoder.frames(), 1):
                 if count - 1 in wanted:
