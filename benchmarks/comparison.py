@@ -17,7 +17,7 @@ from typing import Any
 
 from siammae import load_model
 from siammae.encoder import Encoder
-from siammae.evaluation import evaluate
+from siammae.evaluation import Badja, Dataset, Davis, evaluate
 from siammae.evaluation.protocols import PROTOCOLS, find_protocol
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
@@ -40,11 +40,10 @@ def main() -> None:
     for model in options.models:
         for protocol in options.protocols:
             found = {}
-            for dataset in ("davis", "badja"):
-                out = options.out / f"{dataset}-{protocol}-{model.replace(' ', '-')}"
-                joints = options.joints if dataset == "badja" else None
+            for data in (Davis(options.davis), Badja(options.davis, joints=options.joints)):
+                out = options.out / f"{data.name}-{protocol}-{model.replace(' ', '-')}"
                 with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                    found[dataset] = pool.submit(run, dataset, options.davis, joints, out, model, protocol).result()
+                    found[data.name] = pool.submit(run, data, out, model, protocol).result()
             davis, badja = found["davis"], found["badja"]
             scores = davis["J&F"], davis["J"]["mean"], davis["F"]["mean"], badja["PCK"]["0.2"]
             speed = davis["speed"]
@@ -52,12 +51,12 @@ def main() -> None:
             print(f"| {' | '.join(cells)} | {speed['frames_per_second']:.2f} | {speed['peak_memory_mb']} |", flush=True)
 
 
-def run(dataset: str, davis: Path, joints: Path | None, out: Path, model: str, protocol: str) -> dict[str, Any]:
+def run(data: Dataset, out: Path, model: str, protocol: str) -> dict[str, Any]:
     """Figures of one run, with its speed."""
     encoder = load(model)
-    size = find_protocol(dataset, protocol).size(FRAME, PATCH)
+    size = find_protocol(data.name, protocol).size(FRAME, PATCH)
     scaled = None if size is None else (size[0] * encoder.patch_size // PATCH, size[1] * encoder.patch_size // PATCH)
-    evaluation = evaluate(dataset, davis, out, encoder, protocol=protocol, joints=joints, size=scaled, resume=True)
+    evaluation = evaluate(data, out, encoder, protocol=protocol, size=scaled, resume=True)
     assert evaluation is not None  # this is the only process
     return {**evaluation.about, **evaluation.scores.figures()}
 

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from siammae import load_model
 from siammae.cli.options import read_changes
 from siammae.encoder import Encoder
-from siammae.evaluation.datasets.davis import find_davis
+from siammae.evaluation.datasets import Davis
 from siammae.evaluation.datasets.sequences import MaskSequence, first_mask
 from siammae.evaluation.metrics import mean_region_similarity
 from siammae.features import encode
@@ -41,7 +41,7 @@ SPACE: dict[str, list[Any]] = {
     "temperature": [0.005, 0.01, 0.02, 0.05, 0.1],
     "top_k": [3, 5, 7, 10],
     "first_labels": ["area", "bilinear", "nearest"],
-    "restrict_first_frame": [True, False],
+    "restrict_anchors": [True, False],
     "context_frames": [7, 10, 15, 20],
     "radius": [6, 7, 8, 10, 12],
     "window": ["circle", "square"],
@@ -66,7 +66,7 @@ def main() -> None:
     start = {**asdict(PropagationConfig.preset("default", **read_changes(options.start))), "size": options.sizes[0]}
     found = [
         replace(one, frames=one.frames[: options.frames], annotations=one.annotations[: options.frames])
-        for one in find_davis(options.davis)
+        for one in Davis(options.davis).find()
     ]
     names = [one.name for one in found]
     with ProcessPoolExecutor(options.processes, initializer=torch.set_num_threads, initargs=(1,)) as pool:

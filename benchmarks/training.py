@@ -25,7 +25,9 @@ from siammae.training.config import DataConfig, OptimConfig
 from siammae.training.data.batches import Source
 from siammae.training.data.cache import CachedSource, build_cache
 from siammae.training.data.files import FileSource, find_files
-from siammae.training.model import ModelConfig, SiamMAE, build_model, masks_for
+from siammae.training.initial import build_model
+from siammae.training.model import SiamMAE, masks_for
+from siammae.training.model_config import ModelConfig
 from siammae.training.optim import build_optimizer
 
 MODELS = {

@@ -27,7 +27,7 @@ tracks, _ = propagate_keypoints(frames, clip.points[0], model)
 shown = np.linspace(0, half, 4).round().astype(int)
 
 features = extract_features(frames[shown], model, layer=model.depth // 2)
-colours = visualize.FeatureColours(features)
+colours = visualize.FeatureColors(features)
 heads = [visualize.draw_heat(frames[half], heat) for heat in visualize.attention_maps(frames[half], model)]
 point = clip.points[0, 1:2]
 found = [visualize.draw_keypoints(frames[0], point)]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import siammae
-from siammae.labels import write_keypoints
+from siammae.labels import write_tracks
 from siammae.synthetic import render_clip
 from siammae.video import write_video
 from siammae.visualize import draw_keypoints
@@ -32,7 +32,7 @@ points0 = args.point or render_clip(1).points[0]
 points, scores = siammae.propagate_keypoints(frames, points0, args.model, size=args.size)  # [T, K, 2], [T, K]
 
 args.out.mkdir(parents=True, exist_ok=True)
-write_keypoints(args.out / "points.csv", points, scores)
+write_tracks(args.out / "points.csv", points, scores)
 pictures = (draw_keypoints(frame.permute(1, 2, 0).numpy(), now, radius=5) for frame, now in zip(frames, points, strict=True))
 write_video(args.out / "points.mp4", pictures, frames.fps or 24)
 lost = np.isnan(points[-1, :, 0]).sum()

@@ -15,7 +15,7 @@ from siammae.training.config import DataConfig, OptimConfig, TrainConfig
 from siammae.training.folder import export
 from siammae.training.log import read_log
 from siammae.training.loop import train
-from siammae.training.model import ModelConfig
+from siammae.training.model_config import ModelConfig
 from siammae.video import write_video
 
 if __name__ == "__main__":  # loader workers import this file too

@@ -19,6 +19,7 @@ from .models import load_model as load_model
 from .models import model_info as model_info
 from .models import push_to_hub as push_to_hub
 from .models import save_model as save_model
+from .propagation import KeypointPropagator as KeypointPropagator
 from .propagation import LabelPropagator as LabelPropagator
 from .propagation import PropagationConfig as PropagationConfig
 from .propagation import propagate_keypoints as propagate_keypoints

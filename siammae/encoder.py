@@ -1,6 +1,7 @@
 """Encoder: a timm vision transformer seen as a dense feature extractor.
 
-Letters: B images, H x W pixels, h x w patches (the grid), D channels, A attention heads, P prefix tokens (CLS, registers).
+Letters: B images, H x W pixels, h x w grid cells (one for each patch), D channels, A attention heads, P prefix tokens (CLS,
+registers).
 """
 
 import hashlib
@@ -19,9 +20,9 @@ from siammae.matmul import fast_linear
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-BUILT_IN_ARGS = {"num_classes": 0, "dynamic_img_size": True}  # of timm.create_model, the same for every encoder
+COMMON_ARGS = {"num_classes": 0, "dynamic_img_size": True}  # arguments of timm.create_model that every encoder has
 
-DEFAULT_GRID = 30  # patches along the shorter side when no size is asked for: 480 pixels at patch 16, 240 at patch 8
+DEFAULT_GRID = 30  # cells along the shorter side when no size is asked for: 480 pixels at patch 16, 240 at patch 8
 
 
 class Encoder(nn.Module):
@@ -30,16 +31,15 @@ class Encoder(nn.Module):
     The wrapped timm model is `vit`; its state dict, with timm's own keys, is what is saved and loaded.
 
     Attributes:
-        name: what `load_model` was asked for, or the architecture.
+        name: the name given to `load_model`, or the architecture.
         architecture: timm's name of the architecture; with `model_args` it rebuilds the model.
         model_args: keyword arguments of `timm.create_model` beyond the architecture.
         patch_size: side of a patch in pixels.
         embed_dim: D, channels of a feature.
         depth: number of transformer blocks.
-        mean: per channel, of RGB in [0, 1]; what `forward` gets must have been normalised with it.
-        std: likewise.
+        mean, std: of each RGB channel in [0, 1]; images must be normalised with them before `forward`.
         default_size: shorter side in pixels at which frames are encoded when none is asked for.
-        metadata: what is known of the weights (licence, data, training, metrics); saved and loaded with them.
+        metadata: facts about the weights (license, data, training, metrics), saved and loaded with them.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Encoder(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def digest(self) -> str:
-        """SHA-256 of all weights: equal for equal names, types and values."""
+        """Return the SHA-256 of all weights: equal for equal names, types and values."""
         digest = hashlib.sha256()
         for key, tensor in sorted(self.vit.state_dict().items()):
             digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}".encode())
@@ -92,12 +92,12 @@ class Encoder(nn.Module):
         return digest.hexdigest()
 
     def forward(self, images: Tensor, *, layer: int = -1) -> Tensor:
-        """Features of every patch.
+        """Return the features of every cell.
 
         Args:
             images: [B, 3, H, W], normalised with `mean` and `std`, both sides multiples of `patch_size`.
-            layer: -1, the last block followed by the final LayerNorm; or a block, 0 to depth - 1 or -depth to -2,
-                whose output is returned as it leaves the block.
+            layer: -1 for the last block followed by the final LayerNorm; or a block, 0 to depth - 1 or -depth to -2,
+                for its own output.
 
         Returns:
             [B, D, h, w] in the model's dtype, channels last in memory.
@@ -106,21 +106,31 @@ class Encoder(nn.Module):
         height, width = images.shape[-2:]
         return rearrange(patches, "b (h w) d -> b d h w", h=height // self.patch_size, w=width // self.patch_size)
 
+    def embed(self, images: Tensor) -> Tensor:
+        """Return the tokens [B, P + hw, D] of images [B, 3, H, W] as they enter the first block, with their positions."""
+        tokens: Tensor = self.vit.norm_pre(self.vit._pos_embed(self.vit.patch_embed(self._checked(images))))
+        return tokens
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        """Run tokens [B, N, D], all of an image's or a subset, through the blocks and the final LayerNorm: [B, N, D]."""
+        encoded: Tensor = self.vit.norm(self.vit.blocks(tokens))
+        return encoded
+
     def cls(self, images: Tensor, *, layer: int = -1) -> Tensor:
-        """The CLS token [B, D] of images [B, 3, H, W]; `layer` as in `forward`."""
+        """Return the CLS token [B, D] of images [B, 3, H, W]; `layer` as in `forward`."""
         prefix, _ = self._tokens(images, layer)
         if getattr(self.vit, "cls_token", None) is None:
             raise ValueError(f"{self.name} has no CLS token")
         return prefix[:, 0]
 
     def attention(self, images: Tensor, *, layer: int = -1) -> Tensor:
-        """How the CLS token attends to every patch in one block, per head.
+        """Return the attention of the CLS token to every cell in one block, per head.
 
-        SiamMAE's project page shows these maps of the last block.
+        SiamMAE's project page shows these maps for the last block.
 
         Args:
             images: [B, 3, H, W], normalised.
-            layer: block, -depth to depth - 1; -1 is the last.
+            layer: block, -depth to depth - 1; -1 for the last.
 
         Returns:
             [B, A, h, w], float32; a head's weights add up to 1 together with those of the prefix tokens.
@@ -140,7 +150,7 @@ class Encoder(nn.Module):
         return rearrange(patches, "b a (h w) -> b a h w", h=height // self.patch_size, w=width // self.patch_size)
 
     def _tokens(self, images: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-        """Prefix tokens [B, P, D] and patch tokens [B, hw, D]."""
+        """Return prefix tokens [B, P, D] and patch tokens [B, hw, D] of one block."""
         has_prefix = self.vit.num_prefix_tokens > 0
         with fast_linear():
             (tokens,) = self.vit.forward_intermediates(
@@ -156,15 +166,11 @@ class Encoder(nn.Module):
         return prefix, patches
 
     def _input_of_block(self, index: int, images: Tensor) -> Tensor:
-        """All tokens [B, P + hw, D] as they enter a block."""
-        if index > 0:
-            return torch.cat(self._tokens(images, index - 1), dim=1)
-        images = self._checked(images)
-        tokens: Tensor = self.vit.norm_pre(self.vit._pos_embed(self.vit.patch_embed(images)))
-        return tokens
+        """Return all tokens [B, P + hw, D] as they enter a block."""
+        return torch.cat(self._tokens(images, index - 1), dim=1) if index > 0 else self.embed(images)
 
     def _checked(self, images: Tensor) -> Tensor:
-        """Images [B, 3, H, W] that fit the patches, on the model's device and in its dtype."""
+        """Check that images [B, 3, H, W] fit the patches; return them on the model's device and in its dtype."""
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"images have shape {list(images.shape)}; expected [B, 3, H, W]")
         height, width = images.shape[-2:]
@@ -183,7 +189,7 @@ class Encoder(nn.Module):
 
 
 def import_timm() -> ModuleType:
-    """timm, or one error that says how to mend a torch and torchvision that do not fit each other."""
+    """Import timm, or raise one error that says how to repair a torch and torchvision that do not fit each other."""
     try:
         import timm
     except (ImportError, RuntimeError) as error:
@@ -205,13 +211,13 @@ def _installed_version(distribution: str) -> str:
 def build_encoder(
     architecture: str, model_args: Mapping[str, Any], *, initial_weights: bool = True, **attributes: Any
 ) -> Encoder:
-    """An Encoder of one of timm's architectures, for images of any size.
+    """Build an Encoder of one of timm's architectures, for images of any size.
 
-    With `initial_weights` it has those that SiamMAE starts from, the same ones each time; otherwise the caller loads some.
+    With `initial_weights` it has those that SiamMAE starts from, the same each time; otherwise the caller loads some.
     """
     timm = import_timm()
-    with torch.random.fork_rng(devices=[]):  # timm draws weights of its own, which are replaced
-        vit = timm.create_model(architecture, **BUILT_IN_ARGS, **model_args)
+    with torch.random.fork_rng(devices=[]):  # timm draws its own weights, which are replaced
+        vit = timm.create_model(architecture, **COMMON_ARGS, **model_args)
     if initial_weights:
         initialize(vit, torch.Generator().manual_seed(0))
     return Encoder(vit, architecture=architecture, model_args=model_args, **attributes)
@@ -219,7 +225,7 @@ def build_encoder(
 
 @torch.no_grad()
 def initialize(vit: Any, generator: torch.Generator) -> None:
-    """Initial weights as in MAE (which SiamMAE follows, App. A), in place, for a plain vision transformer with a CLS token.
+    """Set a plain vision transformer's initial weights as MAE does (SiamMAE follows it, App. A), in place.
 
     Linear layers and the patch projection (seen as a linear layer) are Xavier-uniform with zero biases, the CLS token is
     normal with deviation 0.02, LayerNorms are the identity, positions are the fixed sin-cos table.
@@ -245,7 +251,7 @@ def initialize(vit: Any, generator: torch.Generator) -> None:
 
 
 def sincos_positions(height: int, width: int, dim: int) -> Tensor:
-    """Fixed 2-D position table [height * width, dim], row by row.
+    """Return the fixed 2-D position table [height * width, dim], row by row.
 
     The first half of the channels encodes the column x, the second half the row y. Each half is the sines, then the
     cosines, of the coordinate times 10000^(-i / (dim / 4)) for i = 0 .. dim / 4 - 1.

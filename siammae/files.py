@@ -1,8 +1,12 @@
 """Files and folders that are written whole or not at all, and safetensors files."""
 
+import ctypes
+import errno
+import glob
 import os
 import secrets
 import shutil
+import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,36 +16,51 @@ from torch import Tensor
 
 from siammae.errors import WeightsError
 
+if sys.platform != "win32":
+    import fcntl
+
 PathLike = str | os.PathLike[str]
 
 
 @contextmanager
 def atomic(path: PathLike) -> Iterator[Path]:
-    """A temporary path beside `path`, with its suffix; renamed to `path` when the block ends well, removed when it does not."""
+    """Yield a temporary path beside `path`, with its suffix: renamed to `path` if the block succeeds, removed if it fails.
+
+    An OSError of the draft names `path`.
+    """
     target = Path(path)
     draft = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")
     try:
         yield draft
         draft.replace(target)
     except OSError as error:
-        if error.filename is None or str(error.filename) == str(draft):  # what people know is the target
-            raise OSError(error.errno, f"{target} cannot be written: {error.strerror or error}") from error
+        if error.filename is None or str(error.filename) == str(draft):
+            raise _of_target(error, draft, target) from error
         raise
     finally:
         draft.unlink(missing_ok=True)
 
 
+def _of_target(error: OSError, draft: Path, target: Path) -> OSError:
+    """Make an error of a draft name the target, which is what people know."""
+    reason = error.strerror or str(error).replace(str(draft), str(target))
+    message = reason if reason.startswith(str(target)) else f"{target} cannot be written: {reason}"
+    return OSError(message) if error.errno is None else OSError(error.errno, message)
+
+
 def remove_drafts(folder: PathLike) -> None:
-    """Remove what `atomic` left in a folder when its process was killed: drafts that nobody has touched for a minute."""
+    """Remove the drafts that killed processes left in a folder: those of `atomic` that have not changed for a minute."""
     for draft in Path(folder).glob(".*.part.*"):
         if time.time() - draft.stat().st_mtime > 60:
             draft.unlink(missing_ok=True)
 
 
 def check_output(path: PathLike, suffixes: Iterable[str]) -> str:
-    """The suffix of a file to be written, before any work is done for it.
+    """Return the suffix of a file to be written, in lower case; call it before any work is done for the file.
 
-    ValueError lists `suffixes` where it is none of them; FileNotFoundError where its folder does not exist.
+    Raises:
+        ValueError: the suffix is none of `suffixes`.
+        FileNotFoundError: the file's folder does not exist.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in suffixes:
@@ -53,7 +72,7 @@ def check_output(path: PathLike, suffixes: Iterable[str]) -> str:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Turns what may go wrong while `path` is read into a WeightsError."""
+    """Turn errors in reading `path` into a WeightsError."""
     from safetensors import SafetensorError
 
     try:
@@ -65,7 +84,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; WeightsError where there is none or it is damaged."""
+    """Read the tensors of a safetensors file; WeightsError if it is missing or damaged."""
     from safetensors.torch import load_file
 
     with _reading(path):
@@ -73,7 +92,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_header(path: Path) -> dict[str, str]:
-    """The texts that a safetensors file carries beside its tensors; WeightsError as `read_tensors`."""
+    """Read the texts that a safetensors file carries beside its tensors; WeightsError as in `read_tensors`."""
     from safetensors import safe_open
 
     with _reading(path), safe_open(path, framework="pt") as file:
@@ -81,7 +100,7 @@ def read_header(path: Path) -> dict[str, str]:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str] | None = None) -> None:
-    """Write tensors by name, and the texts of `header`; OSError where the disk refuses."""
+    """Write tensors by name, and the texts of `header`; OSError if the disk refuses."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -92,23 +111,131 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
     path.chmod(0o644)  # safetensors makes files that only their owner can read
 
 
-def check_target(target: Path, files: Collection[str], overwrite: bool) -> None:
-    """FileExistsError where a model folder with `files` must not be written: it is there, or it holds something else."""
-    if target.exists() and not overwrite:
+DRAFT, RETIRED = ".draft", ".old"  # suffixes of a folder that is being written, and of one that is being replaced
+
+
+@contextmanager
+def atomic_folder(target: PathLike, *, overwrite: bool = False, files: Collection[str] | None = None) -> Iterator[Path]:
+    """Yield an empty folder beside `target` that takes its name if the block succeeds, and is removed if it fails.
+
+    At every moment `target` is the old folder or the new one, whole, even if the process is killed: Linux and macOS swap the
+    two in one step. Where the system or the disk cannot, a process killed between two renames leaves neither, and the next
+    call for this target puts the old one back. The next call also removes the drafts of killed processes (not on Windows,
+    where folders cannot be locked, so that a draft may be in use).
+
+    Args:
+        target: the folder to write; the folders above it are made.
+        overwrite: replace a folder that exists.
+        files: names of the files that such a folder may hold; None allows any.
+
+    Raises:
+        FileExistsError: `target` exists and `overwrite` is off, or it holds other files than `files`, or is no folder.
+        OSError: the disk refused; the message names `target`.
+    """
+    path = Path(target).resolve()
+    _clean(path)
+    _check_target(path, files, overwrite)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft, lock = _new_draft(path)
+    try:
+        yield draft
+        _publish(draft, path, overwrite)
+    except OSError as error:
+        if str(draft) in str(error) or (error.filename is None and error.errno is not None):
+            raise _of_target(error, draft, path) from error
+        raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)  # after a swap, this is the old folder
+        if lock is not None:
+            os.close(lock)
+
+
+def _check_target(target: Path, files: Collection[str] | None, overwrite: bool) -> None:
+    """Raise FileExistsError if a folder must not be written to `target`."""
+    if not target.exists():
+        return
+    if not overwrite:
         raise FileExistsError(f"{target} exists; remove it, choose another folder, or pass overwrite=True")
-    if target.exists() and not {file.name for file in target.iterdir()} <= set(files):
-        raise FileExistsError(f"{target} holds more than a model, so it is not overwritten; choose another folder")
+    if not target.is_dir():
+        raise FileExistsError(f"{target} is a file, so it is not overwritten; choose another folder")
+    others = [] if files is None else sorted({file.name for file in target.iterdir()} - set(files))
+    if others:
+        raise FileExistsError(
+            f"{target} holds more than a model ({', '.join(others[:3])}), so it is not overwritten; choose another folder"
+        )
 
 
-def replace_folder(draft: Path, target: Path) -> None:
-    """Rename `draft` to `target`; a folder that is there already goes only once the new one stands."""
-    retired = draft / "replaced"
-    if target.exists():
-        target.rename(retired)
+def _new_draft(target: Path) -> tuple[Path, int | None]:
+    """Make a draft folder, locked while this process lives; returns it and its lock."""
+    while True:
+        draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}{DRAFT}")
+        draft.mkdir()
+        lock = _lock(draft)
+        if draft.exists():  # else another process took it for abandoned before it was locked
+            return draft, lock
+        if lock is not None:
+            os.close(lock)
+
+
+def _lock(folder: Path, *, wait: bool = True) -> int | None:
+    """Lock a folder until the returned descriptor is closed; None if another process holds it or it cannot be locked."""
+    if sys.platform == "win32":
+        return None
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _clean(target: Path) -> None:
+    """Put back a folder that a killed process had moved away, and remove its drafts."""
+    beside = f".{glob.escape(target.name)}.{'?' * 8}"
+    for retired in target.parent.glob(beside + RETIRED):
+        if target.exists():
+            shutil.rmtree(retired, ignore_errors=True)
+        else:
+            retired.rename(target)
+    for draft in target.parent.glob(beside + DRAFT):
+        if (lock := _lock(draft, wait=False)) is not None:
+            shutil.rmtree(draft, ignore_errors=True)
+            os.close(lock)
+
+
+def _publish(draft: Path, target: Path, overwrite: bool) -> None:
+    """Give `draft` the name `target`; FileExistsError if that has appeared in the meantime and `overwrite` is off."""
+    if overwrite and target.exists():
+        if not _swap(draft, target):
+            retired = draft.with_suffix(RETIRED)
+            target.rename(retired)
+            try:
+                draft.rename(target)
+            except BaseException:
+                retired.rename(target)
+                raise
+            shutil.rmtree(retired, ignore_errors=True)
+        return
     try:
         draft.rename(target)
-    except BaseException:
-        if retired.exists():
-            retired.rename(target)
-        raise
-    shutil.rmtree(target / retired.name, ignore_errors=True)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        raise FileExistsError(f"{target} was written by another process in the meantime") from error
+
+
+def _swap(first: Path, second: Path) -> bool:
+    """Exchange two folders in one step; False if the system or the disk cannot."""
+    paths = os.fsencode(first), os.fsencode(second)
+    if sys.platform == "linux":
+        here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+        rename = getattr(ctypes.CDLL(None), "renameat2", None)
+        return rename is not None and rename(here, paths[0], here, paths[1], exchange) == 0
+    if sys.platform == "darwin":
+        swap = 2  # RENAME_SWAP
+        return bool(ctypes.CDLL(None).renamex_np(*paths, swap) == 0)
+    return False

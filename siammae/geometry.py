@@ -1,10 +1,11 @@
-"""Geometry: how a frame, the encoder's input and the grid of features lie over one another.
+"""Geometry: how the pixels of a frame, the encoder's input and the cells of the grid map to one another.
 
 Letters: H x W pixels, h x w grid cells.
 """
 
 from dataclasses import dataclass
 from numbers import Integral
+from typing import TypeAlias
 
 import torch
 from PIL import Image
@@ -12,17 +13,19 @@ from torch import Tensor
 
 from siammae.encoder import Encoder
 
+InputSize: TypeAlias = "int | tuple[int, int] | None"  # shorter side in pixels, (H, W), or the model's default
+
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a frame, the encoder's input and the grid of features lie over one another: all three cover the same picture.
+    """Sizes of a frame, the encoder's input and the grid of features, which all cover the same picture.
 
     Coordinates are (x, y) with pixel and cell centres at whole numbers, so the picture spans -0.5 to W - 0.5 in pixels and
     -0.5 to w - 0.5 in cells: x_cell = (x_pixel + 0.5) * w / W - 0.5.
 
     Attributes:
         frame: (H, W) of the frames, pixels.
-        input: (H, W) of what the encoder sees, pixels; multiples of the patch size.
+        input: (H, W) that the encoder sees, pixels; multiples of the patch size.
         grid: (h, w), cells.
     """
 
@@ -31,14 +34,17 @@ class Geometry:
     grid: tuple[int, int]
 
     @classmethod
-    def of(cls, frame: tuple[int, int], encoder: Encoder, size: int | tuple[int, int] | None = None) -> "Geometry":
-        """The geometry of frames of (H, W) pixels.
+    def of(cls, frame: tuple[int, int], encoder: Encoder, size: InputSize = None) -> "Geometry":
+        """Work out the input and the grid for frames of (H, W) pixels.
 
         Args:
             frame: (H, W) of the frames.
-            encoder: whose patch size counts.
-            size: the shorter side of the input, in pixels (the longer follows; both are rounded to whole patches); or (H, W) of
-                the input, whole patches, whatever the frame's aspect; None takes `encoder.default_size`.
+            encoder: the model, which sets the patch size.
+            size: shorter side of the input in pixels (the longer side follows; both are rounded to whole patches); or (H, W) of
+                the input, in whole patches and of any aspect; None takes `encoder.default_size`.
+
+        Raises:
+            ValueError: a size that is not a number of whole patches, or an input beyond PIL's limit of pixels.
         """
         patch = encoder.patch_size
         numbers = (encoder.default_size,) if size is None else size if isinstance(size, tuple | list) else (size,)
@@ -58,19 +64,19 @@ class Geometry:
             )
         return cls(frame, (height, width), (height // patch, width // patch))
 
-    def to_grid(self, points: Tensor, centre: float = 0.5) -> Tensor:
-        """Points [..., 2] in frame pixels, as grid cells; `centre` is 0 where corners have whole numbers, as CRW has it."""
-        return (points + centre) * self._scale(points) - centre
+    def to_grid(self, points: Tensor, center: float = 0.5) -> Tensor:
+        """Convert points [..., 2] from frame pixels to cells; pass `center=0` if whole numbers are corners, as in CRW."""
+        return (points + center) * self._scale(points) - center
 
-    def to_frame(self, points: Tensor, centre: float = 0.5) -> Tensor:
-        """Points [..., 2] in grid cells, as frame pixels."""
-        return (points + centre) / self._scale(points) - centre
+    def to_frame(self, points: Tensor, center: float = 0.5) -> Tensor:
+        """Convert points [..., 2] from cells to frame pixels; `center` as in `to_grid`."""
+        return (points + center) / self._scale(points) - center
 
     def _scale(self, points: Tensor) -> Tensor:
         return torch.tensor([self.grid[1] / self.frame[1], self.grid[0] / self.frame[0]], device=points.device)
 
 
 def frame_size(frame: Tensor) -> tuple[int, int]:
-    """(H, W) of a frame [3, H, W]."""
+    """Return (H, W) of a frame [3, H, W]."""
     height, width = frame.shape[-2:]
     return height, width

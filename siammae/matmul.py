@@ -18,12 +18,12 @@ from torch.overrides import TorchFunctionMode
 
 @cache
 def onednn_is_faster() -> bool:
-    """Whether float32 products on this CPU should go through oneDNN: an AVX-512 machine with oneDNN in its torch."""
+    """Tell if float32 products should go through oneDNN: on an AVX-512 machine with oneDNN in its torch."""
     return torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 def onednn_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`torch.nn.functional.linear` of float32 CPU tensors through oneDNN: input [..., K], weight [N, K] -> [..., N]."""
+    """Compute `torch.nn.functional.linear` of float32 CPU tensors through oneDNN: input [..., K], weight [N, K] -> [..., N]."""
     product: Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
     return product
 
@@ -44,14 +44,14 @@ def _is_plain(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool
 
 
 def fast_linear() -> AbstractContextManager[Any]:
-    """A context in which float32 `F.linear` without gradients uses the fastest exact product of this CPU."""
+    """Return a context in which float32 `F.linear` without gradients uses the fastest exact product of this CPU."""
     if onednn_is_faster() and not torch.compiler.is_compiling():
         return _OneDnnLinear()
     return nullcontext()
 
 
 def biased_product(left: Tensor, right: Tensor, bias: Tensor, *, out: Tensor) -> None:
-    """left [M, K] @ right [N, K]^T + bias [M, N] into `out` [M, N], on the CPU, by the fastest exact product."""
+    """Write left [M, K] @ right [N, K]^T + bias [M, N] into `out` [M, N], on the CPU, by the fastest exact product."""
     if onednn_is_faster() and left.dtype == torch.float32:
         torch.add(onednn_linear(left, right), bias, out=out)
     else:

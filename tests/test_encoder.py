@@ -217,3 +217,15 @@ def test_extract_features_of_a_video(encoder: Encoder) -> None:
     assert torch.allclose(extract_features(mixed, encoder, size=32, batch_size=5), features, atol=1e-5)
     with pytest.raises(ValueError, match="batch_size is 0"):
         extract_features(frames, encoder, batch_size=0)
+
+
+def test_embed_and_encode_make_up_forward(encoder: Encoder) -> None:
+    images = torch.randn(2, 3, 48, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        tokens = encoder.encode(encoder.embed(images))
+        expected = encoder(images)
+    prefix = encoder.vit.num_prefix_tokens
+    assert tokens.shape == (2, prefix + 12, encoder.embed_dim)
+    torch.testing.assert_close(tokens[:, prefix:], expected.flatten(2).transpose(1, 2))
+    with pytest.raises(ValueError, match="multiples of the patch size 16"):
+        encoder.embed(images[..., :40])

@@ -15,7 +15,7 @@ from PIL import Image
 
 from siammae.features import write_features
 from siammae.files import atomic, remove_drafts
-from siammae.labels import as_mask, davis_palette, read_keypoints, write_keypoints, write_mask
+from siammae.labels import as_mask, davis_palette, read_points, write_mask, write_tracks
 from siammae.video import read_frames, write_picture, write_video
 from siammae.visualize import draw_keypoints, overlay
 
@@ -40,7 +40,7 @@ def write_any(path: Path) -> None:
     if path.suffix == ".png":
         write_mask(path, np.arange(12).reshape(3, 4))
     elif path.suffix == ".csv":
-        write_keypoints(path, np.zeros((2, 3, 2)), np.ones((2, 3)))
+        write_tracks(path, np.zeros((2, 3, 2)), np.ones((2, 3)))
     elif path.suffix in {".npy", ".safetensors"}:
         write_features(path, torch.zeros(2, 3, 4, 5))
     else:
@@ -119,7 +119,7 @@ def write_much(path: Path) -> None:
     if path.suffix == ".png":
         write_mask(path, noise[0].reshape(96, -1))
     elif path.suffix == ".csv":
-        write_keypoints(path, np.zeros((500, 9, 2)), np.zeros((500, 9)))
+        write_tracks(path, np.zeros((500, 9, 2)), np.zeros((500, 9)))
     elif path.suffix in {".npy", ".safetensors"}:
         write_features(path, torch.zeros(4, 9, 30, 30))
     else:
@@ -270,7 +270,7 @@ def test_keypoints_read_back_and_lost_ones_are_empty(tmp_path: Path) -> None:
     points = np.random.default_rng(0).uniform(0, 900, (4, 3, 2)).astype(np.float32)
     points[2, 1] = np.nan
     scores = np.random.default_rng(1).uniform(0, 1, (4, 3)).astype(np.float32)
-    write_keypoints(tmp_path / "tracks.csv", points, scores)
+    write_tracks(tmp_path / "tracks.csv", points, scores)
     with open(tmp_path / "tracks.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["frame", "point", "x", "y", "score"]
@@ -278,9 +278,9 @@ def test_keypoints_read_back_and_lost_ones_are_empty(tmp_path: Path) -> None:
     assert (rows[7]["x"], rows[7]["y"]) == ("", "")
     assert [float(row["score"]) for row in rows] == pytest.approx(scores.ravel(), abs=1e-4)
     with pytest.raises(ValueError, match="holds the points of several frames"):
-        read_keypoints(tmp_path / "tracks.csv")
-    write_keypoints(tmp_path / "one.csv", points[2:3], scores[2:3], [7])
-    back = read_keypoints(tmp_path / "one.csv")
+        read_points(tmp_path / "tracks.csv")
+    write_tracks(tmp_path / "one.csv", points[2:3], scores[2:3], [7])
+    back = read_points(tmp_path / "one.csv")
     assert np.array_equal(np.isnan(back), np.isnan(points[2]))
     assert np.nanmax(np.abs(back - points[2])) < 1e-3
 
@@ -299,10 +299,10 @@ def test_a_bad_keypoint_file_says_what_is_missing(tmp_path: Path, text: str, mes
     path = tmp_path / "points.csv"
     path.write_text(text)
     if text.endswith("1\n"):
-        assert np.isnan(read_keypoints(path)).tolist() == [[False, True]]
+        assert np.isnan(read_points(path)).tolist() == [[False, True]]
         return
     with pytest.raises(ValueError, match=message):
-        read_keypoints(path)
+        read_points(path)
 
 
 # ------------------------------------------------------------------------------------------------------------- drawings

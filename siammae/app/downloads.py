@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from siammae.app.session import Session
 from siammae.files import atomic
-from siammae.labels.keypoints import write_keypoints
+from siammae.labels.keypoints import write_tracks
 from siammae.labels.masks import as_mask
 from siammae.video.encode import write_video
 from siammae.visualize.masks import overlay
@@ -61,7 +61,7 @@ def _write_points(target: Path, tracks: dict[int, tuple[NDArray[Any], NDArray[An
     for row, number in enumerate(numbers):
         found, confidences = tracks[number]
         points[row, : len(found)], scores[row, : len(found)] = found, confidences
-    write_keypoints(target, points, scores, numbers)
+    write_tracks(target, points, scores, numbers)
     return target
 
 

@@ -8,7 +8,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,11 +21,12 @@ from siammae.encoder import Encoder
 from siammae.features import extract_features
 from siammae.files import atomic
 from siammae.labels.masks import Mask, as_mask, resize_nearest, write_mask
-from siammae.propagation.keypoints import track_keypoints
+from siammae.propagation.keypoints import KeypointPropagator
 from siammae.propagation.masks import LabelPropagator
+from siammae.propagation.walk import walk
 from siammae.video.frames import Frames, read_frames
 from siammae.video.pictures import as_frame, read_image
-from siammae.visualize.colors import FeatureColours
+from siammae.visualize.colors import FeatureColors
 from siammae.visualize.maps import attention_maps, draw_heat
 from siammae.visualize.masks import overlay
 from siammae.visualize.points import draw_keypoints
@@ -61,7 +62,7 @@ class Session:
         self.points: dict[int, NDArray[np.float32]] = {}
         self.tracks: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
         self._changed = set[int]()
-        self._colours: FeatureColours | None = None
+        self._colours: FeatureColors | None = None
         self._undo: tuple[int, NDArray[np.uint8] | None] | None = None
         for entry in self.folder.iterdir():
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
@@ -224,7 +225,7 @@ class Session:
             if anew or index >= begin:
                 self._mask("masks", index).unlink()
         self._changed.clear()
-        propagator: LabelPropagator | None = None
+        propagator: LabelPropagator[Any] | None = None
         for index, frame in enumerate(self.frames()):
             if index in self.labelled:
                 given = as_mask(self._mask("given", index), empty=True)
@@ -244,28 +245,21 @@ class Session:
                 write_mask(self._mask("masks", index), propagator.step(frame))
                 yield index
 
-    def _propagator(self, frame: Tensor, mask: Mask) -> LabelPropagator:
+    def _propagator(self, frame: Tensor, mask: Mask) -> LabelPropagator[Any]:
         return LabelPropagator(frame, mask, self.encoder, size=self.size)
 
     def _carry_points(self) -> Iterator[int]:
-        """Each labelled frame starts its points anew, up to the next one."""
+        """Points start again in each labelled frame; those of the first run backwards too."""
         self.tracks.clear()
-        starts = sorted(self.points)
-        for start, end in zip(starts, [*starts[1:], self.num_frames], strict=True):
-            tracked = track_keypoints(
-                self.frames(), self.points[start], self.encoder, size=self.size, start=start, progress=False
-            )
-            for index, (points, scores) in tracked:
-                if index >= end:
-                    if start > starts[0]:
-                        break
-                    continue
-                if index < start and start > starts[0]:
-                    break
-                known = index in self.tracks
-                self.tracks[index] = points.numpy(), scores.numpy()
-                if not known:
-                    yield index
+        for index, frame, _ in walk(self.frames(), min(self.points), progress=False):
+            if index in self.points:
+                propagator = KeypointPropagator(frame, self.points[index], self.encoder, size=self.size)
+            else:
+                propagator.step(frame)
+            visited = index in self.tracks
+            self.tracks[index] = propagator.points, propagator.scores
+            if not visited:
+                yield index
 
     def picture(self, index: int) -> Picture:
         """A frame with its masks and points, at most MAX_VIEW pixels a side."""
@@ -292,7 +286,7 @@ class Session:
             return extract_features(views, self.encoder, size=self.size, batch_size=1, progress=False)
 
         if self._colours is None:
-            self._colours = FeatureColours(features(sorted({0, self.num_frames // 2, self.num_frames - 1})))
+            self._colours = FeatureColors(features(sorted({0, self.num_frames // 2, self.num_frames - 1})))
         width, height = read_image(self._view(index)).size
         picture: Picture = self._colours(features([index]), (height, width))[0]
         return picture

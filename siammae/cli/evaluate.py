@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
 from siammae.cli.options import Dtype, Out, encoder_size, load, print_json
 from siammae.models.registry import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from siammae.evaluation import Dataset
 
 evaluate_app = SubcommandApp()
 Root = Annotated[Positional[Path], arg(metavar="ROOT")]
@@ -60,7 +63,9 @@ def evaluate_davis(root: Root, out: Out, run: Flat, resized: Size = None) -> Non
         out: Folder for predictions and scores.
         resized: Score at this height and width too, such as 480 880, where some papers report their scores.
     """
-    _evaluate("davis", root, out, run, resized=resized)
+    from siammae.evaluation import Davis
+
+    _evaluate(Davis(root, run.sequences, run.split, resized=resized), out, run)
 
 
 @evaluate_app.command(name="vip")
@@ -74,7 +79,9 @@ def evaluate_vip(root: Root, out: Out, run: Flat, per_video: bool = False) -> No
         out: Folder for predictions and scores.
         per_video: Mean over videos of each one's mean IoU, instead of that over all pixels.
     """
-    _evaluate("vip", root, out, run, per_video=per_video)
+    from siammae.evaluation import Vip
+
+    _evaluate(Vip(root, run.sequences, run.split, per_video=per_video), out, run)
 
 
 @evaluate_app.command(name="jhmdb")
@@ -87,7 +94,9 @@ def evaluate_jhmdb(root: Root, out: Out, run: Flat) -> None:
         root: Folder with Rename_Images, joint_positions and splits.
         out: Folder for predictions and scores.
     """
-    _evaluate("jhmdb", root, out, run)
+    from siammae.evaluation import Jhmdb
+
+    _evaluate(Jhmdb(root, run.sequences, run.split), out, run)
 
 
 @evaluate_app.command(name="badja")
@@ -101,7 +110,9 @@ def evaluate_badja(root: Root, out: Out, run: Flat, joints: Path | None = None) 
         out: Folder for predictions and scores.
         joints: Folder of SEQUENCE.json; ROOT/joint_annotations if not given.
     """
-    _evaluate("badja", root, out, run, joints=joints)
+    from siammae.evaluation import Badja
+
+    _evaluate(Badja(root, run.sequences, run.split, joints=joints), out, run)
 
 
 @evaluate_app.command(name="report")
@@ -122,23 +133,19 @@ def evaluate_report(
     print(f"report: {write_report(runs, out, worst=worst)}")
 
 
-def _evaluate(dataset: str, root: Path, out: Path, run: Run, **options: Any) -> None:
+def _evaluate(dataset: "Dataset", out: Path, run: Run) -> None:
     from siammae.cli.options import read_changes
     from siammae.evaluation.evaluation import SCORES_FILE, evaluate
 
     model = load(run.model, run.pretrained, run.device, run.dtype)
     evaluation = evaluate(
         dataset,
-        root,
         out,
         model,
         protocol=run.protocol,
-        sequences=run.sequences or None,
-        split=run.split,
         size=encoder_size(run.size),
         changes=read_changes(run.set),
         resume=run.resume,
-        **options,
     )
     if evaluation is not None:
         if run.json:

@@ -15,27 +15,29 @@ def convert(
     out: Out,
     family: Annotated[Literal["auto", "cropmae", "catmae", "rsp", "tobo", "mae"], arg(name="from")] = "auto",
     heads: int | None = None,
+    patch_size: int | None = None,
     name: str | None = None,
-    licence: str | None = None,
+    license: str | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write the encoder of somebody's checkpoint as a model folder: CropMAE, CatMAE, RSP, ToBo or MAE.
 
-    Example: siammae convert cropmae_k400.pth -o models/cropmae --licence mit
+    Example: siammae convert cropmae_k400.pth -o models/cropmae --license mit
 
     Args:
         checkpoint: .pth, .pt or .safetensors file; a pickle may hold nothing but tensors, numbers and argparse's Namespace.
         out: Folder for the model.
         family: Whose checkpoint it is; auto finds out by its keys.
         heads: Attention heads of the encoder; one for every 64 channels if not given.
+        patch_size: Side of a patch in pixels, to resize the patch projection to; the checkpoint's own if not given.
         name: Of the model; by default the folder's name.
-        licence: Of the weights, such as mit.
+        license: Of the weights, such as mit.
         overwrite: Replace the folder if it exists.
     """
     from siammae.models.checkpoints import convert as run
     from siammae.models.load import load_model
 
-    run(checkpoint, out, family=family, heads=heads, name=name, licence=licence, overwrite=overwrite)
+    run(checkpoint, out, family=family, heads=heads, patch_size=patch_size, name=name, license=license, overwrite=overwrite)
     encoder = load_model(out, device="cpu")
     source = encoder.metadata["source"]
     print(f"{source['method']}, {source['file']}, sha256 {source['sha256']}")
@@ -130,12 +132,12 @@ def models(pattern: Annotated[Positional[str], arg(metavar="PATTERN")] = "*", as
         print_json([{**asdict(info), "here": _is_here(info)} for info in map(model_info, list_models(pattern))])
         return
     print(
-        f"{'name':8} {'patch':>5} {'channels':>8} {'blocks':>6} {'parameters':>12}  {'weights':16} {'here':5} licence  measured"
+        f"{'name':8} {'patch':>5} {'channels':>8} {'blocks':>6} {'parameters':>12}  {'weights':16} {'here':5} license  measured"
     )
     for info in map(model_info, list_models(pattern)):
         measured = ", ".join(f"{name} {value:g}" for name, value in info.metrics.items())
         row = f"{info.name:8} {info.patch_size:5} {info.embed_dim:8} {info.depth:6} {info.num_parameters:12,}"
-        print(f"{row}  {info.weights or 'none yet':16} {_is_here(info):5} {info.licence or '-'}  {measured or '-'}")
+        print(f"{row}  {info.weights or 'none yet':16} {_is_here(info):5} {info.license or '-'}  {measured or '-'}")
 
 
 def _is_here(info: ModelInfo) -> str:

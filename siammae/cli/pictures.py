@@ -134,14 +134,14 @@ def pca(
     from siammae.video.frames import read_frames
     from siammae.video.pictures import write_picture
     from siammae.video.progress import progress_bar
-    from siammae.visualize.colors import FeatureColours
+    from siammae.visualize.colors import FeatureColors
     from siammae.visualize.sheets import contact_sheet
 
     suffix = check_output(out, (".mp4", ".gif", *PICTURES))
     frames, encoder = read_frames(video), load(model, pretrained, device)
     some = _spread(frames, FITTED)
     features = extract_features(some, encoder, size=encoder_size(size), layer=layer)
-    colours, full = FeatureColours(features), frame_size(some[0])
+    colours, full = FeatureColors(features), frame_size(some[0])
     if suffix in PICTURES:
         shown = np.unique(np.linspace(0, len(some) - 1, 4).round().astype(int)).tolist()
         write_picture(out, contact_sheet([pixels(some[i]) for i in shown] + [*colours(features[shown], full)], len(shown)))

@@ -152,12 +152,12 @@ def carry(job: Job, encoder: "Callable[[], Encoder]", **settings: Any) -> None:
 
 
 def _report(job: Job, frames: "Frames", palette: list[int] | None) -> None:
-    from siammae.propagation.folder import read_run
+    from siammae.propagation.folder import read_folder
     from siammae.video.encode import write_video
     from siammae.visualize.masks import overlay as draw_masks
 
     print(f"masks: {job.out}")
     if job.overlay is not None:
-        pictures = (draw_masks(frame.permute(1, 2, 0).numpy(), ids, palette) for frame, ids in read_run(frames, job.out))
+        pictures = (draw_masks(frame.permute(1, 2, 0).numpy(), ids, palette) for frame, ids in read_folder(frames, job.out))
         write_video(job.overlay, pictures, frames.fps or 25)
         print(f"overlay: {job.overlay}")

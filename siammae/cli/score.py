@@ -2,13 +2,16 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
 from siammae.cli.evaluate import OutFile, Root, Size, check_scores_file
 from siammae.cli.options import Json, print_json
+
+if TYPE_CHECKING:
+    from siammae.evaluation.datasets import Dataset, Scores
 
 score_app = SubcommandApp()
 Pred = Annotated[Positional[Path], arg(metavar="PRED")]
@@ -36,15 +39,13 @@ def score_davis(
         resized: Score at this height and width too, such as 480 880, where some papers report their scores.
         out: JSON file for all figures, with those of every frame.
     """
-    from siammae.evaluation.datasets import davis
+    from siammae.evaluation import Davis
 
-    check_scores_file(out)
-    names, options = list(sequences) or None, {"resized": resized}
-    scores = _score(davis.score_davis, gt, pred, sequences=names, split=split, **options)
-    gt_sha256, pred_sha256 = davis.digests(gt, pred, names, split)
-    rule = "first and last frame dropped, means over objects"
+    dataset = Davis(gt, sequences, split, resized=resized)
+    scores = _score(dataset, pred, out)
+    gt_sha256, pred_sha256 = dataset.digests(pred)
     about = {"gt": {"path": str(gt), "sha256": gt_sha256}, "pred": {"path": str(pred), "sha256": pred_sha256}}
-    _report(out, as_json, scores, dataset="davis", protocol=rule, **about)
+    _report(dataset, scores, out, as_json, **about)
 
 
 @score_app.command(name="vip")
@@ -69,11 +70,10 @@ def score_vip(
         per_video: Mean over videos of each one's mean IoU, instead of that over all pixels.
         out: JSON file for all figures.
     """
-    from siammae.evaluation.datasets.vip import score_vip as score
+    from siammae.evaluation import Vip
 
-    check_scores_file(out)
-    scores = _score(score, root, pred, sequences=list(sequences) or None, split=split, per_video=per_video)
-    _report(out, as_json, scores, dataset="vip", protocol="20 classes, first frame included")
+    dataset = Vip(root, sequences, split, per_video=per_video)
+    _report(dataset, _score(dataset, pred, out), out, as_json)
 
 
 @score_app.command(name="jhmdb")
@@ -96,11 +96,10 @@ def score_jhmdb(
         split: Text file with a video in each line.
         out: JSON file for all figures.
     """
-    from siammae.evaluation.datasets.jhmdb import score_jhmdb as score
+    from siammae.evaluation import Jhmdb
 
-    check_scores_file(out)
-    scores = _score(score, root, pred, sequences=list(sequences) or None, split=split)
-    _report(out, as_json, scores, dataset="jhmdb", protocol="units of 0.6 of the diagonal of the box around the joints")
+    dataset = Jhmdb(root, sequences, split)
+    _report(dataset, _score(dataset, pred, out), out, as_json)
 
 
 @score_app.command(name="badja")
@@ -125,26 +124,26 @@ def score_badja(
         split: Text file with a sequence in each line.
         out: JSON file for all figures.
     """
-    from siammae.evaluation.datasets.badja import score_badja as score
+    from siammae.evaluation import Badja
 
-    check_scores_file(out)
-    scores = _score(score, root, pred, sequences=list(sequences) or None, split=split, joints=joints)
-    _report(out, as_json, scores, dataset="badja", protocol="0.2 of the square root of the animal's area")
+    dataset = Badja(root, sequences, split, joints=joints)
+    _report(dataset, _score(dataset, pred, out), out, as_json)
 
 
-def _score(score: Any, *args: Any, **options: Any) -> Any:
+def _score(dataset: "Dataset", pred: Path, out: Path | None) -> "Scores":
     from tqdm import tqdm
 
+    check_scores_file(out)
     with tqdm(desc="score", unit="sequence", disable=None) as bar:
-        return score(*args, **options, progress=lambda _: bar.update())
+        return dataset.score(pred, progress=lambda _: bar.update())
 
 
-def _report(out: Path | None, as_json: bool, scores: Any, **about: Any) -> None:
-    """Print the scores, and write them where that is asked for."""
+def _report(dataset: "Dataset", scores: "Scores", out: Path | None, as_json: bool, **facts: Any) -> None:
+    """Print the scores, and write them to `out` if it is given."""
     from siammae import __version__
     from siammae.evaluation.evaluation import write_scores
 
-    about["siammae"] = __version__
+    about = {"dataset": dataset.name, "protocol": dataset.rule, **facts, "siammae": __version__}
     if as_json:
         print_json({**about, **scores.figures()})
     else:

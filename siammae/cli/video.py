@@ -46,8 +46,9 @@ def keypoints(
     import numpy as np
 
     from siammae.files import check_output
-    from siammae.labels.keypoints import read_keypoints, write_keypoints
-    from siammae.propagation.keypoints import track_keypoints
+    from siammae.labels.keypoints import read_points, write_tracks
+    from siammae.propagation.keypoints import KeypointPropagator
+    from siammae.propagation.walk import walk
     from siammae.video.encode import write_video
     from siammae.video.frames import read_frames
     from siammae.visualize.points import draw_trails
@@ -55,19 +56,21 @@ def keypoints(
     check_output(out, (".csv",))
     if overlay is not None:
         check_output(overlay, (".mp4", ".gif"))
-    frames, points0 = read_frames(video), read_keypoints(points)
-    encoder = load(model, pretrained, device, dtype)
+    frames, points0 = read_frames(video), read_points(points)
+    encoder, config = load(model, pretrained, device, dtype), read_config(preset, set)
     found: dict[int, Any] = {}
     try:
-        for index, track in track_keypoints(
-            frames, points0, encoder, size=encoder_size(size), config=read_config(preset, set), start=start
-        ):
-            found[index] = track
+        for index, frame, begins in walk(frames, start, progress=None):
+            if begins:
+                propagator = KeypointPropagator(frame, points0, encoder, size=encoder_size(size), config=config)
+            else:
+                propagator.step(frame)
+            found[index] = propagator.points, propagator.scores
     finally:  # what was found before damage or Ctrl-C is kept
         if found:
             numbers = sorted(found)
-            tracks, scores = (np.stack([found[index][part].numpy() for index in numbers]) for part in (0, 1))
-            write_keypoints(out, tracks, scores, numbers)
+            tracks, scores = (np.stack([found[index][part] for index in numbers]) for part in (0, 1))
+            write_tracks(out, tracks, scores, numbers)
     print(f"keypoints: {out}")
     if overlay is not None:
         trails = (tracks[max(0, end - TRAIL) : end] for end in range(1, len(tracks) + 1))

@@ -1,4 +1,4 @@
-"""Predict the labels of a data set as files, then score the files: DAVIS, VIP, JHMDB, BADJA, their protocols and metrics."""
+"""Evaluation on DAVIS, VIP, JHMDB and BADJA: predictions as files, scores of the files, protocols and metrics."""
 
 import lazy_loader
 

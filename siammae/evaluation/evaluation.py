@@ -1,27 +1,26 @@
-"""Predict, then score: the predictions of a model for a whole data set as files, and the scores of the files.
+"""Evaluation of a model on a data set: predictions as files, then scores of these files.
 
 The output folder holds `evaluation.json` (everything that decides the predictions), `predictions` (a folder of masks or a CSV
-of keypoints for each sequence), `speed` (how long each took) and `scores.json` (the figures, computed anew from the
-predictions each time).
+file of keypoints for each sequence), `speed` (how long each took) and `scores.json` (the figures, computed from the predictions
+at every call).
 """
 
 import json
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-from typing import Protocol as Interface
 
 from tqdm import tqdm
 
 from siammae import __version__
 from siammae.encoder import Encoder
-from siammae.evaluation.datasets import badja, davis, jhmdb, vip
-from siammae.evaluation.datasets.sequences import MaskSequence, PathLike, PointSequence, digest
+from siammae.evaluation.datasets import Dataset, Scores
+from siammae.evaluation.datasets.sequences import PathLike, digest
 from siammae.evaluation.predict import PREDICTIONS, SPEED, device, predict, processes, share, speed
 from siammae.evaluation.protocols import find_protocol
 from siammae.files import atomic, remove_drafts
@@ -33,47 +32,20 @@ from siammae.propagation.folder import read_record
 SETTINGS_FILE, SCORES_FILE = "evaluation.json", "scores.json"
 
 
-class Scores(Interface):
-    """What the scores of every data set have in common."""
-
-    @property
-    def headline(self) -> tuple[str, float]: ...
-
-    def table(self) -> str: ...
-
-    def figures(self) -> dict[str, Any]: ...
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """How the sequences of a data set are found, and predictions for them scored."""
-
-    find: Callable[..., Sequence[MaskSequence] | Sequence[PointSequence]]
-    score: Callable[..., Scores]
-
-
-DATASETS = {
-    "davis": Dataset(davis.find_davis, davis.score_davis),
-    "vip": Dataset(vip.find_vip, vip.score_vip),
-    "jhmdb": Dataset(jhmdb.find_jhmdb, jhmdb.score_jhmdb),
-    "badja": Dataset(badja.find_badja, badja.score_badja),
-}
-
-
 @dataclass(frozen=True)
 class Evaluation:
-    """What came out.
+    """The result of an evaluation.
 
     Attributes:
-        scores: of the predictions.
-        about: everything that decided them, and what they were made with.
+        scores: scores of the predictions.
+        about: everything that decided the predictions, and the circumstances in which they were made.
     """
 
     scores: Scores
     about: dict[str, Any]
 
     def table(self) -> str:
-        """The protocol with all its values, model, digests, versions and speed, and the table of scores; Markdown."""
+        """Format the protocol with all its values, model, digests, versions, speed, and the table of scores; Markdown."""
         about, protocol = self.about, self.about["protocol"]
         values = ", ".join(f"{name} {value}" for name, value in about["config"].items())
         speed = about["speed"]
@@ -90,12 +62,12 @@ class Evaluation:
         return "\n".join([*lines, "", self.scores.table()])
 
     def write(self, path: PathLike) -> None:
-        """Everything as JSON, the scores of every frame included."""
+        """Write everything as JSON, the scores of every frame included."""
         write_scores(path, self.scores, self.about)
 
 
 def write_scores(path: PathLike, scores: Scores, about: Mapping[str, Any]) -> None:
-    """Scores as JSON, after what is to be told of them."""
+    """Write scores as JSON, after the facts `about` them."""
     name, value = scores.headline
     content = {**about, "headline": {"name": name, "value": value}, **scores.figures()}
     with atomic(path) as draft:
@@ -103,41 +75,30 @@ def write_scores(path: PathLike, scores: Scores, about: Mapping[str, Any]) -> No
 
 
 def evaluate(
-    dataset: str,
-    root: PathLike,
+    dataset: Dataset,
     out: PathLike,
     model: str | Encoder = DEFAULT_MODEL,
     *,
     protocol: str = "best",
-    sequences: Sequence[str] | None = None,
-    split: PathLike | None = None,
-    joints: PathLike | None = None,
     size: int | tuple[int, int] | None = None,
     changes: Mapping[str, Any] | None = None,
-    resized: tuple[int, int] | None = None,
-    per_video: bool = False,
     resume: bool = False,
     progress: bool | None = None,
 ) -> Evaluation | None:
-    """Carry the first labels of every sequence of a data set through it, and score the result.
+    """Propagate the first labels of every sequence of a data set, and score the result.
 
     Under `torchrun` every process takes a share of the sequences, and the GPU of its local rank if the encoder is on one.
 
     Args:
-        dataset: "davis", "vip", "jhmdb" or "badja".
-        root: the data set's folder; see `find_davis`, `find_vip`, `find_jhmdb`, `find_badja`.
+        dataset: `Davis(root)`, `Vip(root)`, `Jhmdb(root)` or `Badja(root)`, with its own options.
         out: folder for the predictions and the scores, made if missing.
         model: an Encoder, or a name for `load_model`.
-        protocol: "best" (the library's default, which measures best), "dino", "crw", "cropmae" or "paper"; see
+        protocol: "best" (the library's default, which scores best), "dino", "crw", "cropmae" or "paper"; see
             `siammae.evaluation.protocols`.
-        sequences, split: those that are evaluated; the data set's own validation or test set if not given.
-        joints: of BADJA; see `find_badja`.
-        size: at which the encoder sees the frames, instead of the protocol's.
+        size: size at which the encoder sees the frames, instead of the protocol's.
         changes: single values of the protocol's config.
-        resized: of DAVIS; see `score_davis`.
-        per_video: of VIP; see `IouScores`.
-        resume: go on where an interrupted evaluation into the same folder, with the same settings, stopped.
-        progress: a progress bar; None shows one when standard error is a terminal.
+        resume: continue an interrupted evaluation in the same folder, with the same settings.
+        progress: show a progress bar; None shows it if standard error is a terminal.
 
     Returns:
         The scores, read from the files that were written; None in every process but the first.
@@ -145,28 +106,23 @@ def evaluate(
     Raises:
         FileNotFoundError: files of the data set that are missing, all of them named, before any work.
         FileExistsError: `out` holds an evaluation already and `resume` is off.
-        ValueError: `resume` with other settings or data than before; an option of another data set; and what
-            `siammae.propagate_labels` raises.
+        ValueError: `resume` with other settings or data than before; and what `siammae.propagate_labels` raises.
     """
-    if dataset not in DATASETS:
-        raise ValueError(f"no data set is called {dataset!r}; there are {', '.join(DATASETS)}")
-    find_options = _options(dataset, "badja", joints=joints)
-    score_options = {**find_options, **_options(dataset, "davis", resized=resized)}
-    score_options |= _options(dataset, "vip", per_video=per_video or None)
-    chosen, target = find_protocol(dataset, protocol), Path(out)
-    config = PropagationConfig.from_mapping({**asdict(chosen.config), **(changes or {})})
-    found = DATASETS[dataset].find(root, sequences, split, **find_options)
+    if not isinstance(dataset, Dataset):
+        raise ValueError(f"the data set is {dataset!r}; expected an object such as siammae.evaluation.Davis(root)")
+    rules, target = find_protocol(dataset.name, protocol), Path(out)
+    config = PropagationConfig.from_mapping({**asdict(rules.config), **(changes or {})})
+    sequences = dataset.find()
+    names = [sequence.name for sequence in sequences]
     with processes() as (rank, world, wait):
-        encoder, names = as_encoder(model), [one.name for one in found]
+        encoder = as_encoder(model)
         if world > 1 and encoder.device.type == "cuda":
             encoder = encoder.to(f"cuda:{os.environ['LOCAL_RANK']}")
         settings = {
-            "dataset": dataset,
-            "root": str(Path(root).resolve()),
-            "joints": None if joints is None else str(Path(joints).resolve()),
+            **dataset.record(),
             "sequences": names,
-            "data_sha256": digest(path for one in found for path in one.files),
-            "protocol": {"name": chosen.name, "source": chosen.source, "input": size or chosen.input},
+            "data_sha256": digest(path for sequence in sequences for path in sequence.files),
+            "protocol": {"name": rules.name, "source": rules.source, "input": size or rules.input},
             "config": asdict(config),
             "model": encoder.name,
             "weights_sha256": encoder.digest(),
@@ -176,25 +132,19 @@ def evaluate(
         if rank == 0:
             _open(target, json.loads(json.dumps(settings)), resume)
         wait()
-        mine = share(found, rank, world)
+        own = share(sequences, rank, world)
         hidden = True if rank else None if progress is None else not progress
-        with tqdm(desc=dataset, total=sum(len(one.frames) for one in mine), unit="frame", disable=hidden) as bar:
-            for one in mine:
-                bar.set_postfix_str(one.name)
-                predict(one, target, encoder, config, chosen, size)
-                bar.update(len(one.frames))
+        with tqdm(desc=dataset.name, total=sum(len(sequence.frames) for sequence in own), unit="frame", disable=hidden) as bar:
+            for sequence in own:
+                bar.set_postfix_str(sequence.name)
+                predict(sequence, target, encoder, config, rules, size)
+                bar.update(len(sequence.frames))
         wait()
     if rank:
         return None
-    with tqdm(desc="score", total=len(found), unit="sequence", disable=hidden) as bar:
-        scores = DATASETS[dataset].score(
-            root,
-            target / PREDICTIONS,
-            sequences=names,
-            progress=lambda _: bar.update(),
-            **score_options,
-        )
-    made = {
+    with tqdm(desc="score", total=len(sequences), unit="sequence", disable=hidden) as bar:
+        scores = dataset.score(target / PREDICTIONS, progress=lambda _: bar.update())
+    circumstances = {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "versions": {"siammae": __version__, "Python": platform.python_version()}
         | {name: metadata.version(name) for name in ("torch", "timm", "numpy")},
@@ -202,21 +152,13 @@ def evaluate(
         "processes": world,
         "speed": speed(target, names),
     }
-    evaluation = Evaluation(scores, settings | made)
+    evaluation = Evaluation(scores, settings | circumstances)
     evaluation.write(target / SCORES_FILE)
     return evaluation
 
 
-def _options(dataset: str, owner: str, **values: Any) -> dict[str, Any]:
-    """Values that were given; ValueError where they belong to another data set."""
-    given = {name: value for name, value in values.items() if value is not None}
-    if given and dataset != owner:
-        raise ValueError(f"{', '.join(given)} is an option of {owner}; leave it out for {dataset}")
-    return given
-
-
 def _open(folder: Path, settings: Mapping[str, Any], resume: bool) -> None:
-    """Make the output folder ready."""
+    """Prepare the output folder, or check that its evaluation can be resumed."""
     path = folder / SETTINGS_FILE
     if not path.exists():
         if folder.is_dir() and any(folder.iterdir()):
@@ -225,7 +167,7 @@ def _open(folder: Path, settings: Mapping[str, Any], resume: bool) -> None:
         with atomic(path) as draft:
             draft.write_text(json.dumps(settings, indent=1) + "\n")
     elif not resume:
-        raise FileExistsError(f"{folder} holds an evaluation already; choose another folder, or resume the one that it holds")
+        raise FileExistsError(f"{folder} holds an evaluation already; choose another folder, or resume that one")
     else:
         read_record(path, settings)
     for name in (PREDICTIONS, SPEED):

@@ -1,4 +1,4 @@
-"""Scores as pure functions of ground truth and prediction."""
+"""Metrics: pure functions of ground truth and prediction."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-TOLERANCE = 0.008  # of the diagonal of the picture, within which boundaries match
-BINS = 4  # of a sequence, for the decay
+TOLERANCE = 0.008  # boundaries match within this share of the picture's diagonal
+BINS = 4  # parts of a sequence, for the decay
 
-Mask = NDArray[np.bool_]
+BoolMask = NDArray[np.bool_]
 Points = NDArray[np.float64]
 
 
-def region_similarity(gt: Mask, pred: Mask) -> float:
+def region_similarity(gt: BoolMask, pred: BoolMask) -> float:
     """J of DAVIS: intersection over union of two masks, bool [H, W]; 1 where both are empty.
 
     Source: Perazzi et al. 2016, section 4; the empty case as in the official davis2017-evaluation.
@@ -24,27 +24,27 @@ def region_similarity(gt: Mask, pred: Mask) -> float:
     return float(np.count_nonzero(gt & pred) / union) if union else 1.0
 
 
-def mean_region_similarity(gts: Iterable[Mask], preds: Iterable[Mask]) -> float:
-    """Mean J of an object over a sequence of masks, bool [H, W] each, without the first and the last frame, as DAVIS counts."""
+def mean_region_similarity(gts: Iterable[BoolMask], preds: Iterable[BoolMask]) -> float:
+    """Mean J of an object over masks, bool [H, W] each, without the first and the last frame, as in DAVIS."""
     return float(np.mean([region_similarity(gt, pred) for gt, pred in zip(gts, preds, strict=True)][1:-1]))
 
 
-def boundary_accuracy(gt: Mask, pred: Mask) -> float:
+def boundary_accuracy(gt: BoolMask, pred: BoolMask) -> float:
     """F of DAVIS: how well the outlines of two masks, bool [H, W], agree.
 
-    The harmonic mean of precision (the share of `pred`'s outline that lies within 0.8 % of the picture's diagonal, rounded up,
-    of `gt`'s) and recall (the reverse). Of an empty mask and another the one is 0; of two empty masks both are 1.
+    It is the harmonic mean of precision (the share of `pred`'s outline within 0.8 % of the picture's diagonal, rounded up, of
+    `gt`'s) and recall (the reverse). If one has no outline it is 0, if both have none it is 1.
 
     Source: Perazzi et al. 2016, section 4; outline, disk and empty cases as in the official davis2017-evaluation.
     """
     _check(gt, pred)
-    shown = gt | pred
-    rows, columns = (np.flatnonzero(shown.any(axis=axis)) for axis in (1, 0))
+    both = gt | pred
+    rows, columns = (np.flatnonzero(both.any(axis=axis)) for axis in (1, 0))
     if not len(rows):
         return 1.0
-    # an outline reaches one pixel beyond its object; outside that part of the picture there is none
-    part = slice(max(0, rows[0] - 1), rows[-1] + 2), slice(max(0, columns[0] - 1), columns[-1] + 2)
-    gt_outline, pred_outline = _outline(gt[part]), _outline(pred[part])
+    # an outline reaches one pixel beyond its object; there is none outside that box
+    box = slice(max(0, rows[0] - 1), rows[-1] + 2), slice(max(0, columns[0] - 1), columns[-1] + 2)
+    gt_outline, pred_outline = _outline(gt[box]), _outline(pred[box])
     num_gt, num_pred = np.count_nonzero(gt_outline), np.count_nonzero(pred_outline)
     if not (num_gt and num_pred):
         return 1.0 if num_gt == num_pred else 0.0
@@ -55,10 +55,10 @@ def boundary_accuracy(gt: Mask, pred: Mask) -> float:
 
 
 class Statistics(NamedTuple):
-    """Of an object's score over the frames of a sequence, as DAVIS reports it.
+    """Statistics of an object's score over the frames of a sequence, as DAVIS reports them.
 
     Attributes:
-        mean: over the frames.
+        mean: mean over the frames.
         recall: share of the frames whose score is above 0.5.
         decay: mean of the first quarter of the frames minus that of the last.
     """
@@ -69,10 +69,10 @@ class Statistics(NamedTuple):
 
 
 def statistics(scores: Sequence[float]) -> Statistics:
-    """Mean, recall and decay of the scores of one object, one for each frame that counts.
+    """Compute mean, recall and decay of an object's scores, one for each frame that counts.
 
-    As in the official davis2017-evaluation, whose quarters overlap by a frame; but its 8-bit frame numbers are not copied, so
-    that the decay of more than 256 frames is that of their last quarter too.
+    Quarters overlap by a frame, as in the official davis2017-evaluation. Its 8-bit frame numbers are not copied, so that the
+    decay is right for more than 256 frames too.
 
     Raises:
         ValueError: no score.
@@ -86,9 +86,9 @@ def statistics(scores: Sequence[float]) -> Statistics:
 
 
 def confusion_matrix(gt: NDArray[Any], pred: NDArray[Any], num_classes: int) -> NDArray[np.int64]:
-    """Pixels of each class of `gt` (rows) that `pred` gives each class (columns): [num_classes, num_classes].
+    """Count the pixels of each class of `gt` (rows) to which `pred` gives each class (columns): [num_classes, num_classes].
 
-    Both are integer [H, W]. A pixel that `gt` gives no class (an id outside 0 to `num_classes` - 1, such as a void) does not
+    Both are integer [H, W]. Pixels where `gt` has no class (an id outside 0 to `num_classes` - 1, such as a void) do not
     count.
 
     Raises:
@@ -96,17 +96,17 @@ def confusion_matrix(gt: NDArray[Any], pred: NDArray[Any], num_classes: int) -> 
     """
     integers = np.issubdtype(gt.dtype, np.integer) and np.issubdtype(pred.dtype, np.integer)
     if gt.ndim != 2 or gt.shape != pred.shape or not integers:
-        found = f"{gt.dtype} {list(gt.shape)} and {pred.dtype} {list(pred.shape)}"
-        raise ValueError(f"masks are {found}; expected two of integers [H, W]")
+        shapes = f"{gt.dtype} {list(gt.shape)} and {pred.dtype} {list(pred.shape)}"
+        raise ValueError(f"masks are {shapes}; expected two of integers [H, W]")
     if int(pred.min()) < 0 or int(pred.max()) >= num_classes:
         raise ValueError(f"predicted ids run from {pred.min()} to {pred.max()}; expected 0 to {num_classes - 1}")
-    known = (gt >= 0) & (gt < num_classes)
-    pairs = gt[known].astype(np.int64) * num_classes + pred[known]
+    counted = (gt >= 0) & (gt < num_classes)
+    pairs = gt[counted].astype(np.int64) * num_classes + pred[counted]
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def intersection_over_union(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Of each class, from a confusion matrix [C, C]: [C], NaN for a class that occurs neither in ground truth nor predicted."""
+    """Compute the IoU [C] of each class from a confusion matrix [C, C]; NaN for a class that occurs nowhere."""
     shared = confusion.diagonal().astype(np.float64)
     union = confusion.sum(axis=0) + confusion.sum(axis=1) - shared
     shares: NDArray[np.float64] = np.divide(shared, union, out=np.full(len(shared), np.nan), where=union > 0)
@@ -114,7 +114,7 @@ def intersection_over_union(confusion: NDArray[np.int64]) -> NDArray[np.float64]
 
 
 def keypoint_distances(gt: Points, pred: Points, scale: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distances between keypoints [T, K, 2], in units of each frame's `scale` [T]: [T, K], NaN where either is NaN.
+    """Compute distances [T, K] between keypoints [T, K, 2], in units of each frame's `scale` [T]; NaN where either is NaN.
 
     A prediction at infinity is infinitely far away.
 
@@ -133,13 +133,13 @@ def keypoint_distances(gt: Points, pred: Points, scale: NDArray[np.float64]) -> 
     return scaled
 
 
-def _check(gt: Mask, pred: Mask) -> None:
+def _check(gt: BoolMask, pred: BoolMask) -> None:
     if gt.ndim != 2 or gt.shape != pred.shape or gt.dtype != bool or pred.dtype != bool:
         raise ValueError(f"masks are {gt.dtype} {list(gt.shape)} and {pred.dtype} {list(pred.shape)}; expected two bool [H, W]")
 
 
-def _outline(mask: Mask) -> Mask:
-    """Pixels that differ from the one to the right, below, or below and to the right, where there is one; bool [H, W]."""
+def _outline(mask: BoolMask) -> BoolMask:
+    """Mark pixels that differ from the one to the right, below, or below and to the right; bool [H, W]."""
     outline = np.zeros_like(mask)
     outline[:, :-1] |= mask[:, :-1] ^ mask[:, 1:]
     outline[:-1] |= mask[:-1] ^ mask[1:]
@@ -147,8 +147,8 @@ def _outline(mask: Mask) -> Mask:
     return outline
 
 
-def _near(outline: Mask, radius: int) -> Mask:
-    """Pixels within `radius` of one of an outline, bool [H, W]: the union of its rows, widened as far as the disk is there."""
+def _near(outline: BoolMask, radius: int) -> BoolMask:
+    """Mark pixels within `radius` of an outline, bool [H, W]: the union of its rows, each widened by the disk's width there."""
     height, width = outline.shape
     wide = np.zeros((height, width + 2 * radius), dtype=bool)
     near = np.zeros((height + 2 * radius, width), dtype=bool)

@@ -1,4 +1,4 @@
-"""PCK, the percentage of correct keypoints: what JHMDB and BADJA share."""
+"""PCK, the percentage of correct keypoints, for JHMDB and BADJA."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ THRESHOLDS = 0.1, 0.2, 0.3, 0.4, 0.5
 
 @dataclass(frozen=True)
 class KeypointScores:
-    """Of a set of sequences.
+    """Scores of a set of sequences.
 
     Attributes:
-        distances: of each sequence, [T, K] in units in which thresholds are given; NaN where a keypoint does not count,
+        distances: for each sequence, distances [T, K] in units of the thresholds; NaN where a keypoint does not count,
             infinite where it is lost.
         joints: names of the K keypoints.
-        threshold: of the headline.
-        over: "joints" (JHMDB): the mean over joints of each one's share of correct ones, all sequences together. "sequences"
-            (BADJA): the mean over sequences of each one's share of correct ones, all joints together.
+        threshold: threshold of the headline.
+        over: how shares are averaged. "joints" (JHMDB) takes the mean over joints of each one's share of correct keypoints in
+            all sequences; "sequences" (BADJA) takes the mean over sequences of each one's share in all joints.
     """
 
     distances: dict[str, NDArray[np.float64]]
@@ -33,17 +33,17 @@ class KeypointScores:
     over: str
 
     def pck(self, threshold: float) -> float:
-        """Share of correct keypoints, those at most `threshold` away, as `over` says."""
-        parts = self.by_joint(threshold) if self.over == "joints" else self.by_sequence(threshold)
-        return float(np.nanmean(list(parts.values())))
+        """Compute the share of keypoints at most `threshold` away, averaged as `over` says."""
+        shares = self.by_joint(threshold) if self.over == "joints" else self.by_sequence(threshold)
+        return float(np.nanmean(list(shares.values())))
 
     def by_joint(self, threshold: float) -> dict[str, float]:
-        """Of each joint in all sequences; NaN where it never counts."""
+        """Compute the share of each joint in all sequences; NaN if it never counts."""
         shares = _share(np.concatenate(list(self.distances.values())), threshold, axis=0)
         return dict(zip(self.joints, shares.tolist(), strict=True))
 
     def by_sequence(self, threshold: float) -> dict[str, float]:
-        """Of each sequence, all its joints together; NaN where none counts."""
+        """Compute the share of each sequence, all its joints together; NaN if none counts."""
         return {name: float(_share(frames.reshape(-1), threshold, axis=0)) for name, frames in self.distances.items()}
 
     @property
@@ -51,10 +51,10 @@ class KeypointScores:
         return f"PCK@{self.threshold:g}", self.pck(self.threshold)
 
     def table(self) -> str:
-        """Percentages of the set, of every joint that counts anywhere and of every sequence; Markdown."""
+        """Format percentages of the set, of every joint that counts anywhere and of every sequence; Markdown."""
         rows = [("all", [self.pck(threshold) for threshold in THRESHOLDS])]
-        for parts in (self.by_joint, self.by_sequence):
-            by_threshold = [parts(threshold) for threshold in THRESHOLDS]
+        for shares_at in (self.by_joint, self.by_sequence):
+            by_threshold = [shares_at(threshold) for threshold in THRESHOLDS]
             rows += [(name, [shares[name] for shares in by_threshold]) for name in by_threshold[0]]
         head = f"| | {' | '.join(f'PCK@{threshold:g}' for threshold in THRESHOLDS)} |\n|{'---|' * (1 + len(THRESHOLDS))}\n"
         return head + "\n".join(
@@ -64,7 +64,7 @@ class KeypointScores:
         )
 
     def figures(self) -> dict[str, Any]:
-        """Everything, in types that JSON has; `sequences` is what a report shows."""
+        """Return all figures as JSON's types; the report shows `sequences`."""
         shares = self.by_joint(self.threshold)
         return {
             "PCK": {f"{threshold:g}": self.pck(threshold) for threshold in THRESHOLDS},
@@ -83,20 +83,23 @@ class KeypointScores:
         }
 
 
-def predictions(found: Sequence[PointSequence], folder: PathLike) -> Iterator[tuple[PointSequence, NDArray[np.float64]]]:
-    """Each sequence with its predicted points [T, K, 2], from the files NAME.csv of a folder.
+def read_predictions(
+    sequences: Sequence[PointSequence], folder: PathLike
+) -> Iterator[tuple[PointSequence, NDArray[np.float64]]]:
+    """Read the predicted points [T, K, 2] of each sequence from the file NAME.csv of a folder.
 
     Raises:
         FileNotFoundError: files that are missing, all of them named, before any is read.
         ValueError: a file with other frames or points.
     """
-    files = [Path(folder) / f"{one.name}.csv" for one in found]
+    files = [Path(folder) / f"{sequence.name}.csv" for sequence in sequences]
     check_complete(folder, [path.name for path in files if not path.is_file()], "NAME.csv for every sequence")
-    for one, path in zip(found, files, strict=True):
-        yield one, read_tracks(path, *one.points.shape[:2])
+    for sequence, path in zip(sequences, files, strict=True):
+        yield sequence, read_tracks(path, *sequence.points.shape[:2])
 
 
 def _share(distances: NDArray[np.float64], threshold: float, axis: int) -> NDArray[np.float64]:
+    """Compute the share of distances up to `threshold` among those that count, along an axis; NaN if none counts."""
     counted = (~np.isnan(distances)).sum(axis=axis)
     correct = (distances <= threshold).sum(axis=axis)
     shares: NDArray[np.float64] = np.divide(correct, counted, out=np.full(np.shape(counted), np.nan), where=counted > 0)

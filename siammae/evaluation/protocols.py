@@ -1,4 +1,4 @@
-"""Protocols by data set and name: how labels are propagated and at which size, as published scripts and papers have it."""
+"""Protocols by data set and name: settings of propagation and input sizes of published scripts and papers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,16 +10,17 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Protocol:
-    """What decides the predictions besides the model.
+    """Everything besides the model that decides the predictions.
 
     Attributes:
-        name: of the protocol.
-        config: how labels are propagated.
-        input: at which size the encoder sees the frames, in words.
-        size: the same for frames of (H, W) pixels and patches of so many: (H, W) in pixels, or None for the model's default.
-        source: where the values are from.
-        first_from_grid: the first mask is written as its soft labels on the grid have it, not as it was given; it matters
-            where the first frame is scored, which is in VIP.
+        name: name of the protocol.
+        config: settings of the propagation.
+        input: size at which the encoder sees the frames, in words.
+        size: function from a frame's (H, W) and the patch size, in pixels, to the input's (H, W), or None for the model's
+            default.
+        source: script or paper from which the values are taken.
+        first_from_grid: write the first mask as the grid keeps it, not as it was given; this matters where the first frame is
+            scored, as in VIP.
     """
 
     name: str
@@ -31,27 +32,27 @@ class Protocol:
 
 
 def find_protocol(dataset: str, name: str) -> Protocol:
-    """The protocol of a data set ("davis", "vip", "jhmdb" or "badja"); ValueError lists those that there are."""
-    known = PROTOCOLS[dataset]
-    if name not in known:
-        raise ValueError(f"no protocol for {dataset} is called {name!r}; there are {', '.join(known)}")
-    return known[name]
+    """Return a protocol of a data set ("davis", "vip", "jhmdb" or "badja"); ValueError lists the available ones."""
+    protocols = PROTOCOLS[dataset]
+    if name not in protocols:
+        raise ValueError(f"no protocol for {dataset} is called {name!r}; there are {', '.join(protocols)}")
+    return protocols[name]
 
 
 def _shorter_480(frame: Size, patch: int) -> Size:
-    """The shorter side 480, the longer by the aspect, rounded down to 64."""
+    """Scale the shorter side to 480 and the longer by the aspect, rounded down to 64."""
     height, width = frame
     return (480, 480 * width // height // 64 * 64) if height <= width else (480 * height // width // 64 * 64, 480)
 
 
 def _longer_880(frame: Size, patch: int) -> Size:
-    """The longer side 880, the shorter by the aspect, rounded down to 64."""
+    """Scale the longer side to 880 and the shorter by the aspect, rounded down to 64."""
     height, width = frame
     return (880 * height // width // 64 * 64, 880) if height < width else (880, 880 * width // height // 64 * 64)
 
 
 def _own(frame: Size, patch: int) -> Size:
-    """The frame's own size in whole patches."""
+    """Round the frame's own size to whole patches."""
     height, width = (max(1, round(side / patch)) * patch for side in frame)
     return height, width
 

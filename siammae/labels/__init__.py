@@ -1,7 +1,6 @@
-"""Labels as people mark them (masks, keypoints, shapes), their files, and their soft maps on the grid."""
+"""Labels that people give (masks, keypoints, shapes), their files, and their soft maps on the grid."""
 
 from siammae.labels.grid import (
-    Interpolation,
     Reduction,
     grid_to_points,
     labels_to_grid,
@@ -10,28 +9,30 @@ from siammae.labels.grid import (
     strongest_label,
     upsample,
 )
-from siammae.labels.keypoints import read_keypoints, read_tracks, write_keypoints
-from siammae.labels.masks import Mask, NearestPixel, as_mask, davis_palette, resize_nearest, to_image, write_mask
+from siammae.labels.keypoints import PointsLike, as_points, read_points, read_tracks, write_tracks
+from siammae.labels.masks import Mask, MaskLike, NearestPixel, as_mask, davis_palette, resize_nearest, to_image, write_mask
 from siammae.labels.shapes import draw_shapes
 
 __all__ = [
-    "Interpolation",
     "Mask",
+    "MaskLike",
     "NearestPixel",
+    "PointsLike",
     "Reduction",
     "as_mask",
+    "as_points",
     "davis_palette",
     "draw_shapes",
     "grid_to_points",
     "labels_to_grid",
     "points_to_crw_grid",
     "points_to_grid",
-    "read_keypoints",
+    "read_points",
     "read_tracks",
     "resize_nearest",
     "strongest_label",
     "to_image",
     "upsample",
-    "write_keypoints",
     "write_mask",
+    "write_tracks",
 ]

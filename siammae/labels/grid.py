@@ -1,4 +1,4 @@
-"""Labels as propagation carries them: soft maps on the grid.
+"""Soft labels on the grid: masks and points as maps, and back.
 
 Letters: L labels, H x W pixels, h x w grid cells, K keypoints. Points are (x, y) with pixel (and cell) centres at whole
 numbers: (0, 0) is the centre of the top left one, and a picture spans -0.5 to W - 0.5.
@@ -16,15 +16,14 @@ from torch.nn import functional as F
 from siammae.labels.masks import Mask, resize_nearest
 
 Reduction = Literal["area", "bilinear", "nearest"]
-Interpolation = Literal["bilinear", "nearest"]
 PLANES_AT_ONCE = 16  # label maps that are held at full resolution together
 
 
 def labels_to_grid(mask: Mask, ids: Sequence[int], grid: tuple[int, int], reduction: Reduction = "area") -> Tensor:
-    """Soft labels [L, h, w] of the grid's cells, one map for each of `ids` (of soft labels: for each channel).
+    """Reduce a mask to soft labels [L, h, w] of the cells, one map for each of `ids` (for soft labels: for each channel).
 
-    "area": the share of each cell that a label covers, exactly. "bilinear": the one-hot planes sampled at the cell centres
-    (CRW). "nearest": the label of the pixel at the cell's centre, hard (DINO); a thin object may vanish.
+    "area" gives the exact share of each cell that a label covers. "bilinear" samples the one-hot planes at the cell centres
+    (CRW). "nearest" takes the label of the pixel at the cell's centre (DINO); a thin object may vanish.
     """
     rows, columns = (coverage(cells, pixels) for cells, pixels in zip(grid, mask.size, strict=True))
     planes = []
@@ -41,7 +40,7 @@ def labels_to_grid(mask: Mask, ids: Sequence[int], grid: tuple[int, int], reduct
 
 
 def coverage(num_cells: int, num_pixels: int) -> Tensor:
-    """How much of each cell each pixel covers along one axis: [num_cells, num_pixels], rows add up to 1."""
+    """Compute how much of each cell each pixel covers along one axis: [num_cells, num_pixels], rows add up to 1."""
     cells = torch.linspace(0, num_pixels, num_cells + 1, dtype=torch.float64)
     pixels = torch.arange(num_pixels + 1, dtype=torch.float64)
     low = torch.maximum(cells[:-1, None], pixels[None, :-1])
@@ -49,25 +48,21 @@ def coverage(num_cells: int, num_pixels: int) -> Tensor:
     return ((high - low).clamp(min=0) * num_cells / num_pixels).float()
 
 
-def upsample(planes: Tensor, size: tuple[int, int], interpolation: Interpolation = "bilinear") -> Tensor:
-    """Maps [L, h, w] at size H x W: [L, H, W]."""
-    if interpolation == "nearest":
-        return resize_nearest(planes, size)
+def upsample(planes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize maps [L, h, w] to H x W pixels by bilinear interpolation: [L, H, W]."""
     return F.interpolate(planes[None], size=size, mode="bilinear", align_corners=False)[0]
 
 
-def strongest_label(
-    soft: Tensor, size: tuple[int, int], *, interpolation: Interpolation = "bilinear", normalize: bool = False
-) -> Tensor:
-    """Index of the strongest label of every pixel [H, W], from soft labels [L, h, w]; ties go to the lower index.
+def strongest_label(soft: Tensor, size: tuple[int, int], *, normalize: bool = False) -> Tensor:
+    """Find the strongest label of every pixel: indices [H, W] of soft labels [L, h, w]; ties go to the lower index.
 
-    `normalize` stretches each label's upsampled map to the range 0..1 first, as DINO does; a map that is nowhere positive
-    stays. Only a few maps exist at full resolution at a time.
+    `normalize` first stretches each label's upsampled map to the range 0..1, as DINO does; a map that is nowhere positive
+    stays as it is. Only a few maps exist at full resolution at a time.
     """
     best = torch.full(size, -torch.inf, device=soft.device)
     winner = torch.zeros(size, dtype=torch.int64, device=soft.device)
     for first in range(0, len(soft), PLANES_AT_ONCE):
-        planes = upsample(soft[first : first + PLANES_AT_ONCE], size, interpolation)
+        planes = upsample(soft[first : first + PLANES_AT_ONCE], size)
         if normalize:
             planes = _stretch(planes)
         strength, index = planes.max(dim=0)
@@ -84,9 +79,9 @@ def _stretch(planes: Tensor) -> Tensor:
 
 
 def points_to_grid(points: Tensor, grid: tuple[int, int], sigma: float = 0.5) -> Tensor:
-    """Heat maps [K, h, w] of points [K, 2], both in grid cells: Gaussians of deviation `sigma`, highest cell 1.
+    """Draw points [K, 2], in cells, as heat maps [K, h, w]: Gaussians of deviation `sigma` cells, highest cell 1.
 
-    A point that is NaN (not visible) has an empty map.
+    A point that is NaN (not visible) gets an empty map.
     """
     rows, columns = torch.arange(grid[0]), torch.arange(grid[1])
     dx = (columns - points[:, :1])[:, None]  # [K, 1, w]
@@ -97,10 +92,11 @@ def points_to_grid(points: Tensor, grid: tuple[int, int], sigma: float = 0.5) ->
 
 
 def points_to_crw_grid(points: Tensor, grid: tuple[int, int], sigma: float = 0.5) -> Tensor:
-    """Heat maps [K, h, w] of points [K, 2], both in grid cells, as CRW's script draws them for JHMDB.
+    """Draw points [K, 2], in cells, as heat maps [K, h, w] like CRW's script does for JHMDB.
 
-    A Gaussian of deviation `sigma` in a window of 6 sigma + 1 cells, around a whole cell: the nearest, but along the left and
-    upper edges the one after it, since the script rounds towards zero. A point outside the grid has what reaches into it.
+    Each is a Gaussian of deviation `sigma` in a window of 6 sigma + 1 cells around a whole cell: the nearest one, but along the
+    left and upper edges the one after it, since the script rounds towards zero. A point outside the grid gets the part of its
+    window that reaches into the grid.
     """
     heat = torch.zeros(len(points), *grid)
     size = math.ceil(6 * sigma + 1)
@@ -120,7 +116,7 @@ def points_to_crw_grid(points: Tensor, grid: tuple[int, int], sigma: float = 0.5
 
 
 def grid_to_points(heat: Tensor, top_k: int = 5) -> tuple[Tensor, Tensor]:
-    """Points [K, 2] in grid cells and scores [K] of heat maps [K, h, w].
+    """Read points [K, 2], in cells, and scores [K] from heat maps [K, h, w].
 
     A point is the mean of its `top_k` highest cells weighted by their heat (CRW takes 3, CropMAE 5); its score is the highest
     heat. An empty map gives NaN and 0.

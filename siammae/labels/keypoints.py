@@ -1,23 +1,34 @@
-"""Tables of keypoints: CSV files of one frame, and of tracks."""
+"""Keypoints of one frame, and CSV tables of points and tracks."""
 
 import csv
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from siammae.files import PathLike, atomic
 
-MAX_COORDINATE = 1e9  # of points, pixels
+PointsLike: TypeAlias = Tensor | NDArray[Any] | Sequence[Sequence[float]]
+MAX_COORDINATE = 1e9  # pixels
 
 
-def write_keypoints(path: PathLike, points: NDArray[Any], scores: NDArray[Any], frames: Iterable[int] | None = None) -> None:
-    """Points [T, K, 2] and scores [T, K] as a CSV with the columns frame, point, x, y, score; a lost point has no x and y.
+def as_points(points: PointsLike) -> Tensor:
+    """Return points as a new tensor [K, 2], float32 on the CPU; ValueError if they have another shape, or there are none."""
+    values = points.detach() if isinstance(points, Tensor) else torch.from_numpy(np.array(points, dtype=np.float32))
+    if values.ndim != 2 or values.shape[1] != 2 or not len(values):
+        raise ValueError(f"points have shape {list(values.shape)}; expected [K, 2], the x and y of K points")
+    return values.to("cpu", torch.float32, copy=True)
 
-    `frames` numbers the T frames; None counts from 0.
+
+def write_tracks(path: PathLike, points: NDArray[Any], scores: NDArray[Any], frames: Iterable[int] | None = None) -> None:
+    """Write points [T, K, 2] and scores [T, K] as a CSV with the columns frame, point, x, y, score.
+
+    The cells x and y of a lost point (NaN) stay empty. `frames` numbers the T frames; None counts from 0.
     """
     numbers = range(len(points)) if frames is None else frames
     with atomic(path) as draft, open(draft, "w", newline="") as file:
@@ -29,14 +40,19 @@ def write_keypoints(path: PathLike, points: NDArray[Any], scores: NDArray[Any], 
                 writer.writerow([frame, point, *place, f"{score:.4f}"])
 
 
-def read_keypoints(path: PathLike) -> NDArray[np.float32]:
-    """Points [K, 2] of one frame from a CSV with the columns x and y, one row a point; empty for one that cannot be seen."""
+def read_points(path: PathLike) -> NDArray[np.float32]:
+    """Read the points [K, 2] of one frame from a CSV with the columns x and y, one row a point; empty cells become NaN.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: another file than that: no such columns, no numbers, or the rows of several frames.
+    """
     label = os.fspath(path)
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file, skipinitialspace=True))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{label} is no CSV table: {error}") from error
+        raise ValueError(f"{label} is not a CSV table: {error}") from error
     if not rows or not {"x", "y"} <= rows[0].keys():
         raise ValueError(f"{label} has no rows with the columns x and y")
     if len({row.get("frame") for row in rows}) > 1:
@@ -51,10 +67,10 @@ def read_keypoints(path: PathLike) -> NDArray[np.float32]:
 
 
 def read_tracks(path: Path, num_frames: int, num_points: int) -> NDArray[np.float64]:
-    """Points [T, K, 2] of a CSV that `siammae.labels.write_keypoints` wrote; NaN where one is lost.
+    """Read points [T, K, 2] from a CSV that `write_tracks` wrote; lost points are NaN, and frames beyond T are ignored.
 
     Raises:
-        ValueError: not such a file, or other frames or points.
+        ValueError: another file than that, or one that lacks a point of a frame.
     """
     expected = f"{num_frames} frames of {num_points} points, with the columns frame, point, x, y"
     points = np.full((num_frames, num_points, 2), np.nan)

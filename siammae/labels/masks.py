@@ -1,4 +1,4 @@
-"""Masks of one frame as people write them: ids or soft labels, as arrays, tensors, pictures or files.
+"""Masks of one frame in any form: ids or soft labels, as arrays, tensors, pictures or files.
 
 Letters: L labels, H x W pixels.
 """
@@ -6,7 +6,7 @@ Letters: L labels, H x W pixels.
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -17,19 +17,19 @@ from torch import Tensor
 from siammae.files import PathLike, atomic
 from siammae.video.pictures import read_image
 
-NearestPixel = Literal["centre", "corner"]
+NearestPixel = Literal["center", "corner"]
 
 
 @dataclass(frozen=True)
 class Mask:
-    """The labels of one frame and the form in which their owner keeps them.
+    """Labels of one frame, and the form in which they were given.
 
     Attributes:
         values: integer ids [H, W], or soft labels [L, H, W] float32 in [0, 1].
-        form: what `like` returns: a numpy array, a torch tensor, or a PIL image.
-        dtype: of the numpy array or torch tensor that was given.
-        palette: of the picture that was given, 768 numbers, or None.
-        device: of the tensor that was given, or None.
+        form: form that `like` returns: a numpy array, a torch tensor, or a PIL image.
+        dtype: type of the numpy array or torch tensor that was given.
+        palette: palette of the picture that was given, 768 numbers, or None.
+        device: device of the tensor that was given, or None.
     """
 
     values: NDArray[Any]
@@ -48,23 +48,23 @@ class Mask:
         return height, width
 
     def ids(self, void_id: int | None = None) -> list[int]:
-        """The ids that occur, ascending, without the void; of soft labels the channel numbers."""
+        """Return the ids that occur, ascending, without the void; for soft labels the channel numbers."""
         if self.soft:
             return list(range(len(self.values)))
         return [int(i) for i in np.unique(self.values) if i != void_id]
 
     def resized(self, size: tuple[int, int], pixel: NearestPixel) -> "Mask":
-        """This mask at another size, by the nearest pixel."""
+        """Resize this mask by the nearest pixel."""
         rows, columns = (nearest_pixels(num, old, pixel).numpy() for num, old in zip(size, self.size, strict=True))
         return replace(self, values=self.values[..., rows[:, None], columns])
 
     def check_ids(self, ids: Sequence[int]) -> None:
-        """ValueError where the type of this mask cannot hold one of `ids`."""
+        """Raise ValueError if the type of this mask cannot hold one of `ids`."""
         if not self.soft and np.any(np.asarray(ids).astype(self.values.dtype) != ids):
             raise ValueError(f"ids {list(ids)} do not all fit into the {self.values.dtype} of the first mask")
 
     def like(self, values: NDArray[Any]) -> Any:
-        """`values` (ids [..., H, W], or soft labels) in the form in which this mask was given."""
+        """Convert `values` (ids [..., H, W], or soft labels) to the form in which this mask was given."""
         if self.form == "pil":
             return to_image(values, self.palette) if self.palette else Image.fromarray(values.astype(self.values.dtype))
         if self.form == "torch":
@@ -72,14 +72,17 @@ class Mask:
         return values.astype(self.dtype, copy=False)
 
 
-def as_mask(mask: Any, *, empty: bool = False) -> Mask:
-    """A Mask as it is, or from a path to an indexed or grey PNG, a PIL image, or an array or tensor.
+MaskLike: TypeAlias = Mask | str | os.PathLike[str] | Image.Image | Tensor | NDArray[Any]
+
+
+def as_mask(mask: MaskLike, *, empty: bool = False) -> Mask:
+    """Return a Mask as it is, or make one from a path to an indexed or grey PNG, a PIL image, an array or a tensor.
 
     Integer and bool [H, W] are ids (kept as they are, whatever their values); float [L, H, W] in [0, 1] are soft labels. A
-    path gives what its array would give.
+    path gives the same mask as the array of its picture.
 
     Raises:
-        FileNotFoundError, VideoError: the file is missing or no picture.
+        FileNotFoundError, VideoError: the file is missing, or not a picture.
         ValueError: another shape or type, floats outside [0, 1], or (unless `empty` is allowed) nothing but background, id 0.
     """
     label = "the mask"
@@ -92,8 +95,8 @@ def as_mask(mask: Any, *, empty: bool = False) -> Mask:
     elif isinstance(mask, Image.Image):
         parsed = Mask(_image_ids(mask, label), "pil", None, _palette(mask))
     elif isinstance(mask, Tensor):
-        known = mask.float() if mask.dtype == torch.bfloat16 else mask  # numpy has no bfloat16
-        parsed = Mask(known.detach().cpu().numpy(), "torch", mask.dtype, device=mask.device)
+        readable = mask.float() if mask.dtype == torch.bfloat16 else mask  # numpy has no bfloat16
+        parsed = Mask(readable.detach().cpu().numpy(), "torch", mask.dtype, device=mask.device)
     elif isinstance(mask, np.ndarray):
         native = np.array(mask, dtype=mask.dtype.newbyteorder("="), order="C")
         parsed = Mask(native, "numpy", mask.dtype)
@@ -116,8 +119,8 @@ def _image_ids(picture: Image.Image, label: str) -> NDArray[Any]:
 def _palette(picture: Image.Image) -> list[int] | None:
     if picture.mode != "P":
         return None
-    colours = picture.getpalette() or []
-    return colours + [0] * (768 - len(colours))
+    colors = picture.getpalette() or []
+    return colors + [0] * (768 - len(colors))
 
 
 def _check(mask: Mask, label: str) -> None:
@@ -134,7 +137,11 @@ def _check(mask: Mask, label: str) -> None:
 
 
 def to_image(values: NDArray[Any], palette: Sequence[int] | None = None) -> Image.Image:
-    """Ids [H, W] as an indexed picture with `palette` (DAVIS's if None); ids above 255 as a 16-bit grey picture."""
+    """Make an indexed picture of ids [H, W] with `palette` (DAVIS's if None), or a 16-bit grey picture if ids exceed 255.
+
+    Raises:
+        ValueError: ids below 0 or above 65535.
+    """
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
         raise ValueError(f"ids run from {low} to {high}; a PNG holds 0 to 65535")
@@ -146,15 +153,15 @@ def to_image(values: NDArray[Any], palette: Sequence[int] | None = None) -> Imag
 
 
 def davis_palette() -> NDArray[np.uint8]:
-    """The colours [256, 3] of DAVIS (and Pascal VOC) ids: each three bits of an id, lowest first, go to R, G, B."""
+    """Return the colours [256, 3] of DAVIS (and Pascal VOC) ids: each three bits of an id, lowest first, go to R, G, B."""
     bits = np.arange(256)[:, None] >> np.arange(9)[None] & 1  # [256, 9]
     strengths = np.array([128, 64, 32])
-    colours: NDArray[np.uint8] = (bits.reshape(256, 3, 3) * strengths[:, None]).sum(axis=1).astype(np.uint8)
-    return colours
+    colors: NDArray[np.uint8] = (bits.reshape(256, 3, 3) * strengths[:, None]).sum(axis=1).astype(np.uint8)
+    return colors
 
 
-def resize_nearest(values: Tensor, size: tuple[int, int], pixel: NearestPixel = "centre") -> Tensor:
-    """Values [..., H, W] at another size, each from the pixel under its centre (PIL) or its top left corner (OpenCV)."""
+def resize_nearest(values: Tensor, size: tuple[int, int], pixel: NearestPixel = "center") -> Tensor:
+    """Resize values [..., H, W], taking each from the pixel under its centre (PIL) or its top left corner (OpenCV)."""
     rows, columns = (
         nearest_pixels(num, num_pixels, pixel).to(values.device)
         for num, num_pixels in zip(size, values.shape[-2:], strict=True)
@@ -163,7 +170,7 @@ def resize_nearest(values: Tensor, size: tuple[int, int], pixel: NearestPixel = 
 
 
 def nearest_pixels(num: int, num_pixels: int, pixel: NearestPixel) -> Tensor:
-    """Which of `num_pixels` lies under the centre, or the first corner, of each of `num` equal shares, in exact arithmetic."""
+    """Find which of `num_pixels` lies under the centre, or first corner, of each of `num` equal shares, in exact arithmetic."""
     shares = torch.arange(num)
     if pixel == "corner":
         return shares * num_pixels // num
@@ -171,7 +178,7 @@ def nearest_pixels(num: int, num_pixels: int, pixel: NearestPixel) -> Tensor:
 
 
 def write_mask(path: PathLike, ids: NDArray[Any], palette: Sequence[int] | None = None) -> None:
-    """Ids [H, W] as an indexed PNG with `palette` (DAVIS's if None); see `siammae.labels.to_image`."""
+    """Write ids [H, W] as an indexed PNG with `palette` (DAVIS's if None); see `siammae.labels.to_image`."""
     image = to_image(ids, palette)
     with atomic(path) as draft:
         image.save(draft, format="PNG")

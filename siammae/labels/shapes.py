@@ -1,4 +1,4 @@
-"""First masks without painting: boxes, ellipses and polygons, written as text, filled in their order."""
+"""Masks from text: boxes, ellipses and polygons, filled in their order."""
 
 import re
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ KINDS = "box", "ellipse", "polygon"
 
 
 def draw_shapes(shapes: Sequence[str], size: tuple[int, int]) -> NDArray[np.uint16]:
-    """A mask [H, W] of shapes such as "box:210,80,420,310"; where two overlap, the later one is seen.
+    """Draw a mask [H, W] of shapes such as "box:210,80,420,310"; a later shape covers an earlier one.
 
     Args:
-        shapes: "box:x0,y0,x1,y1", "ellipse:x0,y0,x1,y1" (the box around it) or "polygon:x0,y0,x1,y1,x2,y2,...", in pixels,
-            (0, 0) being the centre of the top left one and every corner part of the shape. They get the ids 1, 2, ... in
-            their order; "3=box:..." names the id, and several shapes may have one.
+        shapes: "box:x0,y0,x1,y1", "ellipse:x0,y0,x1,y1" (the box around it) or "polygon:x0,y0,x1,y1,x2,y2,...", in pixels;
+            (0, 0) is the centre of the top left pixel, and the corners belong to the shape. Shapes get the ids 1, 2, ... in
+            their order; "3=box:..." sets the id, and several shapes may share one.
         size: (H, W) of the frame.
 
     Raises:
-        ValueError: a shape that cannot be read, or of which nothing is seen: outside the frame, or under later ones.
+        ValueError: a shape that cannot be read, or an id of which no pixel is visible.
     """
     if not shapes:
         raise ValueError("no shapes; expected at least one, such as box:210,80,420,310")
@@ -38,14 +38,14 @@ def draw_shapes(shapes: Sequence[str], size: tuple[int, int]) -> NDArray[np.uint
     unseen = ids - set(np.unique(mask).tolist())
     if unseen:
         raise ValueError(
-            f"nothing is seen of ids {sorted(unseen)}: they lie outside the frame of {width} x {height} pixels, or under "
+            f"no pixel of ids {sorted(unseen)} is visible: they lie outside the frame of {width} x {height} pixels, or under "
             "later shapes"
         )
     return mask
 
 
 def _read(text: str, number: int) -> tuple[int, str, list[tuple[float, float]]]:
-    """Id, kind and points of one shape."""
+    """Parse the id, kind and points of one shape."""
     match = re.fullmatch(r"(?:(\d+)=)?(box|ellipse|polygon):([-+.,\d\s]+)", text.strip())
     if not match:
         raise ValueError(f"{text}: expected KIND:x,y,x,y,... with KIND one of {', '.join(KINDS)}, such as box:210,80,420,310")

@@ -1,7 +1,7 @@
 """Other people's checkpoints as model folders: CropMAE, CatMAE, RSP, ToBo and MAE share MAE's encoder, key by key.
 
-What a file is is read from its keys and shapes. Nothing of it is run: a pickle may hold tensors, numbers and argparse's
-Namespace, nothing else.
+Keys and shapes tell whose checkpoint it is. No code of a file is run: a pickle may hold only tensors, numbers and argparse's
+Namespace.
 """
 
 import argparse
@@ -9,7 +9,6 @@ import hashlib
 import math
 import os
 import pickle
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,16 +19,17 @@ from torch import Tensor
 
 from siammae.encoder import Encoder, build_encoder, sincos_positions
 from siammae.errors import WeightsError
-from siammae.files import check_target, read_tensors, replace_folder, save_tensors
-from siammae.models.folder import DECODER_FILE, MODEL_FILES, save_model
+from siammae.files import atomic_folder, read_tensors, save_tensors
+from siammae.models.folder import DECODER_FILE, MODEL_FILES, write_model
+from siammae.models.patches import with_patch_size
 
 Family = Literal["cropmae", "catmae", "rsp", "tobo", "mae"]
 
 PATCH_KEY = "patch_embed.proj.weight"
-ENCODER_KEYS = "cls_token", "pos_embed", "patch_embed.", "blocks.", "norm."  # beginnings of the encoder's keys
+ENCODER_KEYS = "cls_token", "pos_embed", "patch_embed.", "blocks.", "norm."  # how the encoder's keys begin
 HEAD_DIM = 64  # channels of an attention head in every ViT of these families
 
-ARCHITECTURES = {  # timm's, by width, with the depth that they have by themselves
+ARCHITECTURES = {  # timm's names and default depths, by width
     192: ("vit_tiny_patch16_224", 12),
     384: ("vit_small_patch16_224", 12),
     768: ("vit_base_patch16_224", 12),
@@ -47,12 +47,12 @@ PAPERS = {
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds.
+    """A checkpoint's contents.
 
     Attributes:
         family: whose code wrote it.
-        encoder: weights by timm's keys.
-        rest: all others, by the file's keys: decoders and what else was trained.
+        encoder: the encoder's weights by timm's keys.
+        rest: all other weights by the file's keys, such as a decoder's.
     """
 
     family: Family
@@ -66,58 +66,65 @@ def convert(
     *,
     family: Family | Literal["auto"] = "auto",
     heads: int | None = None,
+    patch_size: int | None = None,
     name: str | None = None,
-    licence: str | None = None,
+    license: str | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write the encoder of a published checkpoint as a model folder.
 
     Args:
         checkpoint: .pth, .pt or .safetensors of CropMAE, CatMAE, RSP, ToBo or MAE.
-        folder: the model folder to write; it appears whole or not at all. A decoder that siammae's training model can run
-            (ToBo's) comes with it.
-        family: "auto" finds out by the keys; a name insists.
-        heads: attention heads of the encoder; None takes one for every 64 channels, as all these families have.
-        name: of the model; by default the folder's name.
-        licence: of the weights, such as mit; theirs to say, so it is "not stated" without.
+        folder: the model folder to write; it appears whole or not at all. It holds the decoder too if siammae's training model
+            can run that (ToBo's).
+        family: whose checkpoint it is; "auto" recognizes it by its keys.
+        heads: attention heads of the encoder; None means one for every 64 channels, as in all these families.
+        patch_size: side of a patch in pixels, if it is to differ from the checkpoint's (`siammae.models.patches`). The decoder
+            is left out then, since it predicts patches of the old size.
+        name: name of the model; None takes the folder's name.
+        license: license of the weights, such as "mit", as their owners state it.
         overwrite: replace `folder` if it exists.
 
+    Returns:
+        The folder.
+
     Raises:
-        WeightsError: the file is missing, damaged, holds something else than tensors, or is of no known family.
-        FileExistsError: `folder` exists and `overwrite` is not set.
+        WeightsError: the file is missing, damaged, holds something other than tensors, or is of no known family.
+        FileExistsError: `folder` exists and `overwrite` is off, or it holds more than a model.
     """
     path, target = Path(checkpoint), Path(folder).absolute()
-    files = {*MODEL_FILES, DECODER_FILE}
-    check_target(target, files, overwrite)
-    found = read_checkpoint(path)
-    if family not in ("auto", found.family):
-        raise WeightsError(f"{path} looks like {PAPERS[found.family]}, not {family}; use --from {found.family} or auto")
-    encoder = _encoder(found, path, heads)
-    encoder.name = name or target.name
-    decoder = _tobo_decoder(found.rest) if found.family == "tobo" and _has_fixed_positions(found.rest) else {}
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    encoder.metadata = {
-        "licence": licence,
-        "source": {
-            "method": PAPERS[found.family],
-            "file": path.name,
-            "sha256": digest,
-            "left_out": len(found.rest) - len(decoder),
-        },
-        "decoder": _decoder_config(encoder, decoder) if decoder else None,
-    }
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as draft:
-        made = save_model(encoder, Path(draft) / "model")
+    with atomic_folder(target, overwrite=overwrite, files={*MODEL_FILES, DECODER_FILE}) as draft:
+        content = read_checkpoint(path)
+        if family not in ("auto", content.family):
+            raise WeightsError(f"{path} looks like {PAPERS[content.family]}, not {family}; use --from {content.family} or auto")
+        encoder = _encoder(content, path, heads)
+        resized = patch_size is not None and patch_size != encoder.patch_size
+        has_decoder = content.family == "tobo" and not resized and _has_fixed_positions(content.rest)
+        decoder = _tobo_decoder(content.rest) if has_decoder else {}
+        if patch_size is not None:
+            encoder = with_patch_size(encoder, patch_size)
+        encoder.name = name or target.name
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        encoder.metadata = {
+            "license": license,
+            "source": {
+                "method": PAPERS[content.family],
+                "file": path.name,
+                "sha256": digest,
+                "left_out": len(content.rest) - len(decoder),
+                **encoder.metadata,
+            },
+            "decoder": _decoder_config(encoder, decoder) if decoder else None,
+        }
+        write_model(encoder, draft)
         if decoder:
-            save_tensors(made / DECODER_FILE, decoder)
-        replace_folder(made, target)
+            save_tensors(draft / DECODER_FILE, decoder)
     return Path(folder)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """What a file holds, by its keys; WeightsError where it cannot be read or is of no known family."""
+    """Read a checkpoint and sort its weights; WeightsError if it cannot be read or is of no known family."""
     state = _read(path)
     prefixes = [key.removesuffix(PATCH_KEY) for key in state if key.endswith(PATCH_KEY)]
     if len(prefixes) != 1:
@@ -132,7 +139,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by name, whatever mapping they lie in."""
+    """Read the tensors of a file by name, from whichever mapping holds them."""
     if path.suffix == ".safetensors":
         return read_tensors(path)
     try:
@@ -160,7 +167,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _family(rest: Mapping[str, Tensor], path: Path) -> Family:
-    """Whose code wrote the weights beside the encoder's."""
+    """Find out whose code wrote the weights, from those that are not the encoder's."""
     if "decoder_frame_info" in rest:
         return "catmae"
     if "decoder_blocks.0.multihead_attn.in_proj_weight" in rest:
@@ -171,12 +178,12 @@ def _family(rest: Mapping[str, Tensor], path: Path) -> Family:
         return "tobo"
     if not rest or "decoder_blocks.0.attn.qkv.weight" in rest:
         return "mae"
-    raise WeightsError(f"{path} has MAE's encoder, but what lies beside it is of no known family. {_keys(rest)}")
+    raise WeightsError(f"{path} has MAE's encoder, but its other weights are of no known family. {_keys(rest)}")
 
 
-def _encoder(found: Checkpoint, path: Path, heads: int | None) -> Encoder:
-    """The encoder, with the weights in it; WeightsError where they do not make one."""
-    state = found.encoder
+def _encoder(checkpoint: Checkpoint, path: Path, heads: int | None) -> Encoder:
+    """Build the encoder and load its weights; WeightsError if they do not fit one."""
+    state = checkpoint.encoder
     width, _, patch, _ = state[PATCH_KEY].shape if state[PATCH_KEY].ndim == 4 else (0, 0, 0, 0)
     depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
     if width not in ARCHITECTURES or "pos_embed" not in state:
@@ -203,7 +210,7 @@ def _encoder(found: Checkpoint, path: Path, heads: int | None) -> Encoder:
 
 
 def _has_fixed_positions(rest: Mapping[str, Tensor]) -> bool:
-    """Whether the decoder has the fixed table of positions that siammae's training model has."""
+    """Check whether the decoder has the fixed table of positions that siammae's training model has."""
     table = rest.get("decoder_pos_embed")
     if table is None or table.ndim != 3 or table.shape[2] % 4:
         return False
@@ -213,7 +220,7 @@ def _has_fixed_positions(rest: Mapping[str, Tensor]) -> bool:
 
 
 def _tobo_decoder(rest: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """ToBo's decoder by the keys of siammae's training model: pre-norm, cross-attention, self-attention, MLP."""
+    """Rename ToBo's decoder to the keys of siammae's training model: pre-norm, cross-attention, self-attention, MLP."""
     renamed: dict[str, Tensor] = {}
     for key, tensor in rest.items():
         if key.startswith(("mask_token", "decoder_norm.", "decoder_pred.")):
@@ -221,13 +228,14 @@ def _tobo_decoder(rest: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif key.startswith("decoder_embed_mae."):
             renamed[key.replace("decoder_embed_mae", "decoder_embed")] = tensor
         elif key.startswith("decoder_blocks."):
-            _, number, part = key.split(".", 2)
-            renamed |= {f"decoder.layers.{number}.{new}": value for new, value in _tobo_part(part, tensor)}
+            _, number, name = key.split(".", 2)
+            renamed |= {f"decoder.layers.{number}.{new}": value for new, value in _tobo_layer(name, tensor)}
     return {key: tensor.float().contiguous() for key, tensor in renamed.items()}
 
 
-def _tobo_part(part: str, tensor: Tensor) -> list[tuple[str, Tensor]]:
-    module, kind = part.rsplit(".", 1)
+def _tobo_layer(key: str, tensor: Tensor) -> list[tuple[str, Tensor]]:
+    """Rename one tensor of a layer; the joint qkv becomes two."""
+    module, kind = key.rsplit(".", 1)
     if module == "attn.qkv":
         width = len(tensor) // 3
         return [(f"self.query.{kind}", tensor[:width]), (f"self.key_value.{kind}", tensor[width:])]
@@ -247,7 +255,7 @@ def _tobo_part(part: str, tensor: Tensor) -> list[tuple[str, Tensor]]:
 
 
 def _decoder_config(encoder: Encoder, decoder: Mapping[str, Tensor]) -> dict[str, Any]:
-    """What siammae's training model must be like to take the decoder."""
+    """Return the config of the training model that the decoder fits."""
     width = decoder["decoder_embed.weight"].shape[0]
     return {
         "architecture": encoder.architecture,
@@ -262,5 +270,5 @@ def _decoder_config(encoder: Encoder, decoder: Mapping[str, Tensor]) -> dict[str
 
 
 def _keys(state: Mapping[str, Any]) -> str:
-    """A few keys for a message."""
+    """List a few keys for a message."""
     return f"Its keys begin with: {', '.join(list(state)[:5]) or 'nothing'}"

@@ -7,8 +7,6 @@ A folder holds `config.json` (timm's keys `architecture`, `model_args`, `pretrai
 import json
 import math
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,21 +14,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from siammae.encoder import BUILT_IN_ARGS, Encoder, build_encoder, import_timm
+from siammae.encoder import COMMON_ARGS, Encoder, build_encoder, import_timm
 from siammae.errors import WeightsError
-from siammae.files import atomic, check_target, read_header, read_tensors, replace_folder, save_tensors
+from siammae.files import atomic, atomic_folder, read_header, read_tensors, save_tensors
 from siammae.models.card import evaluation_entry, model_card
 
 MODEL_FILES = CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
 HUB_FILES = CONFIG_FILE, WEIGHTS_FILE
-DECODER_FILE = "decoder.safetensors"  # of folders that keep one
+DECODER_FILE = "decoder.safetensors"  # some folders have one
 # beginnings of the arguments with which timm would load other files
 FOREIGN_ARGS = "pretrained", "checkpoint_path", "cache_dir", "features_only"
-LARGEST_ARG = 10_000  # pixels, channels, blocks: no model has more
+LARGEST_ARG = 10_000  # no model has more pixels, channels or blocks
 
 
 def read_model(path: Path, pretrained: bool = True, name: str | None = None) -> Encoder:
-    """The encoder of a model folder, or of a lone `.safetensors` file, which carries its config in its header."""
+    """Build the encoder of a model folder, or of a lone `.safetensors` file, whose header holds the config.
+
+    Args:
+        path: model folder or `.safetensors` file.
+        pretrained: False leaves the weights unread and initializes the encoder.
+        name: of the encoder, instead of the stored one.
+
+    Raises:
+        WeightsError: files that are missing, damaged or do not fit each other.
+    """
     if path.is_dir():
         config, weights = _read_config(path / CONFIG_FILE), path / WEIGHTS_FILE
     else:
@@ -48,8 +55,8 @@ def read_model(path: Path, pretrained: bool = True, name: str | None = None) -> 
             architecture,
             model_args,
             initial_weights=not pretrained,
-            mean=_colour(pretrained_cfg["mean"]),
-            std=_colour(pretrained_cfg["std"]),
+            mean=_rgb(pretrained_cfg["mean"]),
+            std=_rgb(pretrained_cfg["std"]),
             default_size=section.pop("default_size", None),
             name=name or stored_name or path.name,
             metadata=section,
@@ -64,7 +71,7 @@ def read_model(path: Path, pretrained: bool = True, name: str | None = None) -> 
 
 
 def _read_state(path: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """An encoder's weights; timm's own repos keep the classifier too, which an encoder has not."""
+    """Read an encoder's weights, without the classifier that timm's own repos keep."""
     state = read_tensors(path)
     if config.get("num_classes"):
         return {key: tensor for key, tensor in state.items() if not key.startswith(("head.", "fc_norm."))}
@@ -72,25 +79,25 @@ def _read_state(path: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _architecture(name: Any) -> str:
-    """The architecture of a config, if timm has it under that very name: names such as hf-hub:... would load other repos."""
+    """Check that timm has an architecture of this very name: names such as hf-hub:... would load other repos."""
     if not isinstance(name, str) or ":" in name or not import_timm().is_model(name):
         raise ValueError(f"timm has no architecture {name!r}")
     return name
 
 
 def _model_args(args: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a config that rebuild the model, without those that every encoder has."""
+    """Check the arguments that rebuild the model; returns those that not every encoder has."""
     foreign = [key for key in args if key.startswith(FOREIGN_ARGS)]
     if foreign:
         raise ValueError(f"model_args holds {', '.join(foreign)}, which would load other files")
     huge = [key for key, value in args.items() if isinstance(value, int | float) and not abs(value) <= LARGEST_ARG]
     if huge:
         raise ValueError(f"{', '.join(huge)} in model_args are beyond {LARGEST_ARG}")
-    return {key: value for key, value in args.items() if key not in BUILT_IN_ARGS}
+    return {key: value for key, value in args.items() if key not in COMMON_ARGS}
 
 
-def _colour(values: Any) -> tuple[float, ...]:
-    """Three numbers, for R, G and B."""
+def _rgb(values: Any) -> tuple[float, ...]:
+    """Check three numbers, for R, G and B."""
     numbers = tuple(float(value) for value in values)
     if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
         raise ValueError(f"mean or std is {values}; expected three numbers")
@@ -119,9 +126,9 @@ def _header_config(path: Path) -> dict[str, Any]:
 
 
 def _check_fit(architecture: str, model_args: Mapping[str, Any], state: Mapping[str, Tensor], path: Path) -> None:
-    """WeightsError where weights are not those of the model that a config describes; it takes no memory to find out."""
+    """Raise WeightsError if weights do not fit the model that a config describes; this allocates no memory."""
     with torch.device("meta"):
-        expected = import_timm().create_model(architecture, **BUILT_IN_ARGS, **model_args).state_dict()
+        expected = import_timm().create_model(architecture, **COMMON_ARGS, **model_args).state_dict()
     problems = [f"{key} is missing" for key in expected if key not in state]
     problems += [f"{key} is unexpected" for key in state if key not in expected]
     problems += [
@@ -138,40 +145,40 @@ def save_model(encoder: Encoder, folder: str | os.PathLike[str], *, card: str | 
     """Write a model folder that `load_model` and `timm.create_model("local-dir:FOLDER", pretrained=True)` read.
 
     Args:
-        encoder: saved in its own dtype; its `metadata` (licence, training, metrics, ...) goes into the config.
-        folder: made as a whole, or not at all.
+        encoder: saved in its own dtype; its `metadata` (license, training, metrics, ...) goes into the config.
+        folder: appears whole or not at all.
         card: text of the model card; None writes one from the metadata (`siammae.models.card.model_card`).
-        overwrite: replace a folder that is there already.
+        overwrite: replace a model folder that exists.
 
     Returns:
         The folder.
+
+    Raises:
+        FileExistsError: `folder` exists and `overwrite` is off, or it holds more than a model.
+        OSError: the disk refused; an older folder is untouched.
     """
-    target = Path(folder).resolve()
-    check_target(target, MODEL_FILES, overwrite)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    config = model_config(encoder)
-    state = {key: tensor.detach().cpu().contiguous() for key, tensor in encoder.vit.state_dict().items()}
-    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        draft.chmod(0o755)
-        (draft / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
-        save_tensors(draft / WEIGHTS_FILE, state, {"format": "pt", "config": json.dumps(config)})
-        (draft / CARD_FILE).write_text(card or model_card(encoder))
-        replace_folder(draft, target)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
+    with atomic_folder(folder, overwrite=overwrite, files=MODEL_FILES) as draft:
+        write_model(encoder, draft, card=card)
     return Path(folder)
 
 
+def write_model(encoder: Encoder, folder: Path, *, card: str | None = None) -> None:
+    """Write config, weights and card of an encoder into an existing folder; `card` as in `save_model`."""
+    config = model_config(encoder)
+    state = {key: tensor.detach().cpu().contiguous() for key, tensor in encoder.vit.state_dict().items()}
+    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
+    save_tensors(folder / WEIGHTS_FILE, state, {"format": "pt", "config": json.dumps(config)})
+    (folder / CARD_FILE).write_text(card or model_card(encoder))
+
+
 def model_config(encoder: Encoder) -> dict[str, Any]:
-    """The config of a model folder: timm's keys, and ours under "siammae"."""
+    """Return the config of a model folder: timm's keys, and ours under "siammae"."""
     height, width = (side * encoder.patch_size for side in encoder.vit.patch_embed.grid_size)
     return {
         "architecture": encoder.architecture,
         "num_classes": 0,
         "num_features": encoder.embed_dim,
-        "model_args": {**encoder.model_args, **BUILT_IN_ARGS},
+        "model_args": {**encoder.model_args, **COMMON_ARGS},
         "pretrained_cfg": {
             "input_size": [3, height, width],
             "fixed_input_size": False,
@@ -183,18 +190,21 @@ def model_config(encoder: Encoder) -> dict[str, Any]:
             "pool_size": None,
             "first_conv": "patch_embed.proj",
             "classifier": "head",
-            "license": encoder.metadata.get("licence"),
+            "license": encoder.metadata.get("license"),
         },
         "siammae": {"name": encoder.name, "default_size": encoder.default_size, **encoder.metadata},
     }
 
 
 def add_evaluations(folder: str | os.PathLike[str], scores: Sequence[str | os.PathLike[str]]) -> Path:
-    """Put what `siammae evaluate` measured into a model folder's config and card; an earlier entry of its kind is replaced.
+    """Add scores to a model folder's config and card; they replace earlier ones of the same data set, protocol and metric.
 
     Args:
         folder: model folder.
-        scores: the scores.json of evaluations of these very weights.
+        scores: files scores.json that `siammae evaluate` wrote for these very weights.
+
+    Returns:
+        The folder.
 
     Raises:
         WeightsError: no model folder.
@@ -215,13 +225,13 @@ def add_evaluations(folder: str | os.PathLike[str], scores: Sequence[str | os.Pa
                 f"{os.fspath(file)} is of other weights than those in {path}; evaluate this folder: --model {path}"
             )
         kind = ("dataset", "sequences", "protocol", "input", "metric")
-        entries = [known for known in entries if any(known[key] != entry[key] for key in kind)] + [entry]
+        entries = [other for other in entries if any(other[key] != entry[key] for key in kind)] + [entry]
     encoder.metadata["evaluations"] = entries
     return rewrite_metadata(path, encoder)
 
 
 def rewrite_metadata(path: Path, encoder: Encoder) -> Path:
-    """Write config and card of a model folder anew, from the metadata of its own encoder."""
+    """Rewrite config and card of a model folder from the metadata of its encoder; the weights stay."""
     picture, config = next((file.name for file in path.glob("*.png")), None), model_config(encoder)
     files = {CONFIG_FILE: json.dumps(config, indent=2) + "\n", CARD_FILE: model_card(encoder, picture=picture)}
     with atomic(path / WEIGHTS_FILE) as draft:  # its header has the config too
@@ -234,7 +244,7 @@ def rewrite_metadata(path: Path, encoder: Encoder) -> Path:
 
 
 def check_folder(folder: str | os.PathLike[str]) -> Encoder:
-    """The encoder of a folder that is whole, card included; WeightsError where it is not."""
+    """Load the encoder of a model folder; WeightsError if the folder is incomplete or lacks its card."""
     path = Path(folder)
     if not (path / CARD_FILE).is_file():
         raise WeightsError(f"{path} has no {CARD_FILE}, the model card; save_model writes one")

@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from siammae.encoder import BUILT_IN_ARGS, Encoder, build_encoder, import_timm
+from siammae.encoder import COMMON_ARGS, Encoder, build_encoder, import_timm
 from siammae.errors import WeightsError
 from siammae.models.folder import HUB_FILES, read_model
 from siammae.models.hub import PREFIX, Repo, fetch
+from siammae.models.patches import with_patch_size
 from siammae.models.registry import DEFAULT_MODEL, EMBEDDED, REGISTRY, WEIGHTS_FOLDER, ModelInfo, list_models, unknown_name
 
 
@@ -20,6 +21,7 @@ def load_model(
     name: str | os.PathLike[str] = DEFAULT_MODEL,
     *,
     pretrained: bool = True,
+    patch_size: int | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     revision: str | None = None,
@@ -34,6 +36,8 @@ def load_model(
             "hf-hub:owner/name[@revision]" for a repo of the Hugging Face Hub, or "timm:NAME" for one of timm's vision
             transformers.
         pretrained: False gives the initial weights of the architecture: the same ones each time for a registered model.
+        patch_size: side of a patch in pixels, where it is not to be the model's own: the patch projection is resized by its
+            pseudo-inverse, the grid of positions stays (`siammae.models.patches.with_patch_size`).
         device: where it goes; None takes CUDA, else MPS, else the CPU.
         dtype: of its weights and features; None is float32.
         revision: branch, tag or commit of a repo, instead of one in its name.
@@ -61,6 +65,8 @@ def load_model(
         raise WeightsError(f"no such model folder or .safetensors file: {text}")
     else:
         raise ValueError(unknown_name(text))
+    if patch_size is not None:
+        encoder = with_patch_size(encoder, patch_size)
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise ValueError(f"dtype is {dtype!r}; expected a floating torch.dtype such as torch.float16")
     try:
@@ -108,7 +114,7 @@ def _from_timm(name: str, pretrained: bool) -> Encoder:
         close = difflib.get_close_matches(architecture, timm.list_models("*vit*"), n=3, cutoff=0.3)
         raise ValueError(f"timm has no model {architecture!r}. Closest names: {', '.join(close)}")
     try:
-        vit = timm.create_model(name, pretrained=pretrained, **BUILT_IN_ARGS)
+        vit = timm.create_model(name, pretrained=pretrained, **COMMON_ARGS)
     except TypeError as error:
         raise ValueError(f"timm:{name} cannot be an encoder: it takes no images of other sizes ({error})") from error
     except RuntimeError as error:
@@ -125,5 +131,5 @@ def _from_timm(name: str, pretrained: bool) -> Encoder:
         mean=cfg["mean"],
         std=cfg["std"],
         name=f"timm:{name}",
-        metadata={"licence": cfg.get("license")} if pretrained else {},
+        metadata={"license": cfg.get("license")} if pretrained else {},
     )

@@ -23,7 +23,7 @@ class ModelInfo:
         weights: where pretrained weights come from: `EMBEDDED` in the package, "hf-hub:owner/name@commit", or None while none
             are published.
         sha256: of the published model.safetensors, checked after every download; None where there is none.
-        licence: of the weights, or None.
+        license: of the weights, or None.
         metrics: what the weights measure, by protocol.
     """
 
@@ -37,7 +37,7 @@ class ModelInfo:
     model_args: Mapping[str, Any] = field(default_factory=dict)
     weights: str | None = None
     sha256: str | None = None
-    licence: str | None = None
+    license: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -59,7 +59,7 @@ _EMBEDDED = ModelInfo(
     2_734_656,
     {"patch_size": 8, "img_size": 96, "depth": 6},
     weights=EMBEDDED,
-    licence="cc-by-nc-4.0",
+    license="cc-by-nc-4.0",
     metrics={"DAVIS-2016 (10 sequences) J&F": 60.8, "BADJA (4) PCK@0.2": 45.2},
 )
 REGISTRY = {info.name: info for info in (_EMBEDDED, *_PAPER_SIZES)}

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, overload
 import torch
 from torch import Tensor
 
-from siammae.ops import dispatch as operator
+from siammae.ops import dispatch
 from siammae.ops.dispatch import IMPLEMENTATIONS, Implementation, Precision, choose
 
 __all__ = ["Implementation", "Matches", "Precision", "Window", "propagate"]
@@ -19,9 +19,9 @@ Window = Literal["circle", "square"]
 
 
 class Matches(NamedTuple):
-    """Where labels came from: the best matches of every cell, best first.
+    """The best matches of every cell, best first: the source of its labels.
 
-    Where the windows hold fewer than k cells, the rest have similarity -inf and index -1.
+    If the windows hold fewer than k cells, the remaining entries have similarity -inf and index -1.
     """
 
     similarities: Tensor  # [k, h, w] or [B, k, h, w]
@@ -54,38 +54,38 @@ def propagate(  # type: ignore[misc]  # the overloads leave the options to this 
     context_half: Tensor | None = None,
     return_matches: bool = False,
 ) -> Tensor | tuple[Tensor, Matches]:
-    """Labels of a frame's cells, as the weighted mean of the labels of their best matches in the context frames.
+    """Propagate labels: each cell takes the weighted mean of the labels of its best matches in the context frames.
 
-    A cell's candidates are the cells of each context frame within `radius` of its own position. Of all candidates together the
-    `top_k` with the highest dot product s count, with the weights softmax(s / temperature). No implementation but the
-    reference ever holds the similarities of all cells to all others.
+    A cell's candidates are the cells of each context frame within `radius` of its own position. The `top_k` candidates with
+    the highest dot product s count, with the weights softmax(s / temperature). Only the reference implementation ever holds
+    the similarities of all cells to all others.
 
     Args:
-        query: features [D, h, w] of the frame, of unit length where s shall be the cosine similarity; or [B, D, h, w] of the
-            frames of B videos, each with a context of its own.
+        query: features [D, h, w] of the frame, of unit length if s is to be the cosine similarity; or [B, D, h, w] for the
+            frames of B videos, each with its own context.
         context: features [N, D, h, w] or [B, N, D, h, w] of the context frames; channels last in memory saves a copy.
         context_labels: soft labels [N, L, h, w] or [B, N, L, h, w] of the context frames.
-        radius: of the window, in grid cells: one number, or one for each context frame; inf searches everywhere.
+        radius: radius of the window in cells: one number, or one per context frame; inf searches everywhere.
         top_k: number of matches; fewer count where the windows hold fewer cells.
-        temperature: of the softmax.
+        temperature: temperature of the softmax.
         window: "circle" limits the Euclidean distance, "square" the larger of the row and column distance.
         strict: distance < radius instead of distance <= radius.
-        keep_ties: let every candidate count that is as similar as the last of the `top_k` (DINO); otherwise exactly `top_k`
-            count, of equal ones those that come first in `context`, row by row.
+        keep_ties: also count candidates that tie with the last of the `top_k` (DINO). Otherwise exactly `top_k` count, and ties
+            go to the first in `context` order, row by row.
         implementation: "reference" (the definition, on any device), "tiled" (CPU), "cuda" (Triton), or "auto": the fastest
-            that the device of the features has.
-        precision: of the similarities. "fp32" computes all of them in float32. "auto" lets "cuda" find 2 k candidates in
-            float16 and choose among these in float32; elsewhere it is "fp32". float64 features count in float64, except in
-            "cuda".
-        context_half: a float16 copy of `context` for "cuda", so that it need not make one; others do not read it.
+            on the device of the features.
+        precision: number type of the similarities. "float32" computes all of them in float32. "auto" lets "cuda" find 2 k
+            candidates in float16 and choose among these in float32; elsewhere it equals "float32". float64 features are
+            compared in float64, except by "cuda".
+        context_half: float16 copy of `context`, which saves "cuda" making one; other implementations ignore it.
         return_matches: also return the matches.
 
     Returns:
         [L, h, w] or [B, L, h, w] in float32 (float64 for float64 features); with `return_matches` also the `Matches`.
 
     Raises:
-        ValueError: shapes, devices or types that do not fit; values outside their range; features that are not finite; an
-            implementation that cannot run here.
+        ValueError: shapes, devices or types do not fit; a value lies outside its range; features are not finite; the
+            implementation cannot run here.
     """
     batched = context.ndim == 5
     if not batched:
@@ -100,14 +100,14 @@ def propagate(  # type: ignore[misc]  # the overloads leave the options to this 
         raise ValueError(f"window is {window!r}; expected 'circle' or 'square'")
     if implementation not in ("auto", *IMPLEMENTATIONS):
         raise ValueError(f"implementation is {implementation!r}; expected auto, {', '.join(IMPLEMENTATIONS)}")
-    if precision not in ("auto", "fp32"):
-        raise ValueError(f"precision is {precision!r}; expected 'auto' or 'fp32'")
+    if precision not in ("auto", "float32"):
+        raise ValueError(f"precision is {precision!r}; expected 'auto' or 'float32'")
     radii = _radii(radius, context.shape[1], strict)
-    chosen = choose(implementation, query.device, top_k)
+    name = choose(implementation, query.device, top_k)
     if not _in_graph():
         _check_finite(query=query, context=context, context_labels=context_labels)
     options = radii, top_k, temperature, window, strict, keep_ties, precision, context_half
-    labels, similarities, indices = operator.propagate(query, context, context_labels, chosen, *options)
+    labels, similarities, indices = dispatch.propagate(query, context, context_labels, name, *options)
     if not _in_graph() and not bool((similarities < math.inf).all()):
         raise ValueError("similarities are infinite: the features are too large for float32; scale them to unit length")
     if not batched:
@@ -116,7 +116,7 @@ def propagate(  # type: ignore[misc]  # the overloads leave the options to this 
 
 
 def _check_shapes(query: Tensor, context: Tensor, labels: Tensor, half: Tensor | None, batch: str) -> None:
-    """Arguments with a batch dimension; messages leave it out where the caller gave none."""
+    """Check batched arguments; messages leave the batch dimension out if the caller gave none."""
 
     def shape(tensor: Tensor) -> list[int]:
         return list(tensor.shape if batch else tensor.shape[1:])
@@ -143,7 +143,7 @@ def _check_shapes(query: Tensor, context: Tensor, labels: Tensor, half: Tensor |
 
 
 def _radii(radius: float | Sequence[float] | Tensor, num: int, strict: bool) -> list[float]:
-    """One radius for each of `num` context frames."""
+    """Return one radius for each of `num` context frames."""
     given = radius.tolist() if isinstance(radius, Tensor) else radius
     numbers = [given] * num if isinstance(given, int | float) else given
     radii = [float(value) for value in numbers if isinstance(value, int | float)]
@@ -154,7 +154,7 @@ def _radii(radius: float | Sequence[float] | Tensor, num: int, strict: bool) -> 
 
 
 def _in_graph() -> bool:
-    """Whether the call is being compiled or captured, where no value can be looked at."""
+    """Tell if the call is being compiled or captured, when no value can be read."""
     return torch.compiler.is_compiling() or (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing())
 
 

@@ -1,7 +1,7 @@
 """`siammae.ops.propagate` on NVIDIA GPUs: two fused Triton kernels, which never hold the similarities of all candidates.
 
 The first computes the similarities block by block on the tensor cores, in float16 with float32 sums, and keeps a short list of
-the best candidates of every cell; the second computes those on the list anew in float32, and mixes the labels of the best.
+the best candidates of every cell; the second recomputes the listed ones in float32 and mixes the labels of the best.
 
 Letters: B videos, N context frames, D channels, L labels, S splits, C candidates, k matches, h x w grid cells, P of them.
 """
@@ -26,7 +26,7 @@ MAX_SPLITS = 16
 
 
 def unavailable(device: torch.device) -> str | None:
-    """Why the kernel cannot run on tensors of `device`; None where it can."""
+    """Return why the kernel cannot run on tensors of `device`, or None if it can."""
     if find_spec("triton") is None:
         return "Triton is not installed"
     if os.environ.get("TRITON_INTERPRET") == "1":  # Triton's interpreter computes on the CPU, wherever the tensors are
@@ -44,7 +44,7 @@ def unavailable(device: torch.device) -> str | None:
 
 
 def compiles(major: int) -> bool:
-    """Whether this Triton can compile the kernels for GPUs of this compute capability.
+    """Tell if this Triton can compile the kernels for GPUs of this compute capability.
 
     Up to 3.6 it fails on a reduction of what was a product in the tensor memory of Blackwell's data centre GPUs (10, 11).
     """
@@ -60,15 +60,15 @@ def propagate(
     precision: str,
     context_half: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As `siammae.ops.propagate`, with checked arguments and a batch dimension.
+    """Compute `siammae.ops.propagate` for checked, batched arguments.
 
     The result is the same in every run, bit for bit. Nothing waits for the GPU, so a CUDA graph can hold the call; the first
     call of its kind compiles the kernels. Besides the outputs and a copy of the query frame it allocates S * P * C * 8 bytes
     for each video: S is at most 16, and 1 for large grids; C is the power of two from 2 k on.
 
     With precision "auto", features must be representable in float16, as those of unit length are, and the matches are the true
-    ones as long as no more than C - k others are within float16's error (about 1e-4) of the k-th. "fp32" has no such limit, and
-    takes several times as long.
+    ones as long as no more than C - k others are within float16's error (about 1e-4) of the k-th. "float32" has no such
+    limit, and takes several times as long.
 
     With `keep_ties`, those count that are as similar as the k-th and among the best C; C is at least k + N, for a cell that is
     repeated in every context frame, but never more than 64.
@@ -77,7 +77,7 @@ def propagate(
         query: features [B, D, h, w].
         context: features [B, N, D, h, w]; copied, unless channels are last in memory.
         context_labels: soft labels [B, N, L, h, w].
-        search: what counts as a match; `top_k` is at most 32.
+        search: the rules for matches; `top_k` is at most 32.
         precision: as in `siammae.ops.propagate`.
         context_half: a float16 copy of `context`, channels last, which precision "auto" reads in its place; this is faster.
 
@@ -114,7 +114,7 @@ def propagate(
             width,
             *queries.stride()[:3],
             *(keys.stride(dim) for dim in (0, 1, 3, 4)),
-            **finding(channels, half, search.window, candidates),
+            **find_options(channels, half, search.window, candidates),
         )
         exact = _channels_last(query)
         kernels.mix_labels[cells, batch](
@@ -133,19 +133,19 @@ def propagate(
             *(exact.stride(dim) for dim in (0, 2, 3)),
             *(context.stride(dim) for dim in (0, 1, 3, 4)),
             *context_labels.stride(),
-            **mixing(top_k, search.keep_ties, splits, candidates, num_labels),
+            **mix_options(top_k, search.keep_ties, splits, candidates, num_labels),
         )
     return labels, similarities, indices
 
 
 def num_candidates(top_k: int, num_frames: int, half: bool, keep_ties: bool) -> int:
-    """C: enough for the matches, for those that float16 may have put before them, and for a tie in every context frame."""
+    """Return C: enough for the matches, for those that float16 may rank before them, and for a tie in every context frame."""
     needed = max(2 * top_k if half else top_k, top_k + num_frames if keep_ties else 0)
     return min(max(1 << (needed - 1).bit_length(), MIN_CANDIDATES), MAX_CANDIDATES)
 
 
 def num_splits(num_tiles: int, num_processors: int) -> int:
-    """S, a power of two: as many programs as run at once, two on each processor, and no more.
+    """Return S, a power of two: as many programs as run at once, two on each processor, and no more.
 
     A frame of 30 x 53 cells has 28 tiles, which leaves most processors without work; yet each split fills lists of its own.
     """
@@ -153,8 +153,8 @@ def num_splits(num_tiles: int, num_processors: int) -> int:
     return min(1 << (wanted.bit_length() - 1), MAX_SPLITS)
 
 
-def finding(channels: int, half: bool, window: str, candidates: int) -> dict[str, Any]:
-    """How `kernels.find_candidates` is compiled.
+def find_options(channels: int, half: bool, window: str, candidates: int) -> dict[str, Any]:
+    """Return the compile options of `kernels.find_candidates`.
 
     Four warps share 64 x 64 similarities, 32 a thread: these, the lists and the addresses fit its registers. In float32 no
     tensor core holds the factors, so the threads do: twice as many of them, and half as many channels at a time. The cap on
@@ -177,8 +177,8 @@ def finding(channels: int, half: bool, window: str, candidates: int) -> dict[str
     }
 
 
-def mixing(top_k: int, keep_ties: bool, splits: int, candidates: int, num_labels: int) -> dict[str, Any]:
-    """How `kernels.mix_labels` is compiled: one warp for a cell, with 1024 features or labels at a time, 32 a thread."""
+def mix_options(top_k: int, keep_ties: bool, splits: int, candidates: int, num_labels: int) -> dict[str, Any]:
+    """Return the compile options of `kernels.mix_labels`: one warp per cell, 1024 features or labels at a time, 32 a thread."""
     return {
         "TOP_K": top_k,
         "KEEP_TIES": keep_ties,
@@ -196,19 +196,19 @@ def _num_processors(device: torch.device) -> int:
 
 
 def _current(tensor: Tensor) -> AbstractContextManager[Any]:
-    """Triton starts kernels on the current device: a context in which that is the tensor's."""
+    """Return a context in which the current device, where Triton starts kernels, is the tensor's."""
     return torch.cuda.device_of(tensor)
 
 
 def _channels_last(features: Tensor) -> Tensor:
-    """Features [..., D, h, w] whose channels have stride 1: the same tensor where they do."""
+    """Return features [..., D, h, w] whose channels have stride 1: the same tensor if they already do."""
     if features.stride(-3) == 1 or features.shape[-3] == 1:
         return features
     return features.movedim(-3, -1).contiguous().movedim(-1, -3)
 
 
 def _limits(search: Search, height: int, width: int, device: torch.device) -> Tensor:
-    """The largest distance that each window holds, as the kernel counts it: squared for circles; int32 [N].
+    """Return the largest distance that each window holds, as the kernel counts it: squared for circles; int32 [N].
 
     Filled run by run on the device, since a CUDA graph cannot hold a copy from the host.
     """
@@ -222,7 +222,7 @@ def _limits(search: Search, height: int, width: int, device: torch.device) -> Te
 
 
 def _limit(radius: float, height: int, width: int, search: Search) -> int:
-    """The largest distance between two cells of the grid that a window holds; distances are whole numbers, so this is one."""
+    """Return the largest distance between two cells that a window holds, a whole number since distances are."""
     circle = search.window == "circle"
     farthest = height * height + width * width if circle else max(height, width)
     exact = radius * radius if circle else radius

@@ -1,4 +1,4 @@
-"""The operation as torch knows it, `torch.ops.siammae.propagate`, and the choice of what computes it.
+"""The registered torch operator, `torch.ops.siammae.propagate`, and the choice of the implementation that computes it.
 
 Letters: B videos, N context frames, D channels, L labels, k matches, h x w grid cells.
 """
@@ -15,16 +15,16 @@ from siammae.ops import cuda, reference, tiled
 from siammae.ops.reference import Search
 
 Implementation = Literal["auto", "reference", "tiled", "cuda"]
-Precision = Literal["auto", "fp32"]
+Precision = Literal["auto", "float32"]
 Name = Literal["reference", "tiled", "cuda"]
 
-MAX_TOP_K = 32  # of "cuda"
+MAX_TOP_K = 32  # matches that "cuda" can keep
 IMPLEMENTATIONS: tuple[Name, ...] = ("reference", "tiled", "cuda")
-FASTEST: dict[str, Name] = {"cpu": "tiled", "cuda": "cuda"}  # of a kind of device; elsewhere the reference
+FASTEST: dict[str, Name] = {"cpu": "tiled", "cuda": "cuda"}  # by device type; elsewhere the reference
 
 
 def unavailable(name: Name, device: torch.device, top_k: int = 1) -> str | None:
-    """Why an implementation cannot run on tensors of `device`; None where it can."""
+    """Return why an implementation cannot run on tensors of `device`, or None if it can."""
     if name == "tiled":
         return None if device.type == "cpu" else f"it computes on the CPU, the features are on {device}"
     if name == "cuda":
@@ -34,7 +34,7 @@ def unavailable(name: Name, device: torch.device, top_k: int = 1) -> str | None:
 
 
 def choose(implementation: Implementation, device: torch.device, top_k: int) -> Name:
-    """The implementation that is asked for, or the fastest of this device; ValueError where it cannot run."""
+    """Return the implementation asked for, or the fastest on this device; raise ValueError if it cannot run."""
     if implementation != "auto":
         reason = unavailable(implementation, device, top_k)
         if reason:
@@ -68,9 +68,9 @@ def propagate(
     precision: str,
     context_half: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Labels [B, L, h, w], similarities [B, k, h, w] and flat indices [B, k, h, w], from arguments that are checked already.
+    """Return labels [B, L, h, w], similarities [B, k, h, w] and flat indices [B, k, h, w]; the arguments are checked already.
 
-    query [B, D, h, w], context [B, N, D, h, w], context_labels [B, N, L, h, w], one radius for each context frame.
+    query [B, D, h, w], context [B, N, D, h, w], context_labels [B, N, L, h, w], one radius per context frame.
     """
     search = Search(radii, top_k, temperature, window, strict, keep_ties)
     with torch.autocast(query.device.type, enabled=False):  # similarities of 8 bits would pick other matches

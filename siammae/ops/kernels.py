@@ -16,7 +16,7 @@ MISSING = tl.constexpr(-0x8000000000000000)  # the key of no candidate
 
 @triton.jit
 def pack(similarity, index):  # type: ignore[no-untyped-def]
-    """Keys in int64 that are ordered as the candidates are: the sortable bits of the float32 similarity, the inverted index.
+    """Pack candidates into int64 keys of the same order: the sortable bits of the float32 similarity, the inverted index.
 
     NaN comes before everything, so that it shows in the result.
     """
@@ -28,7 +28,7 @@ def pack(similarity, index):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def unpack(key):  # type: ignore[no-untyped-def]
-    """Similarity and index of keys; -inf and -1 of those that are missing."""
+    """Return similarity and index of keys; -inf and -1 for missing ones."""
     ordered = (key >> 32).to(tl.int32)
     similarity = (ordered ^ ((ordered >> 31) & LAST)).to(tl.float32, bitcast=True)
     index = (key & LAST).to(tl.int32) ^ LAST
@@ -38,14 +38,14 @@ def unpack(key):  # type: ignore[no-untyped-def]
 
 @triton.jit  # type: ignore[untyped-decorator]
 def span(first, COUNT: tl.constexpr, reach, size, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Of one axis: where the cells that `COUNT` cells from `first` on can reach begin, and how many blocks hold them."""
+    """Return for one axis the first cell that `COUNT` cells from `first` on reach, and how many blocks hold all of them."""
     start = tl.maximum(first - reach, 0)
     return start, tl.cdiv(tl.minimum(first + COUNT + reach, size) - start, BLOCK)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def reach_of(limit, CIRCLE: tl.constexpr):  # type: ignore[no-untyped-def]
-    """The largest offset along one axis in a window of this limit: for circles its root, whichever way tl.sqrt rounds."""
+    """Return the largest offset along one axis within a limit: for circles its root, whichever way tl.sqrt rounds."""
     reach = limit
     if CIRCLE:
         reach = tl.sqrt(limit.to(tl.float32)).to(tl.int32)
@@ -56,13 +56,13 @@ def reach_of(limit, CIRCLE: tl.constexpr):  # type: ignore[no-untyped-def]
 
 @triton.jit  # type: ignore[untyped-decorator]
 def gap(first, COUNT: tl.constexpr, other, OTHER: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Offset between the nearest of `COUNT` cells from `first` on and `OTHER` cells from `other` on."""
+    """Return the offset between the nearest of `COUNT` cells from `first` on and `OTHER` cells from `other` on."""
     return tl.maximum(tl.maximum(other - (first + COUNT - 1), first - (other + OTHER - 1)), 0)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def distance(rows, columns, CIRCLE: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Of offsets, as the limits count it: squared for circles, the larger one for squares."""
+    """Return the distance of two offsets as the limits count it: squared for circles, the larger one for squares."""
     if CIRCLE:
         return rows * rows + columns * columns
     else:  # noqa: RET505, the other branch is not compiled
@@ -71,7 +71,7 @@ def distance(rows, columns, CIRCLE: tl.constexpr):  # type: ignore[no-untyped-de
 
 @triton.jit
 def worst_of(values, indices):  # type: ignore[no-untyped-def]
-    """Similarity [Q] and index [Q] of the last candidate, in their order, of each list [Q, C]."""
+    """Return similarity [Q] and index [Q] of the last candidate of each list [Q, C]."""
     lowest = tl.min(values, 1)
     return lowest, tl.max(tl.where(values == lowest[:, None], indices, -1), 1)
 
@@ -103,7 +103,7 @@ def find_candidates(  # type: ignore[no-untyped-def]
     BLOCK_CHANNELS: tl.constexpr,
     CANDIDATES: tl.constexpr,
 ):
-    """The best C candidates [B, S, P, C] of each cell within a share of the context, as keys in any order.
+    """Find the best C candidates [B, S, P, C] of each cell within a share of the context, as keys in any order.
 
     A program (tile, split, video) takes a tile of the query frame and goes through the blocks of the context frames that the
     windows of its cells can touch. Numbered from the first block of the first frame to the last of the last, these are shared
@@ -235,7 +235,7 @@ def mix_labels(  # type: ignore[no-untyped-def]
     BLOCK_CHANNELS: tl.constexpr,
     BLOCK_LABELS: tl.constexpr,
 ):
-    """Labels [B, L, h, w], similarities [B, k, h, w] and indices [B, k, h, w] from candidates [B, S, P, C].
+    """Compute labels [B, L, h, w], similarities [B, k, h, w] and indices [B, k, h, w] from candidates [B, S, P, C].
 
     A program (cell, video) takes one cell: merges its lists, computes the similarities of the C best candidates anew in
     float32, and mixes the labels of the best k of these.

@@ -17,7 +17,7 @@ SIMILARITIES_AT_ONCE = 8_000_000  # Q * N * P: 32 MB in float32
 
 
 class Search(NamedTuple):
-    """Where matches are looked for, how many count, and how much: checked arguments of `siammae.ops.propagate`."""
+    """Checked arguments of `siammae.ops.propagate`: where to look for matches, how many count, and with which weights."""
 
     radii: Sequence[float]  # of the windows, in grid cells, one for each context frame
     top_k: int
@@ -29,7 +29,7 @@ class Search(NamedTuple):
 
 @torch.no_grad()
 def propagate(query: Tensor, context: Tensor, context_labels: Tensor, search: Search) -> tuple[Tensor, Tensor, Tensor]:
-    """As `siammae.ops.propagate`, with checked arguments and a batch dimension.
+    """Compute `siammae.ops.propagate` for checked, batched arguments.
 
     Returns:
         labels [B, L, h, w], similarities [B, k, h, w] and flat indices [B, k, h, w] of the matches, best first.
@@ -43,7 +43,7 @@ def propagate(query: Tensor, context: Tensor, context_labels: Tensor, search: Se
 
 
 def _propagate(query: Tensor, context: Tensor, context_labels: Tensor, search: Search) -> tuple[Tensor, Tensor, Tensor]:
-    """One video: labels [P, L], similarities [P, k] and indices [P, k]."""
+    """Propagate in one video: labels [P, L], similarities [P, k] and indices [P, k]."""
     height, width = query.shape[1:]
     dtype = torch.promote_types(query.dtype, torch.float32)
     queries = rearrange(query, "d h w -> (h w) d").to(dtype)
@@ -75,7 +75,7 @@ def _propagate(query: Tensor, context: Tensor, context_labels: Tensor, search: S
 
 
 def inside(rows: Tensor, columns: Tensor, radius: float, search: Search) -> Tensor:
-    """Whether cells lie in the window of a query, by their distance in rows and in columns, two tensors that broadcast."""
+    """Mark the cells in the window of a query, by their distance in rows and in columns, two tensors that broadcast."""
     if search.window == "square":
         distance, limit = torch.maximum(rows.abs(), columns.abs()), radius
     else:
@@ -84,12 +84,12 @@ def inside(rows: Tensor, columns: Tensor, radius: float, search: Search) -> Tens
 
 
 def best_of(similarity: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
-    """The `top_k` largest of similarities [Q, M], descending, and where they stand, [Q, k]; of equal ones the first."""
+    """Return the `top_k` largest of similarities [Q, M], descending, and their places [Q, k]; ties go to the first."""
     return first_of(*similarity.topk(min(top_k + 1, similarity.shape[1]), dim=1), top_k, similarity.__getitem__)
 
 
 def first_of(values: Tensor, indices: Tensor, top_k: int, similarities: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """As `best_of`, from the k + 1 largest values (or all M), descending, and where they stand.
+    """Return what `best_of` does, from the k + 1 largest values (or all M), descending, and their places.
 
     `similarities` gives all similarities [_, M] of the queries where a mask [Q] is true.
     """
@@ -104,14 +104,14 @@ def first_of(values: Tensor, indices: Tensor, top_k: int, similarities: Callable
 
 
 def in_order(values: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-    """Values [Q, k], descending, and their indices [Q, k], of equal values ascending."""
+    """Sort values [Q, k] in descending order, and their indices [Q, k] in ascending order among equal values."""
     indices, order = indices.sort(dim=1)
     values, descending = values.gather(1, order).sort(dim=1, descending=True, stable=True)
     return values, indices.gather(1, descending)
 
 
 def _first_of_equals(similarity: Tensor, last: Tensor, top_k: int) -> Tensor:
-    """Indices [Q, k] of all candidates above `last` [Q, 1] and of the first ones equal to it."""
+    """Return indices [Q, k] of all candidates above `last` [Q, 1] and of the first ones equal to it."""
     above, equal = similarity > last, similarity == last
     room = top_k - above.sum(dim=1, keepdim=True)
     chosen = above | (equal & (equal.cumsum(dim=1, dtype=torch.int32) <= room))
@@ -119,12 +119,12 @@ def _first_of_equals(similarity: Tensor, last: Tensor, top_k: int) -> Tensor:
 
 
 def mix(similarities: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """Mean labels [Q, L] of matches with similarities [Q, k], -inf where there is none, and labels [Q, k, L]."""
+    """Return mean labels [Q, L] of matches with similarities [Q, k] (-inf for none) and labels [Q, k, L]."""
     weights = torch.softmax(similarities / temperature, dim=1)
     return torch.einsum("qk,qkl->ql", weights, labels)
 
 
 def tie_weights(similarity: Tensor, values: Tensor, temperature: float) -> Tensor:
-    """Weights [Q, M], up to a factor, of candidates [Q, M]: 0 for those less similar than the last match of `values` [Q, k]."""
+    """Return weights [Q, M], up to a factor: 0 for candidates less similar than the last match of `values` [Q, k]."""
     best, last = values[:, :1], values[:, -1:]
     return torch.where(similarity >= last, torch.exp((similarity - best) / temperature), 0)

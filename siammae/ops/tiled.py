@@ -25,9 +25,9 @@ from torch.nn import functional as F
 from siammae.matmul import biased_product
 from siammae.ops.reference import Search, best_of, first_of, in_order, inside, mix, tie_weights
 
-STRIP = 8  # columns of a tile: more compute more outside the windows, fewer make slower products
-BAND, LEAST_BAND = 6, 4  # rows of a context frame that are taken at once, likewise
-SIMILARITIES_AT_ONCE = 4_500_000  # that one thread holds: 18 MB in float32
+STRIP = 8  # columns of a tile: more columns compute more outside the windows, fewer make slower products
+BAND, LEAST_BAND = 6, 4  # rows of a context frame in one product, a compromise of the same kind
+SIMILARITIES_AT_ONCE = 4_500_000  # held by one thread: 18 MB in float32
 
 Task = TypeVar("Task")
 Part = TypeVar("Part")
@@ -42,7 +42,7 @@ class _Tile(NamedTuple):
 
 
 def propagate(query: Tensor, context: Tensor, context_labels: Tensor, search: Search) -> tuple[Tensor, Tensor, Tensor]:
-    """As `siammae.ops.reference.propagate`."""
+    """Compute `siammae.ops.reference.propagate`, on the CPU."""
     num, height, width = context.shape[1], *query.shape[2:]
     search = search._replace(top_k=min(search.top_k, num * height * width))
     videos = [
@@ -70,7 +70,7 @@ def propagate(query: Tensor, context: Tensor, context_labels: Tensor, search: Se
 
 
 def _tiles(num_videos: int, height: int, width: int, radius: float) -> list[_Tile]:
-    """The videos in strips, which are cut where they hold too much, and the last ones where threads would be left idle."""
+    """Cut the videos into strips; strips that hold too much, and the last ones if threads would idle, are cut further."""
     strips = [(video, range(left, min(left + STRIP, width))) for video in range(num_videos) for left in range(0, width, STRIP)]
     threads = torch.get_num_threads()
     in_full_rounds = len(strips) // threads * threads
@@ -85,13 +85,13 @@ def _tiles(num_videos: int, height: int, width: int, radius: float) -> list[_Til
 
 
 def _size(height: int, width: int, num_rows: int, columns: range, radius: float) -> int:
-    """Similarities of a tile of `num_rows` rows, in the middle of the grid, to one frame."""
+    """Count the similarities of a tile of `num_rows` rows, in the middle of the grid, to one frame."""
     top = (height - num_rows) // 2
     return math.prod(_Layout(height, width, range(top, top + num_rows), columns, radius).shape)
 
 
 def _in_threads(work: Callable[[Task], Part], tasks: Sequence[Task]) -> Iterator[Part]:
-    """`map(work, tasks)`, in as many threads as torch has, each of which computes alone."""
+    """Run `map(work, tasks)` in as many threads as torch has, each computing alone."""
     threads = torch.get_num_threads()
     if min(threads, len(tasks)) == 1:
         yield from map(work, tasks)
@@ -117,14 +117,14 @@ class _Video:
         return torch.promote_types(self.query.dtype, torch.float32)
 
     def tile(self, rows: range, columns: range) -> tuple[Tensor, Tensor, Tensor]:
-        """Labels [Q, L], similarities [Q, k] and flat indices [Q, k] of one tile."""
+        """Return labels [Q, L], similarities [Q, k] and flat indices [Q, k] of one tile."""
         top_k = self.search.top_k
-        wanted = top_k + self.search.keep_ties  # one more shows whether the last has its equal
-        best = [windows.best(wanted) for windows in self._windows(rows, columns)]
+        count = top_k + self.search.keep_ties  # one more shows if the last has an equal
+        best = [windows.best(count) for windows in self._windows(rows, columns)]
         values, indices = in_order(*(torch.cat(part, dim=1) for part in zip(*best, strict=True)))
-        missing = max(0, wanted - values.shape[1])  # where the windows hold fewer cells
+        missing = max(0, count - values.shape[1])  # where the windows hold fewer cells
         values, indices = F.pad(values, (0, missing), value=-torch.inf), F.pad(indices, (0, missing))
-        further, values, indices = values[:, top_k:wanted], values[:, :top_k], indices[:, :top_k]
+        further, values, indices = values[:, top_k:count], values[:, :top_k], indices[:, :top_k]
         labels = mix(values, self._labels_at(indices), self.search.temperature)
         tied = (further == values[:, -1:]).any(dim=1) & (values[:, -1] > -torch.inf)
         if bool(tied.any()):
@@ -132,7 +132,7 @@ class _Video:
         return labels, values, indices.masked_fill(values == -torch.inf, -1)
 
     def _windows(self, rows: range, columns: range) -> Iterator["_Windows"]:
-        """Similarities to a few context frames at a time; the next few overwrite them."""
+        """Yield similarities to a few context frames at a time; the next few overwrite them."""
         height, width, _ = self.query.shape
         queries = self.query[rows.start : rows.stop, columns.start : columns.stop].to(self.dtype).contiguous()  # [n, c, D]
         for radius, run in groupby(range(len(self.search.radii)), self.search.radii.__getitem__):
@@ -150,13 +150,13 @@ class _Video:
                 yield layout.windows(storage[: len(few)], few, len(self.context))
 
     def _labels_at(self, indices: Tensor) -> Tensor:
-        """Labels [..., L] at flat indices [...]."""
+        """Return labels [..., L] at flat indices [...]."""
         _, _, height, width = self.labels.shape
         frame, cell = indices // (height * width), indices % (height * width)
         return self.labels[frame, :, cell // width, cell % width].to(self.dtype)
 
     def _mix_ties(self, rows: range, columns: range, values: Tensor, tied: Tensor) -> Tensor:
-        """Mean labels of the `tied` queries: of all candidates as similar as the last of the matches `values` [Q, k]."""
+        """Return mean labels of the `tied` queries over all candidates as similar as the last match of `values` [Q, k]."""
         values = values[tied]
         total, mixed = values.new_zeros(len(values), 1), values.new_zeros(len(values), self.labels.shape[1])
         for windows in self._windows(rows, columns):
@@ -182,7 +182,7 @@ class _Windows(NamedTuple):
     last_index: int
 
     def best(self, top_k: int) -> tuple[Tensor, Tensor]:
-        """The `top_k` largest similarities of each query, descending, and their flat indices, both [Q, k].
+        """Return the `top_k` largest similarities of each query, descending, and their flat indices, both [Q, k].
 
         The groups are the columns of the frames: R similarities each.
         """
@@ -204,18 +204,18 @@ class _Windows(NamedTuple):
         return values, self.indices(self.first[:, None], candidates)
 
     def of(self, queries: Tensor) -> Tensor:
-        """Similarities [_, M] of the queries where `queries` [Q] is true."""
+        """Return similarities [_, M] of the queries where `queries` [Q] is true."""
         _, blocks, height, width, _, _, _ = self.similarity.shape
         chosen = F.pad(queries, (0, blocks * height * width - len(queries))).view(blocks, height, width)
         return rearrange(self.similarity, "f i u c t y s -> i u c f t y s")[chosen].flatten(1)
 
     def indices(self, first: Tensor, candidates: Tensor | slice) -> Tensor:
-        """Flat indices of candidates, by their place among those of a query whose first one is at `first`; inside the grid."""
+        """Return flat indices, inside the grid, of candidates counted from a query's first one, at `first`."""
         return (first + self.further[candidates]).clamp_(0, self.last_index)
 
 
 def _lattice(shape: Sequence[int], strides: Sequence[int]) -> Tensor:
-    """The places of a tensor's elements in memory, 1-D."""
+    """Return the places of a tensor's elements in memory, 1-D."""
     places = torch.zeros(1, dtype=torch.int64)
     for size, stride in zip(shape, strides, strict=True):
         places = (places[:, None] + stride * torch.arange(size)).flatten()
@@ -231,13 +231,13 @@ class _Product(NamedTuple):
     place: tuple[int, slice, slice, slice]
 
     def compute(self, keys: Tensor, *, out: Tensor) -> None:
-        """Biased similarities to the keys [h, S, D] of a frame, into their place in `out`, which has the layout's shape."""
+        """Write biased similarities to the keys [h, S, D] of a frame into their place in `out` of the layout's shape."""
         biased_product(self.queries, keys[self.rows].flatten(0, 1), self.bias, out=out[self.place].flatten(2).flatten(0, 1))
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where the similarities of a tile to a context frame stand in memory.
+    """The places in memory of the similarities between a tile and a context frame.
 
     The frame's rows are taken in bands. If windows have fewer rows than the tile, a band has a slot for each row of the tile
     that may look at it, so that what a query looks at stands in memory at even distances from slot to slot; otherwise it has a
@@ -256,7 +256,7 @@ class _Layout:
 
     @cached_property
     def band(self) -> int:
-        """Rows of a band: those that a window reaches in one direction are a few bands, as exactly as can be."""
+        """Rows of a band, such that the rows that a window reaches in one direction make a few whole bands."""
         return max(LEAST_BAND, math.ceil(self.reach / max(1, math.ceil(self.reach / BAND))))
 
     @cached_property
@@ -266,7 +266,7 @@ class _Layout:
 
     @cached_property
     def tall(self) -> bool:
-        """Whether the tile has more rows than a window."""
+        """True if the tile has more rows than a window."""
         return len(self.rows) > (2 * self.bands_around + 1) * self.band
 
     @cached_property
@@ -291,9 +291,9 @@ class _Layout:
         return bands, slots, len(self.columns), self.band, len(self.halo)
 
     def bias(self, search: Search) -> Tensor:
-        """[rows, c, rows of a band, S]: 0 where a cell lies in a query's window, -inf elsewhere.
+        """Return [rows, c, rows of a band, S]: 0 for cells in a query's window, -inf elsewhere.
 
-        The first row is that of queries as far above the band's first row as windows reach.
+        The first row belongs to queries as far above the band's first row as windows reach.
         """
         away_y = torch.arange(-self.reach, self.reach + self.band)[:, None] - torch.arange(self.band)
         away_x = torch.tensor(self.columns)[:, None] - torch.tensor(self.halo)
@@ -301,7 +301,7 @@ class _Layout:
         return torch.zeros(near.shape).masked_fill_(~near, -torch.inf)
 
     def products(self, queries: Tensor, bias: Tensor) -> list[_Product]:
-        """What `queries` [n, c, D] are to be multiplied with, of each context frame."""
+        """Return the products of `queries` [n, c, D] with each band of a context frame."""
         products = []
         for index in range(self.shape[0]):
             row = self.top + index * self.band
@@ -322,7 +322,7 @@ class _Layout:
         return products
 
     def windows(self, storage: Tensor, frames: Sequence[int], num_frames: int) -> _Windows:
-        """What the products left in `storage` [F, *shape] for these frames."""
+        """Return a view of the products in `storage` [F, *shape] for these frames."""
         bands, slots, num_columns, band, _ = self.shape
         of_frame, of_band, of_slot, of_column, of_row, _ = storage.stride()
         if self.tall:

@@ -1,18 +1,18 @@
-"""Labels of one frame, carried to all frames: masks and keypoints, streamed or as a whole, into memory or into files."""
+"""Propagation of the labels of one frame to all frames: masks and keypoints, streamed, as a whole, or into a folder."""
 
 from siammae.propagation.config import ConfigLike, PropagationConfig, as_config
-from siammae.propagation.folder import propagate_to_folder, read_run
-from siammae.propagation.keypoints import propagate_keypoints, track_keypoints
+from siammae.propagation.folder import propagate_to_folder, read_folder
+from siammae.propagation.keypoints import KeypointPropagator, propagate_keypoints
 from siammae.propagation.masks import LabelPropagator, propagate_labels
 
 __all__ = [
     "ConfigLike",
+    "KeypointPropagator",
     "LabelPropagator",
     "PropagationConfig",
     "as_config",
     "propagate_keypoints",
     "propagate_labels",
     "propagate_to_folder",
-    "read_run",
-    "track_keypoints",
+    "read_folder",
 ]

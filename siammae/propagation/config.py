@@ -1,68 +1,74 @@
-"""PropagationConfig: every choice that label propagation protocols differ in, and the published protocols by name."""
+"""PropagationConfig: the options of label propagation, and published protocols as presets."""
 
 import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypedDict
 
 from siammae.features import Resize
-from siammae.labels.grid import Interpolation, Reduction
+from siammae.geometry import InputSize
+from siammae.labels.grid import Reduction
 from siammae.labels.masks import NearestPixel
 from siammae.ops import Window
 
 
 @dataclass(frozen=True)
 class PropagationConfig:
-    """How labels are carried from frame to frame.
+    """Options of label propagation: the ones that people turn, and the ones that imitate published scripts.
 
-    The defaults are what measured best with the embedded model (docs/benchmarks.md), of what lets objects leave the picture.
+    The defaults scored best with the embedded model (docs/benchmarks.md) among settings that let objects leave the picture.
 
-    Attributes:
-        context_frames: recent frames that a frame takes its labels from, besides those labelled by hand.
-        top_k: best matches that count, of all context frames together.
-        radius: how far from its own place a cell looks for matches, in grid cells.
+    Attributes: People turn these.
+        context_frames: number of recent frames that a frame takes its labels from, besides the anchors (the frames whose labels
+            a person gave).
+        top_k: number of best matches that count, over all context frames together.
+        radius: how far from its own place a cell looks for matches, in cells.
         window: "circle" (Euclidean distance) or "square" (the larger of row and column distance).
-        strict: distance < radius instead of <= radius.
-        temperature: of the softmax over the similarities of the matches.
-        keep_ties: all matches as similar as the last of the top k count, not exactly k.
-        restrict_first_frame: the radius holds for the frames labelled by hand too; else they are searched everywhere.
-        pad_with_first_frame: until there are `context_frames` recent frames, copies of the first stand in for them.
-        first_labels: how a given mask becomes soft labels of the grid ("area", "bilinear" or "nearest"; see
+        temperature: temperature of the softmax over the similarities of the matches.
+        restrict_anchors: apply `radius` to the anchors too; otherwise they are searched everywhere.
+        layer: block whose features are compared (see `Encoder.forward`).
+
+    Attributes: Scripts differ in these.
+        strict: match where distance < radius instead of <= radius.
+        keep_ties: also count matches as similar as the last of the top k, instead of exactly k.
+        pad_with_anchor: fill the context with copies of the anchor until there are `context_frames` recent frames.
+        first_labels: how a given mask becomes soft labels of the grid: "area", "bilinear" or "nearest" (see
             `siammae.labels.labels_to_grid`); "bilinear" starts from the mask at the input's size, as CRW does.
-        interpolation: "bilinear" or "nearest", from grid to pixels.
-        decode_at: where the strongest label is chosen: at the "frame"'s size, or at the "input" size of the encoder, resized to
-            the frame by the nearest pixel.
-        nearest_pixel: which pixel that is when masks are resized between frame and input size: the one under the "centre" (as
-            PIL resizes) or under the "corner" (as OpenCV does).
+        decode_at: size at which the strongest label is chosen: that of the "frame", or that of the encoder's "input"; the mask
+            is then resized to the frame by the nearest pixel.
+        nearest_pixel: pixel taken when masks are resized between frame and input size: the one under the "center" (as PIL
+            resizes) or under the "corner" (as OpenCV does).
         normalize_objects: stretch each label's map to 0..1 over the picture before the strongest is chosen. Objects are lost
-            less easily; but one that has left the picture stays as a ghost.
+            less easily; but an object that has left the picture stays as a ghost.
         resize: how frames become inputs of the encoder: "bicubic" with antialiasing, "bilinear" without, or "bilinear_uint8",
             rounded to whole levels as OpenCV's resized bytes are.
-        layer: block whose features are compared (see `Encoder.forward`).
-        point_maps: what stands for a keypoint on the grid: a "gaussian" around its exact place, or "crw", the few cells that
-            CRW's script draws (see `siammae.labels.points_to_crw_grid`).
-        point_sigma: deviation of the Gaussian, in grid cells.
-        point_top_k: cells whose weighted mean is the propagated keypoint.
+        point_maps: map that stands for a keypoint on the grid: a "gaussian" around its exact place, or "crw", the few cells
+            that CRW's script draws (see `siammae.labels.points_to_crw_grid`).
+        point_sigma: deviation of the Gaussian, in cells.
+        point_top_k: number of cells whose weighted mean is the propagated keypoint.
+
+    Raises:
+        ValueError: a value of another type, or out of its range.
     """
 
     context_frames: int = 20
     top_k: int = 5
     radius: float = 8
     window: Window = "circle"
-    strict: bool = False
     temperature: float = 0.005
+    restrict_anchors: bool = True
+    layer: int = -1
+
+    strict: bool = False
     keep_ties: bool = False
-    restrict_first_frame: bool = True
-    pad_with_first_frame: bool = False
+    pad_with_anchor: bool = False
     first_labels: Reduction = "area"
-    interpolation: Interpolation = "bilinear"
     decode_at: Literal["frame", "input"] = "frame"
-    nearest_pixel: NearestPixel = "centre"
+    nearest_pixel: NearestPixel = "center"
     normalize_objects: bool = False
     resize: Resize = "bicubic"
-    layer: int = -1
     point_maps: Literal["gaussian", "crw"] = "gaussian"
     point_sigma: float = 0.5
     point_top_k: int = 5
@@ -71,9 +77,8 @@ class PropagationConfig:
         choices = {
             "window": ("circle", "square"),
             "first_labels": ("area", "bilinear", "nearest"),
-            "interpolation": ("bilinear", "nearest"),
             "decode_at": ("frame", "input"),
-            "nearest_pixel": ("centre", "corner"),
+            "nearest_pixel": ("center", "corner"),
             "point_maps": ("gaussian", "crw"),
             "resize": ("bicubic", "bilinear", "bilinear_uint8"),
         }
@@ -88,7 +93,7 @@ class PropagationConfig:
         for name in ("temperature", "point_sigma"):
             if not _is(getattr(self, name), Real) or not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected a positive number")
-        for name in ("strict", "keep_ties", "restrict_first_frame", "pad_with_first_frame", "normalize_objects"):
+        for name in ("strict", "keep_ties", "restrict_anchors", "pad_with_anchor", "normalize_objects"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected True or False")
         if not _is(self.radius, Real) or not self.radius >= 0 or (self.strict and self.radius == 0):
@@ -96,13 +101,13 @@ class PropagationConfig:
 
     @classmethod
     def preset(cls, name: str, /, **changes: Any) -> "PropagationConfig":
-        """A published protocol by name, or "default", with single values changed.
+        """Build the config of a published protocol, or of "default", with single values changed.
 
         "dino": eval_video_segmentation.py of DINO (Caron et al. 2021). "crw": test.py of the Contrastive Random Walk (Jabri et
         al. 2020) with its README's DAVIS values. "cropmae": the same code with the values at which CropMAE (Eymaël et al. 2024)
-        evaluates SiamMAE on DAVIS. With the same features and frames, the presets give the masks of the scripts. That takes
-        imitating what some may call bugs: DINO's ties, CRW's copies of the first frame and keypoints half a cell off. One is
-        left alone: DINO divides red by 0.228, not 0.229; here an encoder keeps its own statistics.
+        evaluates SiamMAE on DAVIS. With the same features and frames, the presets give the masks of the scripts, and imitate
+        behaviour that some may call bugs: DINO's ties, CRW's copies of the first frame and keypoints half a cell off. One is
+        not imitated: DINO divides red by 0.228, not 0.229; here an encoder keeps its own statistics.
         """
         if name not in _PRESETS:
             raise ValueError(f"no preset is called {name!r}; there are {', '.join(_PRESETS)}")
@@ -110,15 +115,15 @@ class PropagationConfig:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "PropagationConfig":
-        """A config from names and values, such as a file's; "preset" may name the one to start from."""
+        """Build a config from names and values, such as a file's; "preset" may name the preset to start from."""
         if "preset" in values:
             return cls.preset(values["preset"], **{key: value for key, value in values.items() if key != "preset"})
-        known = [field.name for field in fields(cls)]
+        names = [field.name for field in fields(cls)]
         for name in values:
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            if name not in names:
+                close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
                 hint = f"; did you mean {close[0]}?" if close else "."
-                raise ValueError(f"a PropagationConfig has no field {name!r}{hint} Its fields: {', '.join(known)}")
+                raise ValueError(f"a PropagationConfig has no field {name!r}{hint} Its fields: {', '.join(names)}")
         return cls(**values)
 
 
@@ -133,8 +138,8 @@ _CRW = {
     "window": "circle",
     "strict": True,
     "temperature": 0.05,
-    "restrict_first_frame": False,
-    "pad_with_first_frame": True,
+    "restrict_anchors": False,
+    "pad_with_anchor": True,
     "first_labels": "bilinear",
     "decode_at": "input",
     "nearest_pixel": "corner",
@@ -164,8 +169,22 @@ _PRESETS: dict[str, dict[str, Any]] = {
 ConfigLike: TypeAlias = PropagationConfig | str | Mapping[str, Any] | None
 
 
+class Options(TypedDict, total=False):
+    """Keyword arguments that all propagation shares."""
+
+    size: InputSize
+    config: ConfigLike
+
+
+class VideoOptions(Options, total=False):
+    """Keyword arguments of propagation through a whole video."""
+
+    start: int
+    progress: bool | None
+
+
 def as_config(config: ConfigLike) -> PropagationConfig:
-    """A config as it is, a preset by its name, a mapping of values, or the default for None."""
+    """Return a config as it is, the preset of a name, the config of a mapping, or the default for None."""
     if isinstance(config, PropagationConfig):
         return config
     if isinstance(config, str):

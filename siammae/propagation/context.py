@@ -1,10 +1,10 @@
-"""Soft labels on the grid, frame by frame: the memory of frames whose labels are known, and the step to the next frame.
+"""Soft labels on the grid, frame by frame: the context (anchors and recent frames), and the step to the next frame.
 
-Letters: N frames known, D channels, L labels, h x w grid cells.
+Letters: N context frames, D channels, L labels, h x w cells.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -20,14 +20,14 @@ from siammae.propagation.config import PropagationConfig
 class Context:
     """The frames whose labels are known, in one buffer that neither grows nor moves as frames come and go.
 
-    First the anchors (frames labelled by hand, newest first), which stay; then a ring of the recent frames.
+    First come the anchors (frames whose labels a person gave, newest first), which stay; then a ring of the recent frames.
 
     Attributes:
         features: [N, D, h, w] of unit length, channels last in memory.
-        half: the same in float16, which the CUDA kernel reads; None elsewhere.
+        half: the same in float16, which the CUDA kernel reads; None on other devices.
         labels: [N, L, h, w], soft.
-        num_anchors: how many of the N are anchors.
-        num_recent: recent frames stored since the last anchor; the ring holds the last `capacity` of them.
+        num_anchors: number of anchors among the N.
+        num_recent: number of recent frames stored since the last anchor; the ring holds the last `capacity` of them.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -53,12 +53,12 @@ class Context:
     def add_anchor(self, features: Tensor, labels: Tensor, older_labels: Tensor) -> None:
         """Put a frame [D, h, w] with its labels [L, h, w] before the other anchors, and forget the recent frames.
 
-        `older_labels` [num_anchors, L, h, w] are those that the other anchors have from now on.
+        The other anchors have the labels `older_labels` [num_anchors, L, h, w] from now on.
         """
         older_features = self._features[: self.num_anchors]
         self.num_anchors, self.num_recent = self.num_anchors + 1, 0
         num, cells = self.num_anchors + self.capacity, features.permute(1, 2, 0)  # [h, w, D]
-        with torch.inference_mode(False):  # buffers that can be written to later, whoever makes them
+        with torch.inference_mode(False):  # buffers that can be written to later in any mode
             self._features = torch.zeros(num, *cells.shape, device=features.device)
             self._labels = torch.zeros(num, *labels.shape, device=labels.device)
         self._features[0], self._labels[0] = cells, labels
@@ -68,7 +68,7 @@ class Context:
         self._halve()
 
     def append(self, features: Tensor, labels: Tensor) -> None:
-        """Store the newest of the recent frames, in place of the oldest where the ring is full."""
+        """Store the newest of the recent frames, in place of the oldest if the ring is full."""
         if self.capacity:
             slot = self.num_anchors + self.num_recent % self.capacity
             self._features[slot], self._labels[slot] = features.permute(1, 2, 0), labels
@@ -76,13 +76,19 @@ class Context:
                 self._half[slot] = self._features[slot]
             self.num_recent += 1
 
+    def relabel(self, labels: Tensor) -> None:
+        """Replace the labels [N, L, h, w] of all frames; the number of labels may differ from before."""
+        with torch.inference_mode(False):
+            self._labels = labels.new_zeros(len(self._labels), *labels.shape[1:])
+        self._labels[: len(labels)] = labels
+
     def state_dict(self) -> dict[str, Tensor]:
-        """All that `load_state_dict` needs to restore this context."""
+        """Return all that `load_state_dict` needs to restore this context."""
         counts = torch.tensor([self.num_anchors, self.num_recent])
         return {"features": self._features.clone(), "labels": self._labels.clone(), "counts": counts}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Become the context that `state_dict` was called on."""
+        """Become the context whose `state_dict` this is."""
         device = self._features.device
         with torch.inference_mode(False):
             self._features, self._labels = state["features"].to(device).clone(), state["labels"].to(device).clone()
@@ -96,21 +102,29 @@ class Context:
 
 
 class SoftPropagator:
-    """Soft labels on the grid, frame by frame: what carries masks and keypoints alike.
+    """Propagation of soft labels on the grid, frame by frame, for masks and keypoints.
+
+    Args:
+        encoder: the model.
+        config: options.
+        geometry: sizes of the frames, the input and the grid.
+        exclusive: labels share each cell, as the ids of a mask do; keypoints do not.
 
     Attributes:
-        geometry: of the frames.
         context: the frames whose labels are known.
-        num_frames: frames seen so far.
+        labels: soft labels [L, h, w] of the last frame.
+        num_frames: number of frames seen so far.
     """
 
-    def __init__(self, encoder: Encoder, config: PropagationConfig, geometry: Geometry) -> None:
-        self.encoder, self.config, self.geometry = encoder, config, geometry
+    labels: Tensor
+
+    def __init__(self, encoder: Encoder, config: PropagationConfig, geometry: Geometry, *, exclusive: bool = True) -> None:
+        self.encoder, self.config, self.geometry, self.exclusive = encoder, config, geometry, exclusive
         self.context = Context(config.context_frames)
         self.num_frames = 0
 
     def encode(self, frame: Tensor) -> Tensor:
-        """Features [D, h, w] of unit length, float32, of a frame [3, H, W]."""
+        """Compute features [D, h, w] of unit length, float32, of a frame [3, H, W]; ValueError if its size is another."""
         if frame_size(frame) != self.geometry.frame:
             (height, width), (first_height, first_width) = frame_size(frame), self.geometry.frame
             raise ValueError(
@@ -120,37 +134,54 @@ class SoftPropagator:
         return F.normalize(features.float(), dim=0)
 
     def anchor(self, features: Tensor, labels: Tensor) -> None:
-        """Take a frame with labels [L, h, w] given by hand; what propagation made of the frames before it is forgotten.
+        """Add an anchor with labels [L, h, w], and forget the recent frames.
 
-        Where it brings more labels than the anchors had, these get theirs by propagation from the new frame.
+        Labels beyond those that the earlier anchors have are propagated from the new anchor back into them.
         """
-        labels = labels.to(features.device)
-        self.context.add_anchor(features, labels, self._completed(features, labels))
-        if self.config.pad_with_first_frame:
+        self.labels = labels.to(features.device)
+        self.context.add_anchor(features, self.labels, self._completed(features, self.labels))
+        if self.config.pad_with_anchor:
             for _ in range(self.config.context_frames):
-                self.context.append(features, labels)
+                self.context.append(features, self.labels)
         self.num_frames += 1
 
     def _completed(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Labels [A, L, h, w] of the anchors so far, with what a new anchor's additional labels look like there."""
+        """Return the labels [A, L, h, w] of the earlier anchors, with the new anchor's additional labels propagated to them."""
         context, num_anchors = self.context, self.context.num_anchors
-        known = context.labels[:num_anchors]
-        if not num_anchors or known.shape[1] == len(labels):
-            return known
-        new = labels[None, known.shape[1] :]
+        old = context.labels[:num_anchors]
+        if not num_anchors or old.shape[1] == len(labels):
+            return old
+        new = labels[None, old.shape[1] :]
         radius = self.config.radius
         found = torch.stack([self._propagate(anchor, features[None], new, radius) for anchor in context.features[:num_anchors]])
-        return torch.cat([known * (1 - found.sum(dim=1, keepdim=True)).clamp(min=0), found], dim=1)
+        if self.exclusive:
+            old = old * (1 - found.sum(dim=1, keepdim=True)).clamp(min=0)
+        return torch.cat([old, found], dim=1)
 
     def advance(self, features: Tensor) -> Tensor:
-        """Soft labels [L, h, w] of the next frame, which joins the context."""
+        """Propagate to the next frame and add it to the context; returns its soft labels [L, h, w]."""
         context = self.context
-        anchor_radius = self.config.radius if self.config.restrict_first_frame else math.inf
+        anchor_radius = self.config.radius if self.config.restrict_anchors else math.inf
         radius = [anchor_radius] * context.num_anchors + [self.config.radius] * (len(context) - context.num_anchors)
-        labels = self._propagate(features, context.features, context.labels, radius, context.half)
-        context.append(features, labels)
+        self.labels = self._propagate(features, context.features, context.labels, radius, context.half)
+        context.append(features, self.labels)
         self.num_frames += 1
-        return labels
+        return self.labels
+
+    def relabel(self, change: Callable[[Tensor], Tensor]) -> None:
+        """Change the soft labels [..., L, h, w] of the last frame and of the whole context."""
+        self.labels = change(self.labels)
+        self.context.relabel(change(self.context.labels))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return all that `load_state_dict` needs to go on from here."""
+        return {**self.context.state_dict(), "last_labels": self.labels.clone(), "num_frames": torch.tensor(self.num_frames)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from where the propagator stood whose `state_dict` this is."""
+        self.context.load_state_dict(state)
+        self.labels = state["last_labels"].to(self.context.features.device).clone()
+        self.num_frames = int(state["num_frames"])
 
     def _propagate(
         self, query: Tensor, context: Tensor, labels: Tensor, radius: float | Sequence[float], half: Tensor | None = None

@@ -1,6 +1,6 @@
-"""A video's masks as a folder of PNG files: written one by one, in flat memory, and resumable after an interruption.
+"""The masks of a video as a folder of PNG files: written one by one, in flat memory, and resumable after an interruption.
 
-The folder holds a mask for each frame, and `siammae.json`, which says how they were made.
+The folder holds a mask for each frame, and the record `siammae.json`, which says how they were made.
 """
 
 import hashlib
@@ -21,7 +21,8 @@ from torch import Tensor
 from siammae import __version__
 from siammae.encoder import Encoder
 from siammae.files import atomic, read_tensors, remove_drafts, save_tensors
-from siammae.labels.masks import Mask, as_mask, write_mask
+from siammae.geometry import InputSize
+from siammae.labels.masks import Mask, MaskLike, as_mask, write_mask
 from siammae.models.load import as_encoder
 from siammae.models.registry import DEFAULT_MODEL
 from siammae.propagation.config import ConfigLike, as_config
@@ -37,11 +38,11 @@ SECONDS_BETWEEN_STATES = 20.0
 
 def propagate_to_folder(
     frames: FrameSource,
-    mask0: Any,
+    mask0: MaskLike,
     folder: str | os.PathLike[str],
     model: str | Encoder = DEFAULT_MODEL,
     *,
-    size: int | tuple[int, int] | None = None,
+    size: InputSize = None,
     config: ConfigLike = None,
     start: int = 0,
     void_id: int | None = None,
@@ -52,16 +53,16 @@ def propagate_to_folder(
 
     Args:
         frames, mask0, model, size, config, start, void_id, progress: see `siammae.propagate_labels`; soft labels are refused.
-        folder: gets one PNG for each frame, named after the frame's own file or numbered 00000 and up, with the palette of
-            `mask0` or DAVIS's. Made if missing.
-        resume: go on where an interrupted run into the same folder, with the same settings, stopped.
+        folder: folder for one PNG for each frame, named after the frame's own file or numbered 00000 and up, with the palette
+            of `mask0` or DAVIS's. It is made if missing.
+        resume: go on where an interrupted propagation into the same folder, with the same settings, stopped.
 
     Returns:
         The folder.
 
     Raises:
         FileExistsError: the folder holds masks already and `resume` is off.
-        ValueError: `resume` with other settings than before; and what `propagate_labels` raises.
+        ValueError: `resume` with other settings than before; and the errors of `propagate_labels`.
     """
     source, mask, encoder, target = read_frames(frames), as_mask(mask0), as_encoder(model), Path(folder)
     if mask.soft:
@@ -74,11 +75,10 @@ def propagate_to_folder(
         return target
     state = read_tensors(target / STATE_FILE) if (target / STATE_FILE).exists() else {}
     done = int(state["position"]) if state else -1
-    propagator: LabelPropagator | None = None
     saved_at = time.monotonic()
-    for position, (index, frame) in enumerate(walk(source, start, progress)):
+    for position, (index, frame, begins) in enumerate(walk(source, start, progress)):
         ids = mask.values
-        if propagator is None or index == start:
+        if begins:
             propagator = LabelPropagator(frame, mask, encoder, size=size, config=config, void_id=void_id)
         elif position > done:
             ids = propagator.step(frame)
@@ -95,8 +95,8 @@ def propagate_to_folder(
     return target
 
 
-def read_run(frames: Frames, folder: str | os.PathLike[str]) -> Iterator[tuple[Tensor, NDArray[Any]]]:
-    """Each frame [3, H, W] with its mask [H, W] from the folder that `propagate_to_folder` wrote, as far as there are masks."""
+def read_folder(frames: Frames, folder: str | os.PathLike[str]) -> Iterator[tuple[Tensor, NDArray[Any]]]:
+    """Yield each frame [3, H, W] with its mask [H, W] from a folder that `propagate_to_folder` wrote, while there are masks."""
     names = frames.names or map(frames.name, itertools.count())
     masks = itertools.takewhile(Path.exists, (Path(folder) / f"{name}.png" for name in names))
     for mask, frame in zip(masks, frames, strict=False):
@@ -107,12 +107,12 @@ def _settings(
     source: Frames,
     mask: Mask,
     encoder: Encoder,
-    size: int | tuple[int, int] | None,
+    size: InputSize,
     config: ConfigLike,
     start: int,
     void_id: int | None,
 ) -> dict[str, Any]:
-    """What decides the masks; a resumed run must agree in all of it."""
+    """Collect all settings that decide the masks; a resumed propagation must agree in all of them."""
     settings = {
         "siammae": __version__,
         "frames": str(Path(source.label).resolve()) if Path(source.label).exists() else source.label,
@@ -129,7 +129,7 @@ def _settings(
 
 
 def _open_folder(folder: Path, settings: Mapping[str, Any], resume: bool) -> bool:
-    """Make the folder ready; whether it holds the finished run already."""
+    """Prepare the folder; returns True if it holds all masks already."""
     folder.mkdir(parents=True, exist_ok=True)
     remove_drafts(folder)
     record = folder / RECORD_FILE
@@ -139,19 +139,19 @@ def _open_folder(folder: Path, settings: Mapping[str, Any], resume: bool) -> boo
         return False
     if not resume:
         raise FileExistsError(
-            f"{folder} holds masks already; choose another folder, empty it, or resume the run that made them"
+            f"{folder} holds masks already; choose another folder, empty it, or resume the propagation that made them"
         )
     if not record.exists():
-        raise FileExistsError(f"{folder} holds pictures but no {RECORD_FILE}, so no run to resume; choose another folder")
+        raise FileExistsError(f"{folder} holds pictures but no {RECORD_FILE}, so nothing can be resumed; choose another folder")
     return bool(read_record(record, settings)["finished"])
 
 
 def read_record(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run's file says of it; ValueError where it is damaged, or the run cannot be resumed with these settings."""
+    """Read the record of a folder; ValueError if it is damaged, or made with other settings than these."""
     try:
         before: dict[str, Any] = json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path} is damaged, so the run cannot be resumed: {error}; choose another folder") from error
+        raise ValueError(f"{path} is damaged, so it cannot be resumed: {error}; choose another folder") from error
     changed = [f"{key} was {before.get(key)}, now {value}" for key, value in settings.items() if before.get(key) != value]
     if changed:
         raise ValueError(f"{path.parent} was made with other settings and cannot be resumed: {'; '.join(changed)}")
@@ -163,6 +163,6 @@ def _write_record(folder: Path, settings: Mapping[str, Any], *, finished: bool) 
         draft.write_text(json.dumps({**settings, "finished": finished}, indent=2) + "\n")
 
 
-def _write_state(folder: Path, propagator: LabelPropagator, position: int) -> None:
+def _write_state(folder: Path, propagator: LabelPropagator[Any], position: int) -> None:
     with atomic(folder / STATE_FILE) as draft:
         save_tensors(draft, {**propagator.state_dict(), "position": torch.tensor(position)})

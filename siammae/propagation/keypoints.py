@@ -1,101 +1,199 @@
-"""Keypoint propagation: points of one frame, carried through a whole video.
+"""Keypoint propagation: the points of one frame, carried through a whole video.
 
-Letters: T frames, K points, h x w grid cells.
+Letters: T frames, K points, h x w cells.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, TypeVar, Unpack, overload
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from siammae.encoder import Encoder
-from siammae.geometry import Geometry, frame_size
+from siammae.geometry import Geometry, InputSize, frame_size
 from siammae.labels.grid import grid_to_points, points_to_crw_grid, points_to_grid
+from siammae.labels.keypoints import PointsLike, as_points
 from siammae.models.load import as_encoder
 from siammae.models.registry import DEFAULT_MODEL
-from siammae.propagation.config import ConfigLike, PropagationConfig, as_config
+from siammae.propagation.config import ConfigLike, Options, PropagationConfig, VideoOptions, as_config
 from siammae.propagation.context import SoftPropagator
 from siammae.propagation.walk import walk
 from siammae.video.frames import FrameSource, read_frames
+from siammae.video.pictures import as_frame
+
+P = TypeVar("P", NDArray[np.float32], Tensor)  # the form of points
 
 
+class KeypointPropagator(Generic[P]):
+    """Keypoint propagation frame by frame: for cameras, corrections and videos of any length.
+
+    Args:
+        frame0: the first anchor: an array [H, W, 3], a tensor [3, H, W], a PIL image or a path.
+        points0: (x, y) of K points in it, [K, 2], in pixels of the frame; (0, 0) is the centre of the top left pixel. A point
+            that is not visible is NaN.
+        model, size, config: see `LabelPropagator`.
+
+    Attributes:
+        points: positions [K, 2] in the last frame, float32, NaN where a point is lost; a tensor if `points0` is one, else an
+            array.
+        scores: how concentrated each point's label still is, [K] float32: 1 in an anchor, 0 where it is lost.
+
+    Raises:
+        ValueError: points of another shape, or outside the frame; and bad options.
+    """
+
+    encoder: Encoder
+    size: InputSize
+    config: PropagationConfig
+    points: P
+    scores: P
+
+    @overload
+    def __init__(
+        self: "KeypointPropagator[Tensor]", frame0: Any, points0: Tensor, model: str | Encoder = ..., **options: Unpack[Options]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: "KeypointPropagator[NDArray[np.float32]]",
+        frame0: Any,
+        points0: NDArray[Any] | Sequence[Sequence[float]],
+        model: str | Encoder = ...,
+        **options: Unpack[Options],
+    ) -> None: ...
+    def __init__(
+        self,
+        frame0: Any,
+        points0: PointsLike,
+        model: str | Encoder = DEFAULT_MODEL,
+        *,
+        size: InputSize = None,
+        config: ConfigLike = None,
+    ) -> None:
+        self.encoder, self.size, self.config = as_encoder(model), size, as_config(config)
+        self.reset(frame0, points0)
+
+    @torch.no_grad()
+    def reset(self, frame0: Any, points0: PointsLike) -> None:
+        """Forget everything and start from this frame, of any size, and its points."""
+        frame, points = as_frame(frame0), as_points(points0)
+        geometry = Geometry.of(frame_size(frame), self.encoder, self.size)
+        propagator = SoftPropagator(self.encoder, self.config, geometry, exclusive=False)
+        self._check_inside(points, geometry)
+        features = propagator.encode(frame)
+        self._form, self._propagator = points0, propagator
+        self._anchor(features, points)
+
+    @torch.no_grad()
+    def step(self, frame: Any) -> tuple[P, P]:
+        """Return the points [K, 2] and scores [K] of the next frame."""
+        propagator = self._propagator
+        heat = propagator.advance(propagator.encode(as_frame(frame)))
+        points, scores = grid_to_points(heat.cpu(), self.config.point_top_k)
+        self._keep(propagator.geometry.to_frame(points, self._center), scores)
+        return self.points, self.scores
+
+    @torch.no_grad()
+    def add(self, frame: Any, points: PointsLike) -> None:
+        """Add an anchor: a correction of the last `step`, more points, or one more frame with its points.
+
+        There are as many points as before, in their order, or more; a point that is not visible in this frame is NaN. From here
+        on positions come from all anchors and from the frames that follow; the recent frames are forgotten. New points are also
+        propagated back into the earlier anchors.
+
+        Raises:
+            ValueError: fewer points than before, or another shape, or points outside the frame. Nothing has changed then.
+        """
+        image, given = as_frame(frame), as_points(points)
+        if len(given) < len(self.points):
+            raise ValueError(f"there are {len(given)} points; expected at least the {len(self.points)} known so far")
+        self._check_inside(given, self._propagator.geometry)
+        self._anchor(self._propagator.encode(image), given)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return where the propagation stands, for `load_state_dict` of a propagator that was made with the same arguments."""
+        points, scores = (torch.as_tensor(values).cpu().clone() for values in (self.points, self.scores))
+        return {**self._propagator.state_dict(), "points": points, "scores": scores}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from where the propagator stood whose `state_dict` this is."""
+        self._propagator.load_state_dict(state)
+        self._keep(state["points"].clone(), state["scores"].clone())
+
+    def _anchor(self, features: Tensor, points: Tensor) -> None:
+        draw = points_to_grid if self.config.point_maps == "gaussian" else points_to_crw_grid
+        geometry = self._propagator.geometry
+        heat = draw(geometry.to_grid(points, self._center), geometry.grid, self.config.point_sigma)
+        self._propagator.anchor(features, heat)
+        self._keep(points, torch.isfinite(points).all(dim=1).float())
+
+    def _keep(self, points: Tensor, scores: Tensor) -> None:
+        self.points, self.scores = _like(self._form, points), _like(self._form, scores)
+
+    def _check_inside(self, points: Tensor, geometry: Geometry) -> None:
+        height, width = geometry.frame
+        outside = (points < -0.5) | (points > torch.tensor([width, height]) - 0.5)
+        if self.config.point_maps == "gaussian" and bool(outside.any()):
+            index = int(outside.any(dim=1).nonzero()[0])
+            raise ValueError(
+                f"point {index} is at {points[index].tolist()}, outside the frame of {width} x {height} pixels (x, y)"
+            )
+
+    @property
+    def _center(self) -> float:
+        """Where the centre of a cell lies, from its whole number."""
+        return 0.5 if self.config.point_maps == "gaussian" else 0.0
+
+
+@overload
+def propagate_keypoints(
+    frames: FrameSource, points0: Tensor, model: str | Encoder = ..., **options: Unpack[VideoOptions]
+) -> tuple[Tensor, Tensor]: ...
+@overload
 def propagate_keypoints(
     frames: FrameSource,
-    points0: Any,
+    points0: NDArray[Any] | Sequence[Sequence[float]],
+    model: str | Encoder = ...,
+    **options: Unpack[VideoOptions],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
+def propagate_keypoints(
+    frames: FrameSource,
+    points0: PointsLike,
     model: str | Encoder = DEFAULT_MODEL,
     *,
-    size: int | tuple[int, int] | None = None,
+    size: InputSize = None,
     config: ConfigLike = None,
     start: int = 0,
     progress: bool | None = None,
 ) -> tuple[Any, Any]:
-    """The positions of keypoints in all frames of a video, from those in one.
+    """Propagate the keypoints of one frame to all frames of a video.
 
     Args:
         frames: anything that `siammae.read_frames` takes.
         points0: (x, y) of K points in frame `start`, [K, 2], in pixels of the frame; (0, 0) is the centre of the top left
-            pixel. A point that cannot be seen is NaN, and stays so.
+            pixel. A point that is not visible is NaN, and stays so.
         model, size, config, start, progress: see `propagate_labels`.
 
     Returns:
         Points [T, K, 2] float32 in pixels of the frames, and scores [T, K] float32: how concentrated a point's label still is,
         1 in frame `start`, 0 where it is lost (the point is NaN then). Tensors if `points0` is one, else arrays.
+
+    Raises:
+        ValueError: there is no frame `start`; and what `KeypointPropagator` and `read_frames` raise.
     """
-    found = dict(track_keypoints(frames, points0, model, size=size, config=config, start=start, progress=progress))
-    points = torch.stack([found[index][0] for index in range(len(found))])
-    scores = torch.stack([found[index][1] for index in range(len(found))])
-    if isinstance(points0, Tensor):
-        return points.to(points0.device), scores.to(points0.device)
-    return points.numpy(), scores.numpy()
-
-
-def track_keypoints(
-    frames: FrameSource,
-    points0: Any,
-    model: str | Encoder = DEFAULT_MODEL,
-    *,
-    size: int | tuple[int, int] | None = None,
-    config: ConfigLike = None,
-    start: int = 0,
-    progress: bool | None = None,
-) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
-    """What `propagate_keypoints` returns, frame by frame as it comes: the frame's number, its points [K, 2] and scores [K]."""
-    given = (
-        points0.detach().float().cpu() if isinstance(points0, Tensor) else torch.from_numpy(np.array(points0, dtype=np.float32))
-    )
-    if given.ndim != 2 or given.shape[1] != 2 or not len(given):
-        raise ValueError(f"points have shape {list(given.shape)}; expected [K, 2], the x and y of K points")
-    encoder, settings, source = as_encoder(model), as_config(config), read_frames(frames)
-    propagator = None
-    for index, frame in walk(source, start, progress):
-        if propagator is None or index == start:
-            propagator = _point_propagator(frame, given, encoder, settings, size)
-            yield index, (given, torch.isfinite(given).all(dim=1).float())
+    points, encoder, source = as_points(points0), as_encoder(model), read_frames(frames)
+    tracks = {}
+    for index, frame, begins in walk(source, start, progress):
+        if begins:
+            propagator = KeypointPropagator(frame, points, encoder, size=size, config=config)
         else:
-            with torch.no_grad():
-                heat = propagator.advance(propagator.encode(frame))
-                points, scores = grid_to_points(heat.cpu(), settings.point_top_k)
-            yield index, (propagator.geometry.to_frame(points, _centre(settings)), scores)
+            propagator.step(frame)
+        tracks[index] = propagator.points, propagator.scores
+    positions, scores = zip(*(tracks[index] for index in range(len(tracks))), strict=True)
+    return _like(points0, torch.stack(positions)), _like(points0, torch.stack(scores))
 
 
-@torch.no_grad()
-def _point_propagator(
-    frame: Tensor, points: Tensor, encoder: Encoder, config: PropagationConfig, size: int | tuple[int, int] | None
-) -> SoftPropagator:
-    height, width = frame_size(frame)
-    outside = (points < -0.5) | (points > torch.tensor([width, height]) - 0.5)
-    if config.point_maps == "gaussian" and bool(outside.any()):
-        index = int(outside.any(dim=1).nonzero()[0])
-        raise ValueError(f"point {index} is at {points[index].tolist()}, outside the frame of {width} x {height} pixels (x, y)")
-    propagator = SoftPropagator(encoder, config, Geometry.of((height, width), encoder, size))
-    draw = points_to_grid if config.point_maps == "gaussian" else points_to_crw_grid
-    heat = draw(propagator.geometry.to_grid(points, _centre(config)), propagator.geometry.grid, config.point_sigma)
-    propagator.anchor(propagator.encode(frame), heat)
-    return propagator
-
-
-def _centre(config: PropagationConfig) -> float:
-    """Where the centre of a cell is, from its whole number."""
-    return 0.5 if config.point_maps == "gaussian" else 0.0
+def _like(given: PointsLike, values: Tensor) -> Any:
+    """Return `values` as a tensor on the device of `given` if that is a tensor, else as an array."""
+    return values.to(given.device) if isinstance(given, Tensor) else values.numpy()

@@ -1,53 +1,90 @@
-"""Label propagation: the labels of one frame, carried through a whole video by the similarity of features.
+"""Mask propagation: the labels of one frame, carried through a whole video by the similarity of features.
 
-Each new frame takes its labels from the most similar cells of a few frames before it and of the frames labelled by hand.
-Letters: T frames, L labels, K points, H x W pixels, h x w grid cells.
+The cells of each new frame take their labels from the most similar cells of the context: the anchors and the recent frames.
+Letters: T frames, L labels, H x W pixels, h x w cells.
 """
 
+import os
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Generic, TypeVar, Unpack, overload
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from siammae.encoder import Encoder
-from siammae.geometry import Geometry, frame_size
+from siammae.geometry import Geometry, InputSize, frame_size
 from siammae.labels.grid import labels_to_grid, strongest_label, upsample
-from siammae.labels.masks import Mask, as_mask, resize_nearest
+from siammae.labels.masks import Mask, MaskLike, as_mask, resize_nearest
 from siammae.models.load import as_encoder
 from siammae.models.registry import DEFAULT_MODEL
-from siammae.propagation.config import ConfigLike, as_config
+from siammae.propagation.config import ConfigLike, Options, PropagationConfig, VideoOptions, as_config
 from siammae.propagation.context import SoftPropagator
 from siammae.propagation.walk import walk
 from siammae.video.frames import FrameSource, read_frames
 from siammae.video.pictures import as_frame
 
+M = TypeVar("M", NDArray[Any], Tensor, Image.Image)  # the form of a mask
 
-class LabelPropagator:
-    """Carries a mask from frame to frame, one `step` at a time: for cameras, corrections and videos of any length.
+
+class LabelPropagator(Generic[M]):
+    """Mask propagation frame by frame: for cameras, corrections and videos of any length.
 
     Args:
-        frame0: the labelled frame: an array [H, W, 3], a tensor [3, H, W], a PIL image or a path.
+        frame0: the first anchor: an array [H, W, 3], a tensor [3, H, W], a PIL image or a path.
         mask0: its labels: ids [H, W] (integers or bool; array, tensor, PIL image or path to a PNG), or soft labels [L, H, W].
         model: an Encoder, or a name for `load_model`.
         size: shorter side in pixels, or (H, W), at which the encoder sees the frames; None is the model's default.
         config: a PropagationConfig, the name of a preset, a mapping of its fields, or None for the default.
-        void_id: an id that stands for "unknown" in given masks (255 in DAVIS): its pixels teach nothing, and no pixel gets it.
+        void_id: id that means "unknown" in given masks (255 in DAVIS): its pixels are ignored, and no output pixel has it.
 
     Attributes:
         ids: the ids that are propagated, in the order of the soft labels.
-        labels: soft labels [L, h, w] of the last frame on the grid.
+
+    Raises:
+        ValueError: a mask that `as_mask` refuses, of another size than its frame, or with nothing but `void_id`; bad options.
     """
 
+    encoder: Encoder
+    size: InputSize
+    config: PropagationConfig
+    void_id: int | None
+    ids: list[int]
+
+    @overload
+    def __init__(
+        self, frame0: Any, mask0: M, model: str | Encoder = ..., *, void_id: int | None = ..., **options: Unpack[Options]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: "LabelPropagator[NDArray[Any]]",
+        frame0: Any,
+        mask0: str | os.PathLike[str],
+        model: str | Encoder = ...,
+        *,
+        void_id: int | None = ...,
+        **options: Unpack[Options],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: "LabelPropagator[Any]",
+        frame0: Any,
+        mask0: MaskLike,
+        model: str | Encoder = ...,
+        *,
+        void_id: int | None = ...,
+        **options: Unpack[Options],
+    ) -> None: ...
     def __init__(
         self,
         frame0: Any,
-        mask0: Any,
+        mask0: MaskLike,
         model: str | Encoder = DEFAULT_MODEL,
         *,
-        size: int | tuple[int, int] | None = None,
+        size: InputSize = None,
         config: ConfigLike = None,
         void_id: int | None = None,
     ) -> None:
@@ -55,7 +92,7 @@ class LabelPropagator:
         self.reset(frame0, mask0)
 
     @torch.no_grad()
-    def reset(self, frame0: Any, mask0: Any) -> None:
+    def reset(self, frame0: Any, mask0: MaskLike) -> None:
         """Forget everything and start from this frame, of any size, and its mask."""
         frame, mask = as_frame(frame0), as_mask(mask0)
         geometry = Geometry.of(frame_size(frame), self.encoder, self.size)
@@ -70,52 +107,86 @@ class LabelPropagator:
         self._form, self._propagator = mask, propagator
         self._anchor(features, mask, ids)
 
+    @property
+    def labels(self) -> Tensor:
+        """Soft labels [L, h, w] of the last frame on the grid."""
+        return self._propagator.labels
+
     @torch.no_grad()
-    def step(self, frame: Any) -> Any:
-        """The mask of the next frame, in the form of `mask0`."""
+    def step(self, frame: Any) -> M:
+        """Return the mask of the next frame, in the form of `mask0`."""
         propagator = self._propagator
-        self.labels = propagator.advance(propagator.encode(as_frame(frame)))
+        propagator.advance(propagator.encode(as_frame(frame)))
         return self.decode()
 
-    def decode(self) -> Any:
-        """The mask that `labels` stand for, in the form of `mask0`: what `step` returned, or after `reset` and `add` what the
-        grid has left of the given mask."""
-        return self._form.like(self._decode())
+    def decode(self) -> M:
+        """Return the mask that `labels` stand for, in the form of `mask0`.
+
+        After `step` that is the mask it returned; after `reset`, `add` and `remove` it shows what the grid keeps of the labels.
+        """
+        mask: M = self._form.like(self._decode())
+        return mask
 
     @torch.no_grad()
-    def add(self, frame: Any, mask: Any) -> None:
-        """Labels given by hand for a frame: a correction of the last `step`, a new object, or one more reference.
+    def add(self, frame: Any, mask: MaskLike) -> None:
+        """Add an anchor: a correction of the last `step`, a new object, or one more labelled frame.
 
-        The mask labels the whole frame: where it says background (0), no object is. From here on labels come from all frames
-        that were labelled by hand and from what follows; what propagation made of earlier frames is forgotten. An id seen for
-        the first time is looked up in the earlier hand-labelled frames too, where it was not marked.
+        The mask labels the whole frame: where it says background (0), no object is. From here on labels come from all anchors
+        and from the frames that follow; the recent frames are forgotten. A new id is also propagated back into the earlier
+        anchors, where it was not marked.
+
+        Raises:
+            ValueError: a mask of another size or kind than `mask0`, or ids that its type cannot hold. Nothing has changed then.
         """
         frame, mask = as_frame(frame), as_mask(mask, empty=True)
         _check_size(mask, self._propagator.geometry)
         if mask.soft != self._form.soft:
             raise ValueError(f"the mask holds {_kind(mask)}; this propagator was started with {_kind(self._form)}")
-        known = set(self.ids)
-        ids = self.ids + [label for label in mask.ids(self.void_id) if label not in known]
-        if mask.soft and len(mask.values) < len(known):
-            raise ValueError(f"the mask holds {len(mask.values)} soft labels; expected at least the {len(known)} known so far")
+        if mask.soft and len(mask.values) < len(self.ids):
+            raise ValueError(
+                f"the mask holds {len(mask.values)} soft labels; expected at least the {len(self.ids)} known so far"
+            )
+        ids = list(dict.fromkeys(self.ids + mask.ids(self.void_id)))
         self._form.check_ids(ids)
         self._anchor(self._propagator.encode(frame), mask, ids)
 
+    def remove(self, ids: Iterable[int]) -> None:
+        """Drop objects from here on: their cells become background (0), in the context too.
+
+        An `add` whose mask has the id again makes it a new object. Soft labels have no background: the channels with the
+        numbers `ids` stay in their places and are zero.
+
+        Raises:
+            ValueError: an id that is not propagated, or the background. Nothing has changed then.
+        """
+        gone = list(dict.fromkeys(ids))
+        if unknown := [label for label in gone if label not in self.ids]:
+            raise ValueError(f"ids {unknown} are not propagated; the ids are {self.ids}")
+        old = self.ids
+        rows: list[int | None]
+        if self._form.soft:
+            rows = [None if label in gone else label for label in old]
+        elif 0 in gone:
+            raise ValueError("id 0 is the background, which cannot be removed; expected ids of objects")
+        else:
+            self.ids = [label for label in old if label not in gone] + [0] * (0 not in old)
+            rows = [self.ids.index(0 if label in gone else label) for label in old]
+        self._propagator.relabel(lambda labels: _move(labels, rows, len(self.ids)))
+
     def state_dict(self) -> dict[str, Tensor]:
-        """Where the propagation stands; `load_state_dict` of a propagator with the same arguments goes on from there."""
-        return {**self._propagator.context.state_dict(), "ids": torch.tensor(self.ids)}
+        """Return where the propagation stands, for `load_state_dict` of a propagator that was made with the same arguments."""
+        return {**self._propagator.state_dict(), "ids": torch.tensor(self.ids)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from where the propagator stood that `state_dict` was called on."""
-        self._propagator.context.load_state_dict(state)
+        """Go on from where the propagator stood whose `state_dict` this is."""
+        self._propagator.load_state_dict(state)
         self.ids = state["ids"].tolist()
 
     def _anchor(self, features: Tensor, mask: Mask, ids: list[int]) -> None:
         config, geometry = self.config, self._propagator.geometry
         sampled = mask.resized(geometry.input, config.nearest_pixel) if config.first_labels == "bilinear" else mask
         self.ids = ids
-        self.labels = labels_to_grid(sampled, ids, geometry.grid, config.first_labels).to(features.device)
-        self._propagator.anchor(features, self.labels)
+        self._propagator.anchor(features, labels_to_grid(sampled, ids, geometry.grid, config.first_labels))
         if not mask.soft:
             lost = set(mask.ids(self.void_id)) - set(np.unique(self._decode()).tolist()) - {0}
             if lost:
@@ -125,49 +196,86 @@ class LabelPropagator:
                     stacklevel=3,
                 )
 
-    def _decode(self) -> np.ndarray[Any, Any]:
-        geometry = self._propagator.geometry
+    def _decode(self) -> NDArray[Any]:
+        config, geometry = self.config, self._propagator.geometry
         if self._form.soft:
-            return upsample(self.labels, geometry.frame, self.config.interpolation).cpu().numpy()
-        config = self.config
+            return upsample(self.labels, geometry.frame).cpu().numpy()
         size = geometry.frame if config.decode_at == "frame" else geometry.input
-        winner = strongest_label(self.labels, size, interpolation=config.interpolation, normalize=config.normalize_objects)
+        winner = strongest_label(self.labels, size, normalize=config.normalize_objects)
         winner = resize_nearest(winner, geometry.frame, config.nearest_pixel)
-        masks: np.ndarray[Any, Any] = np.asarray(self.ids)[winner.cpu().numpy()]
+        masks: NDArray[Any] = np.asarray(self.ids)[winner.cpu().numpy()]
         return masks
 
 
+@overload
 def propagate_labels(
     frames: FrameSource,
-    mask0: Any,
+    mask0: NDArray[Any] | str | os.PathLike[str],
+    model: str | Encoder = ...,
+    *,
+    void_id: int | None = ...,
+    **options: Unpack[VideoOptions],
+) -> NDArray[Any]: ...
+@overload
+def propagate_labels(
+    frames: FrameSource,
+    mask0: Tensor,
+    model: str | Encoder = ...,
+    *,
+    void_id: int | None = ...,
+    **options: Unpack[VideoOptions],
+) -> Tensor: ...
+@overload
+def propagate_labels(
+    frames: FrameSource,
+    mask0: Image.Image,
+    model: str | Encoder = ...,
+    *,
+    void_id: int | None = ...,
+    **options: Unpack[VideoOptions],
+) -> list[Image.Image]: ...
+@overload
+def propagate_labels(
+    frames: FrameSource,
+    mask0: MaskLike,
+    model: str | Encoder = ...,
+    *,
+    void_id: int | None = ...,
+    **options: Unpack[VideoOptions],
+) -> Any: ...
+def propagate_labels(
+    frames: FrameSource,
+    mask0: MaskLike,
     model: str | Encoder = DEFAULT_MODEL,
     *,
-    size: int | tuple[int, int] | None = None,
+    size: InputSize = None,
     config: ConfigLike = None,
     start: int = 0,
     void_id: int | None = None,
     progress: bool | None = None,
 ) -> Any:
-    """The masks of all frames of a video, from the mask of one.
+    """Propagate the mask of one frame to all frames of a video.
 
     Args:
         frames: anything that `siammae.read_frames` takes.
         mask0: labels of frame `start`: ids [H, W] (integers or bool; array, tensor, PIL image or path to a PNG), or soft labels
             [L, H, W] in [0, 1].
         model, size, config, void_id: see `LabelPropagator`.
-        start: the frame that `mask0` belongs to; labels run forwards to the end and backwards to frame 0.
-        progress: a progress bar; None shows one when standard error is a terminal.
+        start: number of the frame that `mask0` belongs to; labels run forwards to the end and backwards to frame 0.
+        progress: show a progress bar; None shows one if standard error is a terminal.
 
     Returns:
         Masks in the form of `mask0`: an array or tensor [T, H, W] of the same type (soft labels: [T, L, H, W]), or a list of
-        PIL images with the same palette; a path gives an array. The mask of frame `start` is `mask0` itself. This is all that
-        grows with the video: for one of any length write files (`siammae propagate`) or step through a LabelPropagator.
+        PIL images with the same palette; a path gives an array. The mask of frame `start` is `mask0` itself. The masks are all
+        that grows with the video: for long videos write files (`siammae propagate`) or step through a LabelPropagator.
+
+    Raises:
+        ValueError: there is no frame `start`; and what `LabelPropagator` and `read_frames` raise.
     """
     mask, source, encoder = as_mask(mask0), read_frames(frames), as_encoder(model)
     masks: dict[int, Any] = {start: mask.like(mask.values)}
-    propagator = None
-    for index, frame in walk(source, start, progress):
-        if propagator is None or index == start:
+    for index, frame, begins in walk(source, start, progress):
+        if begins:
             propagator = LabelPropagator(frame, mask, encoder, size=size, config=config, void_id=void_id)
         else:
             masks[index] = propagator.step(frame)
@@ -180,6 +288,15 @@ def propagate_labels(
 def _check_size(mask: Mask, geometry: Geometry) -> None:
     if mask.size != geometry.frame:
         raise ValueError(f"the mask is {_times(mask.size)} pixels but its frame is {_times(geometry.frame)} (height x width)")
+
+
+def _move(labels: Tensor, rows: Sequence[int | None], num_labels: int) -> Tensor:
+    """Move each of the maps [..., L, h, w] to its row of [..., num_labels, h, w], where maps add up; None drops a map."""
+    moved = labels.new_zeros(*labels.shape[:-3], num_labels, *labels.shape[-2:])
+    for old, new in enumerate(rows):
+        if new is not None:
+            moved[..., new, :, :] += labels[..., old, :, :]
+    return moved
 
 
 def _kind(mask: Mask) -> str:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from siammae.training.model import ModelConfig
+from siammae.training.model_config import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class DataConfig:
     ratio: tuple[float, float] = (3 / 4, 4 / 3)  # width / height of the crop before it is resampled to a square
     local_scale: tuple[float, float] = (0.3, 1.0)  # images: area of the masked crop as a share of the visible one's
     jitter: float = 0.0  # videos: how far each future's crop moves and grows or shrinks, in shares of its sides; the paper: 0
+    # cached videos: share of changed cells from which on a pair is always kept; a stiller one is kept more rarely; 0 keeps all
+    motion: float = 0.0
     flip: float = 0.5  # share of samples mirrored left to right
     repeats: int = 2  # samples drawn from one opened file
     workers: int = 4  # loader processes for each training process; 0 loads in the training process itself
@@ -51,6 +53,8 @@ class DataConfig:
             raise ValueError(f"data.jitter is {self.jitter:g}; expected a share, 0 to below 1")
         if not 0 <= self.flip <= 1:
             raise ValueError(f"data.flip is {self.flip:g}; expected a share, 0 to 1")
+        if not 0 <= self.motion <= 1 or (self.motion and self.cache == "none"):
+            raise ValueError(f"data.motion is {self.motion:g}; expected a share, 0 to 1, and with more than 0 a data.cache")
         if min(self.repeats, self.shuffle_buffer, self.streams) < 1 or self.workers < 0:
             raise ValueError("data.repeats, data.shuffle_buffer and data.streams are at least 1, data.workers at least 0")
         if self.cache != "none" and (self.kind != "videos" or not self.cache_folder):
@@ -68,6 +72,8 @@ class OptimConfig:
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.05  # not on norms, biases and tokens
     warmup: float = 0.1  # share of the run in which the rate rises from 0; the paper: 40 of 400 epochs, 40 of 2000
+    encoder_lr: float = 1.0  # the encoder's rate as a share of the decoder's, for encoders that start from trained weights
+    layer_decay: float = 1.0  # how much smaller the rate of each block is than that of the next one
     clip: float | None = None  # largest norm of the gradient
     ema: float | None = None  # decay of an average of the weights, which is then what is exported; 0.999
 
@@ -78,6 +84,10 @@ class OptimConfig:
             raise ValueError("optim.base_lr must be above 0 and optim.weight_decay not below 0")
         if not 0 <= self.warmup < 1:
             raise ValueError(f"optim.warmup is {self.warmup:g}; expected a share of the run, 0 to below 1")
+        if not 0 < self.encoder_lr <= 1 or not 0 < self.layer_decay <= 1:
+            raise ValueError(
+                f"optim.encoder_lr is {self.encoder_lr:g} and optim.layer_decay {self.layer_decay:g}; expected above 0, to 1"
+            )
         if self.clip is not None and self.clip <= 0:
             raise ValueError(f"optim.clip is {self.clip:g}; expected a norm above 0, or null")
         if self.ema is not None and not 0 < self.ema < 1:
@@ -133,6 +143,10 @@ class TrainConfig:
             raise ValueError("optim.ema keeps whole weights in every process; it needs fsdp=false")
         if self.fsdp and self.optim.kind == "muon":
             raise ValueError("optim.kind=muon needs whole matrices in every process, so fsdp=false")
+        if self.model.target == "ema" and self.optim.ema is None:
+            raise ValueError(
+                "model.target=ema takes its features from the average of the weights: set optim.ema, such as 0.999"
+            )
         if self.snapshots < 0:
             raise ValueError(f"snapshots is {self.snapshots}; expected 0 or more")
         if self.data.kind == "images" and self.model.futures > 1:

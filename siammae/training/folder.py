@@ -11,14 +11,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from siammae.files import atomic, check_target, read_tensors, replace_folder, save_tensors
+from siammae.encoder import Encoder
+from siammae.files import atomic, atomic_folder, read_tensors, save_tensors
 from siammae.models.card import model_card
-from siammae.models.folder import DECODER_FILE, MODEL_FILES, read_model, rewrite_metadata, save_model
+from siammae.models.folder import DECODER_FILE, MODEL_FILES, read_model, rewrite_metadata, write_model
 from siammae.models.load import load_model
 from siammae.training.checkpoint import CheckpointError, checkpoints, read_state
 from siammae.training.config import TrainConfig, config_from_dict
+from siammae.training.initial import rebuilt_encoder
 from siammae.training.log import CURVE, draw_log, read_log
-from siammae.training.model import ENCODER_PREFIX, ModelConfig, SiamMAE, build_model, encoder_weights
+from siammae.training.model import ENCODER_PREFIX, SiamMAE, encoder_weights
+from siammae.training.model_config import ModelConfig
 
 
 def export(
@@ -26,9 +29,9 @@ def export(
     folder: str | os.PathLike[str],
     *,
     name: str | None = None,
-    precision: Literal["fp16", "fp32"] = "fp16",
+    precision: Literal["float16", "float32"] = "float16",
     with_decoder: bool = False,
-    licence: str | None = None,
+    license: str | None = None,
     data: str = "",
     results: str = "",
     metrics: Mapping[str, Any] | None = None,
@@ -43,7 +46,7 @@ def export(
         name: of the model; by default the folder's name.
         precision: of the stored weights.
         with_decoder: keep what `load_siammae` needs to reconstruct frames, in decoder.safetensors.
-        licence: of the weights, such as cc-by-nc-4.0.
+        license: license of the weights, such as cc-by-nc-4.0.
         data: Markdown for the card: what the weights were trained on, with licences.
         results: Markdown for the card: measured results, with protocol and command.
         metrics: numbers for the config's `siammae` section.
@@ -54,32 +57,26 @@ def export(
         FileExistsError: `folder` exists and `overwrite` is not set, or it holds more than a model.
     """
     target = Path(folder).absolute()
-    check_target(target, {*MODEL_FILES, CURVE, DECODER_FILE}, overwrite)
-    run, step, config, weights = _read(Path(source))
-    model = build_model(config.model)
-    encoder = model.encoder
-    encoder.vit.load_state_dict(encoder_weights(weights))
-    encoder.name = name or target.name
-    encoder.metadata = {
-        "licence": licence,
-        "data": data,
-        "training": _summary(run, step, config),
-        "results": results,
-        "metrics": dict(metrics or {}),
-        "decoder": asdict(config.model) if with_decoder else None,
-    }
-    if precision == "fp16":
-        encoder.half()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as draft:
+    with atomic_folder(target, overwrite=overwrite, files={*MODEL_FILES, CURVE, DECODER_FILE}) as draft:
+        run, step, config, encoder, weights = _read(Path(source))
+        encoder.vit.load_state_dict(encoder_weights(weights))
+        encoder.name = name or target.name
+        encoder.metadata = {
+            "license": license,
+            "data": data,
+            "training": _summary(run, step, config),
+            "results": results,
+            "metrics": dict(metrics or {}),
+            "decoder": asdict(config.model) if with_decoder else None,
+        }
+        encoder.to(dtype=getattr(torch, precision))
         draw_log(run)
         picture = CURVE if (run / CURVE).exists() else None
-        made = save_model(encoder, Path(draft) / "model", card=model_card(encoder, picture=picture))
+        write_model(encoder, draft, card=model_card(encoder, picture=picture))
         if picture:
-            shutil.copyfile(run / CURVE, made / CURVE)
+            shutil.copyfile(run / CURVE, draft / CURVE)
         if with_decoder:
-            save_decoder(made / DECODER_FILE, weights, torch.float16 if precision == "fp16" else torch.float32)
-        replace_folder(made, target)
+            save_decoder(draft / DECODER_FILE, weights, encoder.dtype)
     return target
 
 
@@ -94,7 +91,7 @@ def add_decoder(source: str | os.PathLike[str], folder: str | os.PathLike[str]) 
         CheckpointError: `source` is no checkpoint, or its encoder is not that of the folder.
     """
     path = Path(folder)
-    run, step, config, weights = _read(Path(source))
+    run, step, config, _, weights = _read(Path(source))
     encoder, trained = read_model(path), encoder_weights(weights)
     known = {**encoder.vit.state_dict(), "pos_embed": trained["pos_embed"]}  # a fixed table, and in a folder a rounded one
     if trained.keys() != known.keys() or not all(torch.equal(trained[key], value.float()) for key, value in known.items()):
@@ -126,8 +123,9 @@ def load_siammae(folder: str | os.PathLike[str]) -> SiamMAE:
     stored = encoder.metadata.get("decoder")
     if not stored or not (path / DECODER_FILE).exists():
         raise CheckpointError(f"{path} has no decoder; export it with with_decoder=True")
-    model = SiamMAE(encoder, ModelConfig(**stored))
     decoder = {key: value.float() for key, value in read_tensors(path / DECODER_FILE).items()}
+    statistics = decoder.get("standardizer.mean")
+    model = SiamMAE(encoder, ModelConfig(**stored), teacher_width=None if statistics is None else len(statistics))
     encoder_keys = {key for key in model.state_dict() if key.startswith(ENCODER_PREFIX)}
     missing, unexpected = model.load_state_dict(decoder, strict=False)
     if set(missing) != encoder_keys or unexpected:
@@ -135,20 +133,23 @@ def load_siammae(folder: str | os.PathLike[str]) -> SiamMAE:
     return model.eval()
 
 
-def _read(source: Path) -> tuple[Path, int, TrainConfig, dict[str, Tensor]]:
-    """The run's folder, the step, the run's config and the weights by the names of a SiamMAE."""
+def _read(source: Path) -> tuple[Path, int, TrainConfig, Encoder, dict[str, Tensor]]:
+    """The run's folder, the step, the run's config, its encoder to be filled and the weights by the names of a SiamMAE."""
     if source.suffix == ".safetensors":
         run = source.parent.parent
         found = checkpoints(run)
         if not found:
             raise CheckpointError(f"{run} has no checkpoint, so nothing says what model {source.name} is of")
-        config = config_from_dict(read_state(found[-1])["config"])
+        state = read_state(found[-1])
+        config = config_from_dict(state["config"])
         step = int(source.stem.rpartition("-")[2])
-        return run, step, config, {ENCODER_PREFIX + key: value for key, value in read_tensors(source).items()}
+        encoder = rebuilt_encoder(config.model, state.get("encoder"))
+        return run, step, config, encoder, {ENCODER_PREFIX + key: value for key, value in read_tensors(source).items()}
     if not (source / "run.json").exists() and checkpoints(source):
         source = checkpoints(source)[-1]
     state = read_state(source)
-    return source.parent, state["step"], config_from_dict(state["config"]), _weights(source)
+    config = config_from_dict(state["config"])
+    return source.parent, state["step"], config, rebuilt_encoder(config.model, state.get("encoder")), _weights(source)
 
 
 def _weights(checkpoint: Path) -> dict[str, Tensor]:
@@ -180,12 +181,16 @@ def _summary(run: Path, step: int, config: TrainConfig) -> dict[str, Any]:
         "minutes": round(then["seconds"] / 60, 1) if then else None,
         "loss": then["loss"] if then else None,
         "model": asdict(config.model),
+        "init": config.init or None,
         "gap_seconds": list(config.data.gap),
         "crop_scale": list(config.data.scale),
         "crop_jitter": config.data.jitter,
         "batch_size": config.batch_size,
         "optimizer": config.optim.kind,
         "base_lr": config.optim.base_lr,
+        "encoder_lr": config.optim.encoder_lr,
+        "layer_decay": config.optim.layer_decay,
+        "motion": config.data.motion,
         "ema": config.optim.ema,
         "precision": config.precision,
         "seed": config.seed,

@@ -18,15 +18,17 @@ from tqdm import tqdm
 
 from siammae.files import atomic, save_tensors
 from siammae.training import checkpoint as ck
-from siammae.training.config import TrainConfig, config_to_dict
+from siammae.training.config import TrainConfig, config_from_dict, config_to_dict
 from siammae.training.data.batches import Batch
 from siammae.training.data.source import build_source
 from siammae.training.engine import build_accelerator
+from siammae.training.initial import build_model, encoder_facts, initial_encoder, start_from
 from siammae.training.log import append_log, draw_log, rewind_log
-from siammae.training.model import build_model, encoder_weights, masks_for, start_from
+from siammae.training.model import ENCODER_PREFIX, encoder_weights, masks_for
 from siammae.training.optim import WeightAverage, build_optimizer, learning_rate, peak_rate
 from siammae.training.pictures import draw_reconstructions, save_png
 from siammae.training.signals import stop_requests
+from siammae.training.teacher import STATISTICS_FRAMES, Teacher, build_teacher, fit
 
 if TYPE_CHECKING:
     Bar = tqdm[Any]
@@ -70,20 +72,26 @@ class Run:
         if not config.resume and ck.checkpoints(self.output):
             raise ValueError(f"{self.output} holds an earlier run's checkpoints; choose another output, or set resume=true")
         self.output.mkdir(parents=True, exist_ok=True)
-        self.raw_model = build_model(config.model, config.seed)
-        if config.init:
-            start_from(self.raw_model, config.init)
+        encoder = start_from(config.model, config.init) if config.init else initial_encoder(config.model)
+        encoder.to(self.device)
+        dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+        self.teacher = build_teacher(config.model, encoder, dtype)
+        width = self.teacher.encoder.embed_dim if self.teacher else None
+        self.raw_model = build_model(config.model, config.seed, encoder=encoder, teacher_width=width)
         if config.freeze_encoder:
             self.raw_model.encoder.requires_grad_(False)
         self.raw_model.to(self.device)
         self.average = WeightAverage(self.raw_model, config.optim.ema) if config.optim.ema else None
+        if self.average and self.teacher and config.model.target == "ema":
+            self.average.share(ENCODER_PREFIX, self.teacher.encoder.vit)
         if config.compile:
             self.raw_model.compile()
         optimizer = build_optimizer(self.raw_model, config.optim)
         self.model, self.optimizer = self.accelerator.prepare(self.raw_model, optimizer)
         if self.average:
             self.accelerator.register_for_checkpointing(self.average)
-        self.source = build_source(config, config.batch_size // self.parts, self.accelerator)
+        side = max(config.model.image_size, self.teacher.size if self.teacher else 0)
+        self.source = build_source(config, config.batch_size // self.parts, self.accelerator, side=side)
         self.total = self._total_steps()
         self.step = 0
         self.seconds = 0.0  # of training, over all resumes
@@ -92,6 +100,8 @@ class Run:
         for name, reason in self.source.skipped:
             self._skip(name, reason)
         self.resumed = self._resume() if config.resume else None
+        if self.teacher and not self.resumed:
+            self._estimate_statistics(self.teacher)
 
     @property
     def progress(self) -> float:
@@ -154,14 +164,39 @@ class Run:
             batch = next(parts)
             part = self.step * self.parts + k * self.processes + self.process
             masks = masks_for(self.raw_model, len(batch.frames), seed=self.config.seed, part=part, device=self.device)
+            frames = batch.frames.to(self.device, non_blocking=True)
+            features = self._features(self.teacher, frames, moving=True) if self.teacher else None
             with self.accelerator.accumulate(self.model):
-                loss = self.model(batch.frames.to(self.device, non_blocking=True), masks)
+                loss = self.model(fit(frames, self.config.model.image_size), masks, features)
                 self.accelerator.backward(loss)
             for name, reason in batch.skipped:
                 self._skip(name, reason)
             batches.append(batch)
             losses.append(loss.detach())
         return batches, torch.stack(losses).mean()
+
+    def _features(self, teacher: Teacher, frames: Tensor, *, moving: bool) -> Tensor:
+        """The teacher's features of crops [B, 1 + T, 3, S, S]: [B, 1 + T, N, D].
+
+        With `moving` the statistics of a teacher that changes follow its features.
+        """
+        with self.accelerator.autocast():
+            features = teacher(frames)
+        if moving and self.config.model.target == "ema" and self.raw_model.standardizer:
+            flat = features.flatten(0, -2)
+            moments = self.accelerator.reduce(torch.stack([flat.mean(dim=0), flat.square().mean(dim=0)]), "mean")
+            self.raw_model.standardizer.move(moments[0], moments[1], rate=0.01)
+        return features
+
+    def _estimate_statistics(self, teacher: Teacher) -> None:
+        """Mean and deviation of the teacher's features over the run's own first crops, the same in every process."""
+        assert self.raw_model.standardizer is not None
+        found: list[Tensor] = []
+        for batch in self.source.parts(0, 1):
+            found.append(self._features(teacher, batch.frames.to(self.device), moving=False).cpu())
+            if sum(features.shape[0] * features.shape[1] for features in found) >= STATISTICS_FRAMES:
+                break
+        self.raw_model.standardizer.estimate(torch.cat(found).to(self.device))
 
     def _agree(self, loss: Tensor, seconds: float, stop: bool) -> tuple[float, float, bool]:
         """Mean loss, the first process's clock, whether any process was asked to stop: the same in every process."""
@@ -176,7 +211,7 @@ class Run:
             norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), optim.clip))
         self.rate = learning_rate(self.progress, peak_rate(optim.base_lr, self.config.batch_size), optim.warmup)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate
+            group["lr"] = self.rate * group["lr_scale"]
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.step += 1
@@ -197,6 +232,7 @@ class Run:
         }  # fmt: skip
         if norm is not None:
             entry["grad_norm"] = round(norm, 4)
+        entry |= {f"loss_{name}": round(float(term), 6) for name, term in self.raw_model.terms.items()}  # of the last pass
         self.accelerator.log({key: entry[key] for key in ("loss", "lr", "pairs_per_second")}, step=self.step)
         if self.main:
             left = self.seconds / self.progress - self.seconds
@@ -208,7 +244,7 @@ class Run:
         if not self.main:
             return
         draw_log(self.output)
-        if not self.config.fsdp:
+        if not self.config.fsdp and not self.teacher:
             few = batch.frames[:6].to(self.device)
             masks = masks_for(self.raw_model, len(few), seed=self.config.seed, part=self.step, device=self.device)
             with self.accelerator.autocast():
@@ -232,7 +268,7 @@ class Run:
     def _checkpoint(self, name: str | None = None, **more: Any) -> Path:
         state = {
             "step": self.step, "seconds": self.seconds, "snapshots": self.snapshots, "skipped": self.skipped,
-            "config": config_to_dict(self.config), **more,
+            "config": config_to_dict(self.config), "encoder": encoder_facts(self.raw_model.encoder), **more,
         }  # fmt: skip
         path = ck.write_checkpoint(
             self.output,
@@ -252,7 +288,8 @@ class Run:
         if not found:
             return None
         state = ck.read_state(found[-1])
-        ck.check_same_model(found[-1], state["config"]["model"], config_to_dict(self.config)["model"])
+        stored = config_to_dict(config_from_dict(state["config"]))["model"]  # with what has been added to the config since
+        ck.check_same_model(found[-1], stored, config_to_dict(self.config)["model"])
         self.accelerator.load_state(str(found[-1]))
         self.step, self.seconds, self.snapshots = state["step"], state["seconds"], state["snapshots"]
         self.skipped |= state["skipped"]

@@ -7,18 +7,19 @@ M masked, D channels of the encoder, E of the decoder, p pixels of a patch's sid
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from siammae.encoder import Encoder, build_encoder, sincos_positions
-from siammae.models.load import load_model
-from siammae.training.decoder import EPS, DecoderBlocks, DecoderKind
-from siammae.training.masking import Mask, MaskKind, draw_mask, gather_patches, visible_count
+from siammae.encoder import Encoder, sincos_positions
+from siammae.models.patches import has_fixed_positions
+from siammae.training.decoder import EPS, DecoderBlocks
+from siammae.training.masking import Mask, draw_mask, gather_patches
+from siammae.training.model_config import ModelConfig, decoder_size
+from siammae.training.targets import Standardizer, cosine_loss
 
 ENCODER_PREFIX = "encoder.vit."  # of the encoder's weights among a SiamMAE's
 
@@ -26,71 +27,6 @@ ENCODER_PREFIX = "encoder.vit."  # of the encoder's weights among a SiamMAE's
 def encoder_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The encoder's part of a SiamMAE's weights, by timm's own keys."""
     return {key.removeprefix(ENCODER_PREFIX): value for key, value in weights.items() if key.startswith(ENCODER_PREFIX)}
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """What is trained. Sizes left at None follow the encoder's width (`decoder_size`)."""
-
-    architecture: str = "vit_small_patch16_224"  # timm's name of the encoder
-    patch_size: int = 16
-    depth: int | None = None  # blocks of the encoder; None is the architecture's own number
-    image_size: int = 224  # side of the crops in pixels
-    encoder: Literal["siamese", "joint"] = "siamese"  # frames apart with shared weights | all visible patches together
-    decoder: DecoderKind = "cross-self"
-    decoder_depth: int | None = None
-    decoder_width: int | None = None
-    decoder_heads: int | None = None
-    mask: MaskKind = "random"
-    past_ratio: float = 0.0  # masked share of the past frame
-    future_ratio: float = 0.95  # masked share of every future frame
-    target: Literal["normalized", "pixels"] = "normalized"  # each patch with mean 0 and variance 1 (the paper) | as it is
-    futures: int = 1  # future frames predicted from one past frame; the paper has 1
-
-    def __post_init__(self) -> None:
-        if self.encoder not in ("siamese", "joint"):
-            raise ValueError(f"model.encoder is {self.encoder!r}; expected siamese or joint")
-        if self.decoder not in ("cross-self", "cross", "joint"):
-            raise ValueError(f"model.decoder is {self.decoder!r}; expected cross-self, cross or joint")
-        if self.mask not in ("random", "grid"):
-            raise ValueError(f"model.mask is {self.mask!r}; expected random or grid")
-        if self.image_size < 1 or self.patch_size < 1 or self.image_size % self.patch_size:
-            raise ValueError(
-                f"model.image_size {self.image_size} is no multiple of model.patch_size {self.patch_size}; "
-                f"take {max(1, round(self.image_size / max(1, self.patch_size))) * self.patch_size}"
-            )
-        if self.target not in ("normalized", "pixels"):
-            raise ValueError(f"model.target is {self.target!r}; expected normalized or pixels")
-        if self.futures < 1:
-            raise ValueError(f"model.futures is {self.futures}; expected 1 or more")
-        patches = (self.image_size // self.patch_size) ** 2
-        if not 0 <= self.past_ratio < 1 or visible_count(patches, self.past_ratio) < 1:
-            raise ValueError(
-                f"model.past_ratio {self.past_ratio:g} leaves none of the past frame's {patches} patches visible; "
-                "expected 0 (all visible, as in the paper) or a share below 1 that leaves one patch"
-            )
-        if not 0 <= self.future_ratio <= 1 or not 1 <= visible_count(patches, self.future_ratio) < patches:
-            raise ValueError(
-                f"model.future_ratio {self.future_ratio:g} leaves {visible_count(patches, self.future_ratio)} of "
-                f"{patches} patches visible; the loss needs at least one visible and one masked (the paper: 0.95)"
-            )
-        width, heads = self.decoder_width, self.decoder_heads
-        if width is not None and (width < 4 or width % 4 or width % (heads or 1)):
-            raise ValueError(f"model.decoder_width {width} must be a multiple of 4 and of model.decoder_heads {heads}")
-
-
-def decoder_size(embed_dim: int) -> tuple[int, int, int]:
-    """Default (depth, width, heads) for an encoder of `embed_dim` channels: narrower than the encoder on purpose.
-
-    The paper is silent; a wide decoder does the encoder's work. ViT-Ti 4 x 128, -S 4 x 256, -B 8 x 512, -L 12 x 1024.
-    """
-    if embed_dim <= 192:
-        return 4, 128, 4
-    if embed_dim <= 384:
-        return 4, 256, 8
-    if embed_dim <= 768:
-        return 8, 512, 16
-    return 12, 1024, 16
 
 
 class Masks(NamedTuple):
@@ -111,9 +47,18 @@ class SiamMAE(nn.Module):
     """An encoder with the decoder that trains it.
 
     `forward` is the training step's loss. The encoder's state dict keeps its own keys under `encoder.`.
+
+    Args:
+        encoder: trained with the decoder; a learned table of positions is resampled to the grid of the crops
+            where it has another.
+        config: of the run.
+        teacher_width: channels of the teacher's features, where the target is features; None is the encoder's width.
+
+    Attributes:
+        terms: parts of the newest loss, detached, by name, where it has several.
     """
 
-    def __init__(self, encoder: Encoder, config: ModelConfig) -> None:
+    def __init__(self, encoder: Encoder, config: ModelConfig, *, teacher_width: int | None = None) -> None:
         super().__init__()
         if encoder.patch_size != config.patch_size:
             raise ValueError(f"the encoder has patch size {encoder.patch_size}, the config {config.patch_size}")
@@ -122,9 +67,12 @@ class SiamMAE(nn.Module):
         heads = config.decoder_heads or (heads if config.decoder_width is None else max(1, width // 32))
         self.config = config
         self.grid = config.image_size // config.patch_size
-        if encoder.vit.pos_embed.shape[1] != 1 + self.grid**2:
+        rows, columns = encoder.vit.patch_embed.grid_size
+        if encoder.vit.pos_embed is None or encoder.vit.pos_embed.shape[1] != 1 + rows * columns:
+            raise ValueError(f"{encoder.architecture} has no table of positions with one for the CLS token; SiamMAE needs one")
+        if (rows, columns) != (self.grid, self.grid) and has_fixed_positions(encoder):
             raise ValueError(
-                f"the encoder's position table has {encoder.vit.pos_embed.shape[1] - 1} patches, the crops "
+                f"the encoder's position table has {rows * columns} patches, the crops "
                 f"{self.grid**2}: build it with img_size={config.image_size}"
             )
         self.encoder = encoder
@@ -132,7 +80,14 @@ class SiamMAE(nn.Module):
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         self.decoder = DecoderBlocks(config.decoder, depth, width, heads)
         self.decoder_norm = nn.LayerNorm(width, eps=EPS)
-        self.decoder_pred = nn.Linear(width, 3 * config.patch_size**2)
+        self.standardizer: Standardizer | None = None
+        self.past_head: nn.Module = nn.Identity()
+        if config.target in ("features", "ema"):
+            channels = teacher_width or encoder.embed_dim
+            self.standardizer = Standardizer(channels, config.teacher_norm, config.teacher_channels)
+            if config.past_weight and self.standardizer.width != encoder.embed_dim:
+                self.past_head = nn.Linear(encoder.embed_dim, self.standardizer.width)
+        self.decoder_pred = nn.Linear(width, self.standardizer.width if self.standardizer else 3 * config.patch_size**2)
         positions = torch.cat([torch.zeros(1, width), sincos_positions(self.grid, self.grid, width)])
         self.register_buffer("decoder_positions", positions[None], persistent=False)
         self.register_buffer("mean", torch.tensor(encoder.mean).view(3, 1, 1), persistent=False)
@@ -140,6 +95,7 @@ class SiamMAE(nn.Module):
         self.decoder_positions: Tensor
         self.mean: Tensor
         self.std: Tensor
+        self.terms: dict[str, Tensor] = {}
         self._initialize_decoder()
 
     def _initialize_decoder(self) -> None:
@@ -162,20 +118,51 @@ class SiamMAE(nn.Module):
         past = draw_mask(kind, batch, grid, grid, config.past_ratio, generator)
         return Masks(past, draw_mask(kind, batch * config.futures, grid, grid, config.future_ratio, generator))
 
-    def forward(self, frames: Tensor, masks: Masks) -> Tensor:
-        """Mean squared error of the pixels of the masked patches, normalised as `config.target` says.
+    def forward(self, frames: Tensor, masks: Masks, features: Tensor | None = None) -> Tensor:
+        """The loss of the masked patches of the futures.
+
+        For pixels it is their mean squared error, normalised as `config.target` says; for features it is 1 - cosine to the
+        teacher's, plus `config.past_weight` times that of the past frame's own visible tokens.
 
         Args:
             frames: [B, 1 + T, 3, S, S], uint8: the past frame, then its futures.
             masks: from `draw_masks`, on the device of the frames.
+            features: [B, 1 + T, N, D] of a teacher, where the target is features.
         """
         images = self.normalize(frames)
         futures = rearrange(images[:, 1:], "b t c h w -> (b t) c h w")
-        predicted = self._predict(images[:, 0], futures, masks)  # [B * T, M, 3 * p * p]
+        past_tokens, future_tokens = self._encode(images[:, 0], futures, masks)  # [B * T, 1 + K, D] each
+        predicted = self._decode(past_tokens, future_tokens, masks)  # [B * T, M, C]
+        if self.standardizer is not None:
+            if features is None:
+                raise ValueError(f"model.target is {self.config.target}; forward needs the teacher's features")
+            return self._feature_loss(predicted, past_tokens[:: self.config.futures, 1:], masks, self.standardizer(features))
         target = gather_patches(self.patchify(futures), masks.future.masked)
         if self.config.target == "normalized":
             target = normalize_patches(target)
         return (predicted.float() - target).square().mean()
+
+    def _feature_loss(self, predicted: Tensor, past: Tensor, masks: Masks, target: Tensor) -> Tensor:
+        """predicted [B * T, M, C], past tokens [B, K, D], target [B, 1 + T, N, C] -> the loss."""
+        loss = cosine_loss(predicted, gather_patches(target[:, 1:].flatten(0, 1), masks.future.masked))
+        if not self.config.past_weight:
+            return loss
+        own = cosine_loss(self._as_target(past), gather_patches(target[:, 0], masks.past.visible))
+        self.terms = {"future": loss.detach(), "past": own.detach()}
+        return loss + self.config.past_weight * own
+
+    def _as_target(self, tokens: Tensor) -> Tensor:
+        """The encoder's own tokens [B, K, D] in the space of the target, [B, K, C].
+
+        Tokens as wide as the teacher's are held against them and standardised alike; principal components as wide as the
+        tokens are met by the tokens themselves; other widths take a linear layer.
+        """
+        assert self.standardizer is not None
+        if isinstance(self.past_head, nn.Identity) and self.standardizer.basis is None:
+            standardized: Tensor = self.standardizer(tokens)
+            return standardized
+        projected: Tensor = self.past_head(tokens)
+        return projected
 
     def normalize(self, frames: Tensor) -> Tensor:
         """uint8 RGB [..., 3, S, S] -> what the encoder expects, float32."""
@@ -193,7 +180,7 @@ class SiamMAE(nn.Module):
 
     @torch.no_grad()
     def reconstruct(self, frames: Tensor, masks: Masks) -> Reconstruction:
-        """Pictures of what the model predicts, for eyes and for PSNR.
+        """Pictures of what a model of pixels predicts, for eyes and for PSNR.
 
         Where predictions are of normalised patches, each is given back its own patch's mean and deviation, as MAE's
         pictures are.
@@ -201,7 +188,12 @@ class SiamMAE(nn.Module):
         Args:
             frames: [B, 1 + T, 3, S, S], uint8.
             masks: as for `forward`.
+
+        Raises:
+            ValueError: the model predicts features, which are no picture.
         """
+        if self.standardizer is not None:
+            raise ValueError(f"model.target is {self.config.target}; only models of pixels reconstruct pictures")
         images = self.normalize(frames)
         futures = rearrange(images[:, 1:], "b t c h w -> (b t) c h w")
         patches = self.patchify(futures)
@@ -218,9 +210,12 @@ class SiamMAE(nn.Module):
         return (self.unpatchify(patches) * self.std + self.mean).clamp(0, 1)
 
     def _predict(self, past: Tensor, futures: Tensor, masks: Masks) -> Tensor:
-        """past [B, 3, S, S], futures [B * T, 3, S, S] -> normalised masked patches [B * T, M, 3 * p * p]."""
-        times = len(futures) // len(past)
-        past_tokens, future_tokens = self._encode(past, futures, masks)  # [B * T, 1 + K, D] each
+        """past [B, 3, S, S], futures [B * T, 3, S, S] -> predicted masked patches [B * T, M, C]."""
+        return self._decode(*self._encode(past, futures, masks), masks)
+
+    def _decode(self, past_tokens: Tensor, future_tokens: Tensor, masks: Masks) -> Tensor:
+        """Encoded tokens [B * T, 1 + K, D] of past and futures -> predicted masked patches [B * T, M, C]."""
+        times = len(future_tokens) // len(masks.past.visible)
         past_tokens, future_tokens = self.decoder_embed(past_tokens), self.decoder_embed(future_tokens)
         past_visible = masks.past.visible.repeat_interleave(times, dim=0)
         past_tokens = past_tokens + self._positions(past_visible)
@@ -235,24 +230,18 @@ class SiamMAE(nn.Module):
         past_tokens = self._embed(past, masks.past.visible)
         future_tokens = self._embed(futures, masks.future.visible)
         if self.config.encoder == "siamese":
-            past_tokens = self._blocks(past_tokens).repeat_interleave(times, dim=0)
-            return past_tokens, self._blocks(future_tokens)
+            past_tokens = self.encoder.encode(past_tokens).repeat_interleave(times, dim=0)
+            return past_tokens, self.encoder.encode(future_tokens)
         # one CLS token, then the visible patches of both frames in one sequence; the CLS goes to either side
         together = torch.cat([past_tokens.repeat_interleave(times, dim=0), future_tokens[:, 1:]], dim=1)
-        together = self._blocks(together)
+        together = self.encoder.encode(together)
         count = past_tokens.shape[1]
         return together[:, :count], torch.cat([together[:, :1], together[:, count:]], dim=1)
 
     def _embed(self, images: Tensor, visible: Tensor) -> Tensor:
         """Patch projection plus positions, gathered to the visible ones, behind the CLS token: [B, 1 + K, D]."""
-        vit = self.encoder.vit
-        patches = vit.patch_embed(images).flatten(1, 2) + vit.pos_embed[:, 1:]
-        cls = (vit.cls_token + vit.pos_embed[:, :1]).expand(len(images), -1, -1)
-        return torch.cat([cls, gather_patches(patches, visible).to(cls.dtype)], dim=1)
-
-    def _blocks(self, tokens: Tensor) -> Tensor:
-        encoded: Tensor = self.encoder.vit.norm(self.encoder.vit.blocks(tokens))
-        return encoded
+        tokens = self.encoder.embed(images)
+        return torch.cat([tokens[:, :1], gather_patches(tokens[:, 1:], visible)], dim=1)
 
     def _positions(self, visible: Tensor) -> Tensor:
         """Decoder positions of the CLS token (zeros) and of the visible patches: [B, 1 + K, E]."""
@@ -271,37 +260,6 @@ def normalize_patches(patches: Tensor) -> Tensor:
     """Every patch [..., 3 * p * p] with mean 0 and unbiased variance 1 (eps 1e-6): the target of the loss."""
     mean, var = patches.mean(-1, keepdim=True), patches.var(-1, keepdim=True)
     return (patches - mean) / (var + 1e-6).sqrt()
-
-
-def build_model(config: ModelConfig, seed: int = 0) -> SiamMAE:
-    """A SiamMAE with initial weights: the encoder's as `build_encoder` makes them, the decoder's by `seed`."""
-    arguments = {"patch_size": config.patch_size, "img_size": config.image_size}
-    if config.depth is not None:
-        arguments["depth"] = config.depth
-    encoder = build_encoder(config.architecture, arguments)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return SiamMAE(encoder, config)
-
-
-def start_from(model: SiamMAE, name: str) -> None:
-    """Take a pretrained model's encoder weights; the position table, which is fixed, stays that of the crops.
-
-    Raises:
-        ValueError: it is another architecture.
-        siammae.WeightsError: there are no such weights.
-    """
-    pretrained, vit = load_model(name, device="cpu"), model.encoder.vit
-    weights = {**pretrained.vit.state_dict(), "pos_embed": vit.pos_embed}
-    here, there = ({key: list(value.shape) for key, value in state.items()} for state in (vit.state_dict(), weights))
-    if here != there:
-        differing = sorted(key for key in {*here, *there} if here.get(key) != there.get(key))
-        raise ValueError(
-            f"init {name} ({pretrained.architecture}, patch {pretrained.patch_size}, {pretrained.depth} blocks) does not fit "
-            f"the run's model ({model.config.architecture}, patch {model.config.patch_size}, {model.encoder.depth} blocks): "
-            f"{', '.join(differing[:3])} differ; set model.architecture, model.patch_size and model.depth to those of {name}"
-        )
-    vit.load_state_dict(weights)
 
 
 def masks_for(model: SiamMAE, batch: int, *, seed: int, part: int, device: torch.device) -> Masks:

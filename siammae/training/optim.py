@@ -10,27 +10,48 @@ from siammae.training.config import OptimConfig
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """Matrices decay, norms, biases and tokens do not. The rate is set at every step.
+    """Matrices decay, norms, biases and tokens do not. The rate is set at every step: the run's times a group's `lr_scale`.
 
     With `config.kind` "muon" the matrices between the patch projection and the prediction step along orthogonal directions.
     """
-    inner: list[nn.Parameter] = []
-    outer: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
+    depth = 1 + max((_block(name) for name, _ in model.named_parameters()), default=-1)
+    found: dict[tuple[float, str], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         if not (name.endswith(".weight") and parameter.ndim >= 2):
-            others.append(parameter)
+            kind = "others"
         else:
-            (inner if parameter.ndim == 2 and "decoder_pred" not in name else outer).append(parameter)
-    groups: list[dict[str, Any]] = [
-        {"params": inner, "weight_decay": config.weight_decay, "orthogonal": config.kind == "muon"},
-        {"params": outer, "weight_decay": config.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
+            kind = "inner" if parameter.ndim == 2 and "decoder_pred" not in name else "outer"
+        found.setdefault((rate_scale(name, depth, config), kind), []).append(parameter)
+    groups: list[dict[str, Any]] = []
+    for scale in sorted({scale for scale, _ in found}, reverse=True):
+        for kind in ("inner", "outer", "others"):
+            group: dict[str, Any] = {"params": found.get((scale, kind), []), "lr_scale": scale}
+            group["weight_decay"] = 0.0 if kind == "others" else config.weight_decay
+            group["orthogonal"] = kind == "inner" and config.kind == "muon"
+            groups.append(group)
     optimizer = Muon if config.kind == "muon" else torch.optim.AdamW
     return optimizer(groups, lr=0.0, betas=config.betas, fused=next(model.parameters()).is_cuda)
+
+
+def rate_scale(name: str, depth: int, config: OptimConfig) -> float:
+    """A parameter's learning rate as a share of the run's.
+
+    The encoder has `config.encoder_lr`, times `config.layer_decay` for every block (of `depth`) behind the parameter.
+    """
+    if not name.startswith("encoder."):
+        return 1.0
+    block = _block(name)
+    if name.startswith("encoder.vit.norm."):
+        block = depth - 1
+    return config.encoder_lr * config.layer_decay ** (depth - 1 - block)
+
+
+def _block(name: str) -> int:
+    """The encoder's block that a parameter belongs to; -1 where it comes before the blocks, or is not the encoder's."""
+    prefix = "encoder.vit.blocks."
+    return int(name.removeprefix(prefix).partition(".")[0]) if name.startswith(prefix) else -1
 
 
 class Muon(torch.optim.AdamW):
@@ -84,6 +105,11 @@ class WeightAverage:
         self.decay = decay
         self.updates = 0
         self.weights = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+    def share(self, prefix: str, module: nn.Module) -> None:
+        """Give a module's parameters the averages of those under `prefix`, so that the module is the average from now on."""
+        for name, parameter in module.named_parameters():
+            parameter.data = self.weights[prefix + name]
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:

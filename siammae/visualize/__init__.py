@@ -1,13 +1,13 @@
 """Pictures for people: masks, keypoints, attention, correspondence and features over frames."""
 
-from siammae.visualize.colors import FeatureColours
+from siammae.visualize.colors import FeatureColors
 from siammae.visualize.maps import attention_maps, correspondence, draw_heat
 from siammae.visualize.masks import overlay
 from siammae.visualize.points import draw_keypoints, draw_trails
 from siammae.visualize.sheets import before_after, contact_sheet
 
 __all__ = [
-    "FeatureColours",
+    "FeatureColors",
     "attention_maps",
     "before_after",
     "contact_sheet",

@@ -11,7 +11,7 @@ from siammae.labels.grid import upsample
 SMOOTH = 2  # trails are drawn so many times larger, and then reduced
 
 
-class FeatureColours:
+class FeatureColors:
     """Features as colours: their three strongest principal components as red, green and blue.
 
     The components and their ranges (the 1st to the 99th percentile) are fitted once, so that a feature has the same colour in

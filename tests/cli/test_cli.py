@@ -355,8 +355,8 @@ def test_a_frame_to_paint_on_and_a_mask_of_shapes(home: Path, clip: Clip, capsys
         (["circle:1,2,3,4"], "expected KIND:x,y,x,y,..."),
         (["box:1,2,3,4,,"], "expected numbers between commas"),
         (["0=box:1,2,3,4"], "0 is the background"),
-        (["box:100,2,103,4"], "nothing is seen of ids [1]"),
-        (["box:10,10,20,20", "box:5,5,30,30"], "nothing is seen of ids [1]"),
+        (["box:100,2,103,4"], "no pixel of ids [1] is visible"),
+        (["box:10,10,20,20", "box:5,5,30,30"], "no pixel of ids [1] is visible"),
         ([], "no shapes"),
     ],
 )
@@ -426,7 +426,8 @@ def test_frames_are_spread_over_a_video_of_any_length(length: int, kept: list[in
 def test_reconstruct_draws_four_pictures(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from siammae.models.folder import DECODER_FILE
     from siammae.training.folder import save_decoder
-    from siammae.training.model import ModelConfig, build_model
+    from siammae.training.initial import build_model
+    from siammae.training.model_config import ModelConfig
 
     config = ModelConfig("vit_tiny_patch16_224", 8, depth=1, image_size=32, decoder_depth=1, future_ratio=0.75, futures=2)
     model = build_model(config)

@@ -17,7 +17,7 @@ from siammae import Geometry, load_model, save_model
 from siammae.encoder import Encoder
 from siammae.errors import VideoError, WeightsError
 from siammae.files import read_tensors, save_tensors
-from siammae.labels import as_mask, read_keypoints
+from siammae.labels import as_mask, read_points
 from siammae.training.data.clips import UnusableClip, VideoClip
 from siammae.training.data.clips import read_image as read_training_image
 from siammae.video import as_frame, images_in, read_frames, read_image
@@ -148,7 +148,7 @@ def test_lying_tensors(tmp_path: Path, content: bytes) -> None:
 def test_points_lie_in_a_picture(tmp_path: Path, value: str) -> None:
     (tmp_path / "points.csv").write_text(f"x,y\n3,{value}\n")
     with pytest.raises(ValueError, match="pixels of the frame"):
-        read_keypoints(tmp_path / "points.csv")
+        read_points(tmp_path / "points.csv")
 
 
 @pytest.mark.parametrize("shape", [(1, 100_000), (100_000, 1)])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from siammae.cli import main
-from siammae.evaluation.datasets.davis import score_davis
+from siammae.evaluation import Davis
 from siammae.evaluation.metrics import boundary_accuracy, statistics
 
 
@@ -97,7 +97,7 @@ def test_scores_of_objects_sequences_and_the_set(tmp_path: Path) -> None:
     write(tmp_path / "pred" / "a", [empty, half + 2 * square(20, 30, 10).astype(np.uint8), two, two])
     write(tmp_path / "gt" / "b", [255 * square(5, 5, 10).astype(np.uint8)] * 3)  # as DAVIS 2016 stores them
     write(tmp_path / "pred" / "b", [empty, square(5, 5, 10)])  # the last frame need not be there
-    scores = score_davis(tmp_path / "gt", tmp_path / "pred")
+    scores = Davis(tmp_path / "gt").score(tmp_path / "pred")
     assert [(one.sequence, one.id) for one in scores.objects] == [("a", 1), ("a", 2), ("b", 1)]
     assert scores.objects[0].j_frames == (0.5, 1.0)
     assert scores.objects[1].j_frames == scores.objects[1].f_frames == (1.0, 1.0)
@@ -113,7 +113,7 @@ def test_ids_without_an_annotation_are_reported(tmp_path: Path) -> None:
     write(tmp_path / "gt" / "a", [square(5, 5, 10)] * 4)
     write(tmp_path / "pred" / "a", [square(5, 5, 10), square(5, 5, 10) + 7 * square(20, 30, 5).astype(np.uint8)] * 2)
     with pytest.warns(UserWarning, match=r"a: ids \[7\] are not in the first annotation"):
-        scores = score_davis(tmp_path / "gt", tmp_path / "pred")
+        scores = Davis(tmp_path / "gt").score(tmp_path / "pred")
     assert scores.unknown_ids == {"a": (7,)}
     assert scores.j.mean == 1
 
@@ -125,20 +125,20 @@ def test_bad_folders_are_named_before_anything_is_scored(tmp_path: Path) -> None
     with pytest.raises(
         FileNotFoundError, match=r"lacks 3 files or folders: a/00003\.png, b/00001\.png, b/00002\.png\. Expected"
     ):
-        score_davis(tmp_path / "gt", tmp_path / "pred")
+        Davis(tmp_path / "gt").score(tmp_path / "pred")
     with pytest.raises(FileNotFoundError, match=r"holds no PNG masks of c; expected"):
-        score_davis(tmp_path / "gt", tmp_path / "pred", sequences=["a", "c"])
+        Davis(tmp_path / "gt", ["a", "c"]).score(tmp_path / "pred")
     with pytest.raises(FileNotFoundError, match="holds no PNG masks; expected"):
-        score_davis(tmp_path / "gt" / "a", tmp_path / "pred")
+        Davis(tmp_path / "gt" / "a").score(tmp_path / "pred")
     write(tmp_path / "short" / "a", [square(5, 5, 10)] * 2)
     with pytest.raises(ValueError, match=r"a of .*: fewer than three annotations"):
-        score_davis(tmp_path / "short", tmp_path / "pred")
+        Davis(tmp_path / "short").score(tmp_path / "pred")
     write(tmp_path / "nothing" / "a", [np.zeros((40, 60), dtype=bool), *[square(5, 5, 10)] * 4])
     with pytest.raises(ValueError, match=r"00000\.png marks no object"):
-        score_davis(tmp_path / "nothing", tmp_path / "nothing")
+        Davis(tmp_path / "nothing").score(tmp_path / "nothing")
     write(tmp_path / "small" / "a", [square(5, 5, 10, (20, 30))] * 5)
     with pytest.raises(ValueError, match="has 20 x 30 pixels; its annotation has 40 x 60"):
-        score_davis(tmp_path / "gt", tmp_path / "small", sequences=["a"])
+        Davis(tmp_path / "gt", ["a"]).score(tmp_path / "small")
 
 
 def test_the_command_prints_a_table_and_writes_json(
@@ -176,5 +176,5 @@ def test_json_needs_no_masks_but_those_that_count(tmp_path: Path, monkeypatch: p
 
 def test_real_annotations_score_themselves(real_data: Path) -> None:
     annotations = real_data / "davis2016" / "Annotations" / "480p"
-    scores = score_davis(real_data / "davis2016", annotations, sequences=["dog", "camel"])
+    scores = Davis(real_data / "davis2016", ["dog", "camel"]).score(annotations)
     assert scores.j_and_f == 1

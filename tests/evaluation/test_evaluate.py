@@ -16,8 +16,7 @@ from PIL import Image
 from siammae import PropagationConfig, propagate_labels
 from siammae.cli import main
 from siammae.encoder import Encoder
-from siammae.evaluation import evaluate
-from siammae.evaluation.datasets.davis import find_davis, score_davis
+from siammae.evaluation import Davis, Vip, evaluate
 from siammae.evaluation.protocols import PROTOCOLS, find_protocol
 from siammae.evaluation.report import write_report
 from siammae.labels import write_mask
@@ -55,7 +54,7 @@ def ids(path: Path) -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize("protocol", ["best", "dino"])
 def test_predictions_are_files_and_scores_are_theirs(davis: Path, tmp_path: Path, encoder: Encoder, protocol: str) -> None:
-    evaluation = evaluate("davis", davis, tmp_path, encoder, protocol=protocol, size=SIZE)
+    evaluation = evaluate(Davis(davis), tmp_path, encoder, protocol=protocol, size=SIZE)
     assert evaluation is not None
     masks = sorted((tmp_path / "predictions" / "cat").glob("*.png"))
     assert [path.name for path in masks] == [f"{index:05d}.png" for index in range(6)]
@@ -65,7 +64,7 @@ def test_predictions_are_files_and_scores_are_theirs(davis: Path, tmp_path: Path
     wanted = propagate_labels(frames, ids(masks[0]), encoder, size=SIZE, config="dino" if protocol == "dino" else None)
     assert np.array_equal(np.stack(list(map(ids, masks))), wanted)
     assert set(np.unique(ids(tmp_path / "predictions" / "dog" / "00002.png"))) == {0, 1}
-    scores = score_davis(davis, tmp_path / "predictions")
+    scores = Davis(davis).score(tmp_path / "predictions")
     assert list(scores.sequences) == ["cat", "dog"]
     assert evaluation.scores.headline == scores.headline
     stored = json.loads((tmp_path / "scores.json").read_text())
@@ -102,7 +101,7 @@ def test_the_command(davis: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_an_interrupted_evaluation_goes_on(
     davis: Path, tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evaluate("davis", davis, tmp_path / "whole", encoder, size=SIZE)
+    evaluate(Davis(davis), tmp_path / "whole", encoder, size=SIZE)
 
     def stop_at_dog(frames: list[Path], *args: Any, **options: Any) -> Path:
         if frames[0].parent.name == "dog":
@@ -111,16 +110,16 @@ def test_an_interrupted_evaluation_goes_on(
 
     monkeypatch.setattr("siammae.evaluation.predict.propagate_to_folder", stop_at_dog)
     with pytest.raises(KeyboardInterrupt):
-        evaluate("davis", davis, tmp_path / "cut", encoder, size=SIZE)
+        evaluate(Davis(davis), tmp_path / "cut", encoder, size=SIZE)
     monkeypatch.undo()
     assert not (tmp_path / "cut" / "scores.json").exists()
     with pytest.raises(FileExistsError, match="holds an evaluation already"):
-        evaluate("davis", davis, tmp_path / "cut", encoder, size=SIZE)
+        evaluate(Davis(davis), tmp_path / "cut", encoder, size=SIZE)
     changed = {"temperature": 0.2}
     with pytest.raises(ValueError, match=r"made with other settings.*'temperature': 0\.005.*'temperature': 0\.2"):
-        evaluate("davis", davis, tmp_path / "cut", encoder, size=SIZE, changes=changed, resume=True)
+        evaluate(Davis(davis), tmp_path / "cut", encoder, size=SIZE, changes=changed, resume=True)
     before = (tmp_path / "cut" / "predictions" / "cat" / "00003.png").stat().st_mtime_ns
-    again = evaluate("davis", davis, tmp_path / "cut", encoder, size=SIZE, resume=True)
+    again = evaluate(Davis(davis), tmp_path / "cut", encoder, size=SIZE, resume=True)
     assert again is not None
     assert (tmp_path / "cut" / "predictions" / "cat" / "00003.png").stat().st_mtime_ns == before
     whole = sorted((tmp_path / "whole" / "predictions").rglob("*.png"))
@@ -130,19 +129,19 @@ def test_an_interrupted_evaluation_goes_on(
 
 
 def test_a_score_is_never_read_from_an_old_file(davis: Path, tmp_path: Path, encoder: Encoder) -> None:
-    first = evaluate("davis", davis, tmp_path / "out", encoder, size=SIZE, sequences=["dog"])
+    first = evaluate(Davis(davis, ["dog"]), tmp_path / "out", encoder, size=SIZE)
     assert first is not None
     blank = np.zeros(SIZE, dtype=np.uint8)
     for path in (tmp_path / "out" / "predictions" / "dog").glob("*.png"):
         write_mask(path, blank)
-    again = evaluate("davis", davis, tmp_path / "out", encoder, size=SIZE, sequences=["dog"], resume=True)
+    again = evaluate(Davis(davis, ["dog"]), tmp_path / "out", encoder, size=SIZE, resume=True)
     assert again is not None
     assert again.scores.headline[1] == 0 < first.scores.headline[1]
     root = tmp_path / "DAVIS"
     shutil.copytree(davis, root)
     Image.fromarray(blank).convert("RGB").save(root / "JPEGImages" / "480p" / "dog" / "00001.jpg")
     with pytest.raises(ValueError, match=r"cannot be resumed: .*data_sha256 was"):
-        evaluate("davis", root, tmp_path / "out", encoder, size=SIZE, sequences=["dog"], resume=True)
+        evaluate(Davis(root, ["dog"]), tmp_path / "out", encoder, size=SIZE, resume=True)
 
 
 def test_two_processes_share_the_sequences(davis: Path, tmp_path: Path) -> None:
@@ -160,7 +159,7 @@ def test_two_processes_share_the_sequences(davis: Path, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("| all |") == 1
-    alone = evaluate("davis", davis, tmp_path / "alone", size=64)
+    alone = evaluate(Davis(davis), tmp_path / "alone", size=64)
     stored = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert stored["processes"] == 2
     assert alone is not None
@@ -173,30 +172,34 @@ def test_what_is_missing_is_named_before_any_work(davis: Path, tmp_path: Path, e
     (root / "JPEGImages" / "480p" / "cat" / "00002.jpg").unlink()
     (root / "Annotations" / "480p" / "dog" / "00001.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"lacks 2 .*JPEGImages/480p/cat/00002\.jpg, Annotations/480p/dog/00001\.png"):
-        evaluate("davis", root, tmp_path / "out", encoder)
+        evaluate(Davis(root), tmp_path / "out", encoder)
     with pytest.raises(
         FileNotFoundError, match=r"lacks 2 files or folders: JPEGImages/480p, Annotations/480p\. Expected DAVIS"
     ):
-        evaluate("davis", tmp_path, tmp_path / "out", encoder)
+        evaluate(Davis(tmp_path), tmp_path / "out", encoder)
     with pytest.raises(FileNotFoundError, match="holds no PNG masks of bird"):
-        evaluate("davis", davis, tmp_path / "out", encoder, sequences=["bird"])
+        evaluate(Davis(davis, ["bird"]), tmp_path / "out", encoder)
     assert not (tmp_path / "out").exists()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("mine")
     with pytest.raises(FileExistsError, match=r"holds files but no evaluation\.json"):
-        evaluate("davis", davis, tmp_path / "other", encoder)
+        evaluate(Davis(davis), tmp_path / "other", encoder)
 
 
 def test_options_and_names_that_do_not_exist(davis: Path, tmp_path: Path, encoder: Encoder) -> None:
-    with pytest.raises(ValueError, match="no data set is called 'davos'; there are davis, vip, jhmdb, badja"):
-        evaluate("davos", davis, tmp_path, encoder)
+    with pytest.raises(
+        ValueError, match=r"the data set is 'davis'; expected an object such as siammae.evaluation.Davis\(root\)"
+    ):
+        evaluate("davis", tmp_path, encoder)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"sequences is 'dog'; expected a list of names, such as \['dog'\]"):
+        evaluate(Davis(davis, "dog"), tmp_path, encoder)
     with pytest.raises(ValueError, match="no protocol for vip is called 'dino'; there are best, crw, cropmae, paper"):
-        evaluate("vip", davis, tmp_path, encoder, protocol="dino")
-    with pytest.raises(ValueError, match="per_video is an option of vip; leave it out for davis"):
-        evaluate("davis", davis, tmp_path, encoder, per_video=True)
+        evaluate(Vip(davis), tmp_path, encoder, protocol="dino")
+    with pytest.raises(TypeError, match="per_video"):
+        Davis(davis, per_video=True)  # type: ignore[call-arg]
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(ValueError, match=r"empty\.txt names no sequence"):
-        find_davis(davis, split=tmp_path / "empty.txt")
+        Davis(davis, split=tmp_path / "empty.txt").find()
 
 
 def test_protocols_have_the_published_sizes_and_values() -> None:
@@ -226,7 +229,7 @@ def test_protocols_have_the_published_sizes_and_values() -> None:
 
 def test_reports_show_runs_side_by_side(davis: Path, tmp_path: Path, encoder: Encoder) -> None:
     for protocol in ("best", "dino"):
-        evaluate("davis", davis, tmp_path / protocol, encoder, protocol=protocol, size=SIZE)
+        evaluate(Davis(davis), tmp_path / protocol, encoder, protocol=protocol, size=SIZE)
     page = write_report([tmp_path / "best", tmp_path / "dino"], tmp_path / "page.html", worst=1).read_text()
     assert page.count("<rect") == 4  # two sequences, two runs
     assert page.count("<polyline") == 4
@@ -236,7 +239,7 @@ def test_reports_show_runs_side_by_side(davis: Path, tmp_path: Path, encoder: En
         write_report([davis], tmp_path / "page.html")
     with pytest.raises(ValueError, match="no evaluation to report"):
         write_report([], tmp_path / "page.html")
-    evaluate("davis", davis, tmp_path / "one", encoder, size=SIZE, sequences=["dog"])
+    evaluate(Davis(davis, ["dog"]), tmp_path / "one", encoder, size=SIZE)
     with pytest.raises(ValueError, match="of different data"):
         write_report([tmp_path / "best", tmp_path / "one"], tmp_path / "page.html")
     (tmp_path / "one" / "scores.json").write_text("{}")
@@ -246,11 +249,11 @@ def test_reports_show_runs_side_by_side(davis: Path, tmp_path: Path, encoder: En
 
 def test_scores_at_another_size_show_the_habit(real_data: Path, tmp_path: Path) -> None:
     root = real_data / "davis2016"
-    for path in find_davis(root, ["dog"])[0].annotations:
+    for path in Davis(root, ["dog"]).find()[0].annotations:
         shifted = np.roll(ids(path), 9, axis=0)
         (tmp_path / "dog").mkdir(exist_ok=True)
         write_mask(tmp_path / "dog" / path.name, shifted)
-    scores = score_davis(root, tmp_path, sequences=["dog"], resized=(480, 880))
+    scores = Davis(root, ["dog"], resized=(480, 880)).score(tmp_path)
     assert scores.resized is not None
     (size, habit) = scores.resized
     assert size == (480, 880)

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.io import savemat
 
-from siammae import propagate_keypoints
+from siammae import labels, propagate_keypoints
 from siammae.encoder import Encoder
-from siammae.evaluation import evaluate
-from siammae.evaluation.datasets.badja import find_badja, score_badja
-from siammae.evaluation.datasets.jhmdb import JOINTS, find_jhmdb, score_jhmdb
+from siammae.evaluation import Badja, Jhmdb, evaluate
+from siammae.evaluation.datasets.jhmdb import JOINTS
 from siammae.evaluation.metrics import keypoint_distances
-from siammae.labels import read_tracks, write_keypoints
+from siammae.labels import read_tracks
 
 WALK, JUMP = "A_walk_f_nm_np1_fr_goo_0", "B_jump_f_nm_np1_fr_goo_0"
 
@@ -47,7 +46,7 @@ def jhmdb(root: Path, videos: dict[str, NDArray[np.float64]], size: tuple[int, i
 
 def write_tracks(path: Path, points: NDArray[np.float64]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_keypoints(path, points, np.ones(points.shape[:2]))
+    labels.write_tracks(path, points, np.ones(points.shape[:2]))
 
 
 def test_distances_are_in_units_of_the_scale() -> None:
@@ -64,11 +63,11 @@ def test_distances_are_in_units_of_the_scale() -> None:
 
 def test_jhmdb_reads_the_test_videos_of_the_split(tmp_path: Path) -> None:
     root = jhmdb(tmp_path, {WALK: skeleton(), JUMP: skeleton()})
-    (one,) = find_jhmdb(root)
+    (one,) = Jhmdb(root).find()
     assert one.name == WALK
     assert np.array_equal(one.points, skeleton())  # MATLAB counts from 1
     assert [path.name for path in one.frames] == ["00001.png", "00002.png", "00003.png", "00004.png"]
-    assert [one.name for one in find_jhmdb(root, [JUMP])] == [JUMP]
+    assert [one.name for one in Jhmdb(root, [JUMP]).find()] == [JUMP]
 
 
 def test_pck_of_jhmdb_by_hand(tmp_path: Path) -> None:
@@ -81,33 +80,33 @@ def test_pck_of_jhmdb_by_hand(tmp_path: Path) -> None:
     tracks[1, 5] = np.nan  # lost: counts neither way
     tracks[2, 5] += (0, 13)
     write_tracks(tmp_path / "pred" / f"{WALK}.csv", tracks)
-    scores = score_jhmdb(root, tmp_path / "pred")
+    scores = Jhmdb(root).score(tmp_path / "pred")
     assert scores.by_joint(0.1) == pytest.approx(dict.fromkeys(JOINTS, 1.0) | {JOINTS[4]: 0.5, JOINTS[5]: 0.0})
     assert scores.pck(0.1) == pytest.approx((13 + 0.5) / 15)
     assert scores.pck(0.2) == pytest.approx(14 / 15)
     assert scores.headline == ("PCK@0.1", scores.pck(0.1))
     tracks[1, 0] = np.nan  # a corner of the box is lost, and the box shrinks with it
     write_tracks(tmp_path / "pred" / f"{WALK}.csv", tracks)
-    assert score_jhmdb(root, tmp_path / "pred").by_joint(0.1)[JOINTS[4]] == 0
+    assert Jhmdb(root).score(tmp_path / "pred").by_joint(0.1)[JOINTS[4]] == 0
 
 
 def test_a_jhmdb_that_is_not_whole(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="lacks 2 files or folders: Rename_Images, joint_positions"):
-        find_jhmdb(tmp_path)
+        Jhmdb(tmp_path).find()
     root = jhmdb(tmp_path, {WALK: skeleton(), JUMP: skeleton()})
     with pytest.raises(FileNotFoundError, match=r"lacks 1 .*joint_positions/\*/nobody"):
-        find_jhmdb(root, ["nobody"])
+        Jhmdb(root, ["nobody"]).find()
     (root / "Rename_Images" / "walk" / WALK / "00004.png").unlink()
     with pytest.raises(ValueError, match=r"joint_positions.mat has 4 frames; .* has 3"):
-        find_jhmdb(root)
+        Jhmdb(root).find()
     savemat(root / "joint_positions" / "walk" / WALK / "joint_positions.mat", {"pos_img": np.zeros((2, 14, 4))})
     with pytest.raises(ValueError, match=r"holds pos_img \[2, 14, 4\]; expected \[2, 15, T\]"):
-        find_jhmdb(root)
+        Jhmdb(root).find()
     (root / "joint_positions" / "walk" / WALK / "joint_positions.mat").write_bytes(b"nothing of the kind")
     with pytest.raises(ValueError, match="cannot be read as JHMDB's joints"):
-        find_jhmdb(root)
+        Jhmdb(root).find()
     with pytest.raises(FileNotFoundError, match=f"lacks 1 files or folders: {JUMP}.csv"):
-        score_jhmdb(root, tmp_path / "pred", sequences=[JUMP])
+        Jhmdb(root, [JUMP]).score(tmp_path / "pred")
 
 
 def test_joints_are_carried_through_a_video(tmp_path: Path) -> None:
@@ -115,7 +114,7 @@ def test_joints_are_carried_through_a_video(tmp_path: Path) -> None:
     root = jhmdb(tmp_path / "jhmdb", {WALK: points})
     for path in (root / "Rename_Images").rglob("*.png"):
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)).save(path)
-    evaluation = evaluate("jhmdb", root, tmp_path / "out", "vitt8d6", protocol="cropmae")
+    evaluation = evaluate(Jhmdb(root), tmp_path / "out", "vitt8d6", protocol="cropmae")
     assert evaluation is not None
     tracks = read_tracks(tmp_path / "out" / "predictions" / f"{WALK}.csv", 3, 15)
     assert np.array_equal(tracks[0], points[0])
@@ -164,7 +163,7 @@ def badja(root: Path, joints: dict[int, NDArray[np.float64]], visible: dict[int,
 def test_pck_of_badja_by_hand(tmp_path: Path) -> None:
     points = np.array([[40.0, 20.0], [50.0, 25.0], [45.0, 22.0]])
     root = badja(tmp_path, {1: points, 3: points + 2, 4: points + 3}, {1: [0, 1], 3: [0, 1, 2], 4: [1]})
-    (one,) = find_badja(root)
+    (one,) = Badja(root).find()
     assert [path.stem for path in one.frames] == ["00001", "00002", "00003", "00004"]  # from the first annotated frame on
     assert one.points[0, :2] == pytest.approx(points[:2])
     assert np.isnan(one.points[0, 2]).all()
@@ -173,7 +172,7 @@ def test_pck_of_badja_by_hand(tmp_path: Path) -> None:
     tracks[2, 0] = points[0] + 2 + (1.9, 0)  # 0.2 x 10 = 2 pixels may be wrong
     tracks[2, 1] = points[1] + 2 + (2.1, 0)
     write_tracks(tmp_path / "pred" / "cat.csv", tracks)  # joint 1 is lost in the last frame
-    scores = score_badja(root, tmp_path / "pred")
+    scores = Badja(root).score(tmp_path / "pred")
     assert np.count_nonzero(~np.isnan(scores.distances["cat"])) == 3  # joint 2 was not given
     assert scores.headline == ("PCK@0.2", pytest.approx(1 / 3))
     assert scores.pck(0.3) == pytest.approx(2 / 3)
@@ -183,16 +182,16 @@ def test_pck_of_badja_by_hand(tmp_path: Path) -> None:
 def test_a_badja_that_is_not_whole(tmp_path: Path) -> None:
     points = np.array([[40.0, 20.0]])
     with pytest.raises(FileNotFoundError, match=r"joint_annotations.*DAVIS's layout and BADJA's joints"):
-        find_badja(tmp_path)
+        Badja(tmp_path).find()
     root = badja(tmp_path, {1: points, 7: points}, {1: [0], 7: [0]})
     with pytest.raises(FileNotFoundError, match=r"lacks 2 .*cat/00007\.jpg.*cat/00007\.png"):
-        find_badja(root)
+        Badja(root).find()
     root = badja(tmp_path, {1: points + 60}, {1: [0]})
     with pytest.raises(ValueError, match="joints outside the frame"):
-        find_badja(root)
+        Badja(root).find()
     (root / "joint_annotations" / "cat.json").write_text('[{"image_path": "x.jpg"}]')
     with pytest.raises(ValueError, match="cannot be read as BADJA's annotations: KeyError 'joints'"):
-        find_badja(root)
+        Badja(root).find()
 
 
 def test_tracks_of_other_frames_or_points(tmp_path: Path) -> None:
@@ -207,7 +206,7 @@ def test_tracks_of_other_frames_or_points(tmp_path: Path) -> None:
 
 
 def test_real_joints_lie_on_the_animals(real_data: Path, tmp_path: Path) -> None:
-    found = find_badja(real_data / "davis2016", joints=real_data / "badja")
+    found = Badja(real_data / "davis2016", joints=real_data / "badja").find()
     assert {one.name for one in found} == {"camel", "cows", "dog", "horsejump-high"}
     for one in found:
         mask = np.array(Image.open(one.annotations[1])) > 0

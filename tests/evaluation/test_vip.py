@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from siammae.evaluation import evaluate
-from siammae.evaluation.datasets.vip import CLASSES, find_vip, score_vip
+from siammae.evaluation import Vip, evaluate
+from siammae.evaluation.datasets.vip import CLASSES
 from siammae.evaluation.metrics import confusion_matrix, intersection_over_union
 from siammae.synthetic import render_clip
 
@@ -57,14 +57,14 @@ def test_scores_pool_the_pixels_of_all_videos(tmp_path: Path) -> None:
     write(tmp_path / "pred" / "videos1" / f"{1:012d}.png", halves(0, 4))
     write(tmp_path / "pred" / "videos1" / f"{2:012d}.png", halves(4, 4))
     write(tmp_path / "pred" / "videos2" / f"{1:012d}.png", np.zeros((2, 4)))  # another size
-    scores = score_vip(root, tmp_path / "pred")
+    scores = Vip(root).score(tmp_path / "pred")
     assert list(scores.confusion) == ["videos1", "videos2"]
     background, clothes, face = 32 / (48 + 16), 32 / 48, 0.0
     assert scores.classes[[0, 4, 13]] == pytest.approx([background, clothes, face])
     assert scores.pooled == pytest.approx((background + clothes + face) / 3)
     assert scores.videos == pytest.approx({"videos1": (16 / 32 + 32 / 48) / 2, "videos2": (16 / 32 + 0) / 2})
     assert scores.headline == ("mIoU", scores.pooled)
-    per_video = score_vip(root, tmp_path / "pred", per_video=True)
+    per_video = Vip(root, per_video=True).score(tmp_path / "pred")
     assert per_video.headline == ("mIoU per video", pytest.approx(np.mean(list(scores.videos.values()))))
     assert "| upper-clothes | 66.7 |" in scores.table()
     assert "hat" not in scores.table()
@@ -75,25 +75,25 @@ def test_what_is_missing_is_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(
         FileNotFoundError, match=r"lacks 2 files or folders: Images, Annotations/Category_ids\. Expected VIP_Fine"
     ):
-        find_vip(tmp_path)
+        Vip(tmp_path).find()
     root = tree(
         tmp_path / "VIP_Fine", {"videos1": [halves(0, 4)] * 2, "videos2": [halves(0, 4)] * 2}, ["videos1", "videos2", "videos9"]
     )
     (root / "Images" / "videos1" / f"{2:012d}.jpg").unlink()
     (root / "Annotations" / "Category_ids" / "videos2" / f"{1:012d}.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"lacks 3 .*videos1/0+2\.jpg.*videos2/0+1\.png.*Category_ids/videos9"):
-        find_vip(root)
+        Vip(root).find()
 
 
 def test_masks_that_are_missing_or_of_no_class(tmp_path: Path) -> None:
     root = tree(tmp_path / "VIP_Fine", {"videos1": [halves(0, 4)] * 2})
     (tmp_path / "pred").mkdir()
     with pytest.raises(FileNotFoundError, match=r"lacks 2 files or folders: videos1/0+1\.png, videos1/0+2\.png"):
-        score_vip(root, tmp_path / "pred")
+        Vip(root).score(tmp_path / "pred")
     for index in (1, 2):
         write(tmp_path / "pred" / "videos1" / f"{index:012d}.png", halves(0, 40))
     with pytest.raises(ValueError, match=r"0+1\.png: predicted ids run from 0 to 40; expected 0 to 19"):
-        score_vip(root, tmp_path / "pred")
+        Vip(root).score(tmp_path / "pred")
 
 
 @pytest.mark.parametrize("protocol", ["best", "cropmae"])
@@ -103,7 +103,7 @@ def test_parts_are_carried_through_a_video(tmp_path: Path, protocol: str) -> Non
     for path, frame in zip(sorted((root / "Images" / "videos1").iterdir()), clip.frames, strict=True):
         Image.fromarray(frame).save(path, quality=95)
     size = (64, 96) if protocol == "cropmae" else None
-    evaluation = evaluate("vip", root, tmp_path / "out", "vitt8d6", protocol=protocol, size=size)
+    evaluation = evaluate(Vip(root), tmp_path / "out", "vitt8d6", protocol=protocol, size=size)
     assert evaluation is not None
     assert evaluation.scores.headline[1] > 0.6
     first = np.array(Image.open(tmp_path / "out" / "predictions" / "videos1" / f"{1:012d}.png"))

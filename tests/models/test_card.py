@@ -13,7 +13,7 @@ from PIL import Image
 from siammae import load_model, save_model
 from siammae.cli import main
 from siammae.encoder import Encoder, build_encoder
-from siammae.evaluation import evaluate
+from siammae.evaluation import Davis, evaluate
 from siammae.models.card import model_card
 from siammae.synthetic import render_clip
 from siammae.video import write_video
@@ -24,7 +24,7 @@ def described() -> Encoder:
     """An encoder of which everything is known."""
     encoder = build_encoder("vit_tiny_patch16_224", {"depth": 1}, name="tiny").eval()
     encoder.metadata = {
-        "licence": "cc-by-nc-4.0",
+        "license": "cc-by-nc-4.0",
         "data": "- films of birds, CC BY 4.0",
         "results": "Better than nothing.",
         "training": {"method": "SiamMAE", "steps": 7, "model": {"decoder": "cross-self"}},
@@ -35,13 +35,13 @@ def described() -> Encoder:
 def test_a_card_tells_everything(described: Encoder) -> None:
     card = model_card(described, picture="loss.png")
     for text in ("# tiny", "films of birds", "Better than nothing.", "| steps | 7 |", "| decoder | cross-self |", "loss.png",
-                 "may be lost", "arXiv:2305.14344", "gupta2023siamese", "shorter side of 480 pixels"):  # fmt: skip
+                 "may lose", "arXiv:2305.14344", "gupta2023siamese", "shorter side of 480 pixels"):  # fmt: skip
         assert text in card
-    for title in ("Use", "Intended use and limits", "Results", "Data", "Training", "Licence", "Citation"):
+    for title in ("Use", "Intended use and limits", "Results", "Data", "Training", "License", "Citation"):
         assert f"## {title}\n" in card
     bare = model_card(build_encoder("vit_tiny_patch16_224", {"depth": 1}))
     assert "None measured yet." in bare
-    assert bare.count("Not stated") == 3  # data, training, licence
+    assert bare.count("Not stated") == 3  # data, training, license
     assert "license:" not in bare
 
 
@@ -68,7 +68,7 @@ def test_evaluations_go_into_config_and_card(
             Image.fromarray(pixels).save(path)
     folder = save_model(described.half(), tmp_path / "tiny")
     before = (folder / "model.safetensors").stat().st_size
-    evaluation = evaluate("davis", tmp_path / "DAVIS", tmp_path / "out", str(folder), protocol="dino", size=64)
+    evaluation = evaluate(Davis(tmp_path / "DAVIS"), tmp_path / "out", str(folder), protocol="dino", size=64)
     assert evaluation is not None
     for _ in range(2):  # the second time it replaces what the first wrote
         monkeypatch.setattr("sys.argv", ["siammae", "card", str(folder), str(tmp_path / "out")])

@@ -33,8 +33,8 @@ def test_what_is_told_of_it_is_true() -> None:
         (FOLDER / "README.md").read_text(),
     )
     section = config["siammae"]
-    assert section["licence"] == info.licence
-    assert f"license: {info.licence}" in card
+    assert section["license"] == info.license
+    assert f"license: {info.license}" in card
     assert section["training"]["model"]["depth"] == info.depth
     for name, value in section["metrics"].items():
         assert f"{value:.3f}" in card, name
@@ -58,7 +58,7 @@ def test_it_carries_masks_offline() -> None:
 
 @pytest.mark.parametrize("name", ["dog", "car-roundabout"])
 def test_it_beats_what_it_began_with(real_data: Path, name: str) -> None:
-    from test_real import mean_j, sequence
+    from repository.test_real import mean_j, sequence
 
     frames, gt = sequence(real_data, name, 16)
     trained, untrained = (

@@ -153,7 +153,7 @@ def test_wrong_bytes_never_become_a_model(repo: Repo, encoder: Encoder, length: 
 def test_registered_names_are_pinned_and_checked(
     hub: HubServer, repo: Repo, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entry = replace(REGISTRY["vitt16"], weights=f"hf-hub:me/tiny@{repo.commit}", sha256=sha256(repo), licence="apache-2.0")
+    entry = replace(REGISTRY["vitt16"], weights=f"hf-hub:me/tiny@{repo.commit}", sha256=sha256(repo), license="apache-2.0")
     monkeypatch.setitem(REGISTRY, "vitt16", entry)
     loaded = load_model("vitt16", device="cpu")
     assert loaded.digest() == encoder.digest()

@@ -74,7 +74,7 @@ def test_save_and_load_are_inverse(encoder: Encoder, folder: Path) -> None:
 
 
 def test_metadata_and_dtype_are_kept(tmp_path: Path) -> None:
-    metadata = {"licence": "apache-2.0", "metrics": {"J": 0.5}}
+    metadata = {"license": "apache-2.0", "metrics": {"J": 0.5}}
     encoder = build_encoder("vit_tiny_patch16_224", {"depth": 1, "img_size": 112}, default_size=112, metadata=metadata).half()
     saved = save_model(encoder, tmp_path / "half")
     assert {tensor.dtype for tensor in load_file(saved / "model.safetensors").values()} == {torch.float16}

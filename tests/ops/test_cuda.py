@@ -199,9 +199,9 @@ def damage_shows() -> None:
 CASES: dict[str, Callable[[], None]] = {
     "one cell": lambda: compute(scene((1, 1), 1, 1, 1), [0]),
     "mixed radii": lambda: compute(scene((5, 7), 5, 3, batch=2), [0, 1.5, INF]),
-    "mixed radii, fp32": lambda: compute(scene((5, 7), 5, 3), [0, 1.5, INF], precision="fp32"),
+    "mixed radii, fp32": lambda: compute(scene((5, 7), 5, 3), [0, 1.5, INF], precision="float32"),
     "square": lambda: compute(scene((9, 11), 24, 2), [1.5, 2], 7, window="square"),
-    "strict circle, fp32": lambda: compute(scene((9, 5), 40, 2, 1), [2, INF], 4, strict=True, precision="fp32"),
+    "strict circle, fp32": lambda: compute(scene((9, 5), 40, 2, 1), [2, INF], 4, strict=True, precision="float32"),
     "strict square": lambda: compute(scene((5, 7), 24, 2, 1), [2, 1], 4, strict=True, window="square"),
     "many channels": lambda: compute(scene((5, 7), 100, 2), [INF, 3], 7, temperature=0.7),
     "even channels": lambda: compute(scene((3, 4), 128, 2, 20), [INF, 3]),
@@ -210,10 +210,10 @@ CASES: dict[str, Callable[[], None]] = {
     "fewer cells than matches": lambda: compute(scene((1, 3), 24, 2), [INF, INF], 10),
     "one match": lambda: compute(scene((5, 7), 24, 1), [INF], 1, temperature=1e-4),
     "copies": lambda: compute(scene((3, 5), 64, 3, kind="copies"), [INF] * 3, 4, exact=True),
-    "copies, fp32": lambda: compute(scene((3, 5), 64, 3, kind="copies"), [INF] * 3, 4, exact=True, precision="fp32"),
-    "all alike, full lists": lambda: compute(scene((9, 3), 64, 2, kind="alike"), [INF, 2], 8, exact=True, precision="fp32"),
+    "copies, fp32": lambda: compute(scene((3, 5), 64, 3, kind="copies"), [INF] * 3, 4, exact=True, precision="float32"),
+    "all alike, full lists": lambda: compute(scene((9, 3), 64, 2, kind="alike"), [INF, 2], 8, exact=True, precision="float32"),
     "kept ties": lambda: compute(scene((3, 5), 64, 3, kind="copies"), [1, 1, 1], 2, keep_ties=True),
-    "kept ties, fp32": lambda: compute(scene((3, 5), 64, 3, kind="copies"), [1, 1, 1], 2, keep_ties=True, precision="fp32"),
+    "kept ties, fp32": lambda: compute(scene((3, 5), 64, 3, kind="copies"), [1, 1, 1], 2, keep_ties=True, precision="float32"),
     "splits": splits_agree,
     "layouts": layouts_agree,
     "half features": half_features_are_what_they_are,
@@ -298,12 +298,16 @@ def test_kernels_compile_without_spills(capability: int, tmp_path: Path, monkeyp
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     half = {**FIND, "query": "*fp16", "context": "*fp16"}
     builds = {
-        "k = 5": (kernels.find_candidates, half, cuda.finding(384, True, "square", 16)),
-        "k = 7, float32 context": (kernels.find_candidates, {**FIND, "query": "*fp16"}, cuda.finding(384, True, "circle", 16)),
-        "k = 32": (kernels.find_candidates, half, cuda.finding(384, True, "circle", 64)),
-        "fp32": (kernels.find_candidates, FIND, cuda.finding(384, False, "circle", 16)),
-        "labels": (kernels.mix_labels, MIX, cuda.mixing(5, False, 8, 16, 20)),
-        "ties": (kernels.mix_labels, MIX, cuda.mixing(5, True, 1, 64, 300)),
+        "k = 5": (kernels.find_candidates, half, cuda.find_options(384, True, "square", 16)),
+        "k = 7, float32 context": (
+            kernels.find_candidates,
+            {**FIND, "query": "*fp16"},
+            cuda.find_options(384, True, "circle", 16),
+        ),
+        "k = 32": (kernels.find_candidates, half, cuda.find_options(384, True, "circle", 64)),
+        "fp32": (kernels.find_candidates, FIND, cuda.find_options(384, False, "circle", 16)),
+        "labels": (kernels.mix_labels, MIX, cuda.mix_options(5, False, 8, 16, 20)),
+        "ties": (kernels.mix_labels, MIX, cuda.mix_options(5, True, 1, 64, 300)),
     }
     used = {name: resources(*build, capability) for name, build in builds.items()}
     assert all(stack == 0 for _, stack in used.values()), f"registers, bytes of stack: {used}"
@@ -354,7 +358,7 @@ SIZES = [  # grid, D, N, L, k, options
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 class TestOnGpu:
-    @pytest.mark.parametrize("precision", ["auto", "fp32"])
+    @pytest.mark.parametrize("precision", ["auto", "float32"])
     @pytest.mark.parametrize(("grid", "channels", "num", "num_labels", "top_k", "options"), SIZES)
     @pytest.mark.parametrize("radius", [12.0, 20.0])
     def test_full_sizes_agree_with_the_definition(
@@ -383,7 +387,7 @@ class TestOnGpu:
         alone = [run(Scene(*(tensor[video : video + 1] for tensor in data)), radii) for video in range(3)]
         same(result, tuple(torch.cat(parts) for parts in zip(*alone, strict=True)))
 
-    @pytest.mark.parametrize("precision", ["auto", "fp32"])
+    @pytest.mark.parametrize("precision", ["auto", "float32"])
     def test_runs_and_splits_are_identical(self, precision: str) -> None:
         data, radii = scene((60, 107), 384, 8, kind="clip", device="cuda"), [INF] + [12.0] * 7
         first = run(data, radii, precision=precision)

@@ -199,7 +199,7 @@ def test_an_implementation_that_cannot_run_says_why(implementation: Any, top_k: 
 def test_wrong_precision_and_half_copies_are_refused() -> None:
     frames = torch.ones(2, 1, 2, 2)
     arguments: dict[str, Any] = {"radius": 1, "top_k": 1, "temperature": 1.0}
-    with pytest.raises(ValueError, match="precision is 'bf16'; expected 'auto' or 'fp32'"):
+    with pytest.raises(ValueError, match="precision is 'bf16'; expected 'auto' or 'float32'"):
         ops.propagate(frames[0], frames[1:], frames[1:], precision="bf16", **arguments)
     with pytest.raises(ValueError, match="expected a float16 copy of context"):
         ops.propagate(frames[0], frames[1:], frames[1:], context_half=frames[1:], **arguments)

@@ -338,3 +338,67 @@ def test_arrays_of_any_memory_layout(encoder: Encoder, texture: Frames) -> None:
     assert (masks[0] == big_endian).all()
     soft = torch.from_numpy(np.stack([square() == 0, square() == 1])).bfloat16()
     assert propagate_labels(frames, soft, encoder, size=96).dtype == torch.bfloat16
+
+
+def two_objects() -> NDArray[np.int64]:
+    mask = square()
+    mask[48:80, 88:120] = 7
+    return mask
+
+
+@pytest.mark.parametrize("ids", [(0, 1), (3, 1)], ids=["with a background", "without one"])
+def test_a_removed_object_becomes_background_and_the_others_stay(
+    encoder: Encoder, texture: Frames, ids: tuple[int, int]
+) -> None:
+    frames, mask0 = moving(texture, 6, step=0), two_objects()
+    mask0[mask0 == 0] = ids[0]
+    propagator, untouched = (LabelPropagator(frames[0], mask0, encoder, size=96) for _ in range(2))
+    for frame in frames[1:3]:
+        propagator.step(frame)
+        untouched.step(frame)
+    propagator.remove([7])
+    assert propagator.ids == ([0, 1] if ids[0] == 0 else [1, 3, 0])
+    assert np.array_equal(propagator.decode(), np.where(untouched.decode() == 7, 0, untouched.decode()))
+    for frame in frames[3:]:
+        mask, expected = propagator.step(frame), untouched.step(frame)
+        assert 7 in expected
+        assert (mask != np.where(expected == 7, 0, expected)).mean() < 0.01
+        assert torch.allclose(propagator.labels.sum(dim=0), untouched.labels.sum(dim=0), atol=1e-5)
+
+
+def test_a_removed_object_can_come_again(encoder: Encoder, texture: Frames) -> None:
+    frames = moving(texture, 4, step=0)
+    propagator = LabelPropagator(frames[0], two_objects(), encoder, size=96)
+    propagator.remove([7, 1])
+    assert propagator.ids == [0]
+    assert not propagator.step(frames[1]).any()
+    propagator.add(frames[1], two_objects())
+    assert (propagator.step(frames[2]) != two_objects()).mean() < 0.1
+    restored = LabelPropagator(frames[0], two_objects(), encoder, size=96)
+    propagator.remove([1])
+    restored.load_state_dict(propagator.state_dict())
+    assert np.array_equal(restored.decode(), propagator.decode())
+    assert np.array_equal(restored.step(frames[3]), propagator.step(frames[3]))
+
+
+def test_removed_soft_labels_are_zero(encoder: Encoder, texture: Frames) -> None:
+    frames = moving(texture, 3, step=0)
+    soft = np.stack([two_objects() == label for label in (0, 1, 7)]).astype(np.float32)
+    propagator, untouched = (LabelPropagator(frames[0], soft, encoder, size=96) for _ in range(2))
+    propagator.remove([1])
+    for frame in frames[1:]:
+        maps, expected = propagator.step(frame), untouched.step(frame)
+        assert expected[1].max() > 0.9
+        assert not maps[1].any()
+        assert np.array_equal(maps[[0, 2]], expected[[0, 2]])
+
+
+def test_removals_that_cannot_be(encoder: Encoder, texture: Frames) -> None:
+    propagator = LabelPropagator(texture[:96, :128], two_objects(), encoder, size=96)
+    with pytest.raises(ValueError, match=r"ids \[5\] are not propagated; the ids are \[0, 1, 7\]"):
+        propagator.remove([1, 5])
+    with pytest.raises(ValueError, match="id 0 is the background, which cannot be removed"):
+        propagator.remove([0, 1])
+    assert propagator.ids == [0, 1, 7]
+    propagator.remove([])
+    assert propagator.ids == [0, 1, 7]

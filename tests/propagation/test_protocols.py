@@ -51,14 +51,14 @@ def unit_grids(frames: NDArray[np.uint8], encoder: Encoder, layer: int = -1, res
         return F.normalize(encoder(images, layer=layer).float(), dim=1)
 
 
-def centres(num: int, num_pixels: int) -> Tensor:
+def centers(num: int, num_pixels: int) -> Tensor:
     """The pixel at the middle of each of `num` equal shares of `num_pixels`: what a resize to the nearest takes."""
     return torch.div((2 * torch.arange(num) + 1) * num_pixels, 2 * num, rounding_mode="floor")
 
 
 def resize_to_nearest(values: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = values.shape[-2:]
-    return values[..., centres(size[0], height), :][..., centres(size[1], width)]
+    return values[..., centers(size[0], height), :][..., centers(size[1], width)]
 
 
 def resize_to_corner(values: Tensor, size: tuple[int, int]) -> Tensor:
@@ -142,10 +142,10 @@ PUBLISHED = {
 }
 PUBLISHED["dino"] |= {
     "keep_ties": True,
-    "restrict_first_frame": True,
-    "pad_with_first_frame": False,
+    "restrict_anchors": True,
+    "pad_with_anchor": False,
     "first_labels": "nearest",
-    "nearest_pixel": "centre",
+    "nearest_pixel": "center",
     "normalize_objects": True,
     "resize": "bilinear_uint8",
     "point_maps": "gaussian",
@@ -153,8 +153,8 @@ PUBLISHED["dino"] |= {
 for _name in ("crw", "cropmae"):
     PUBLISHED[_name] |= {
         "keep_ties": False,
-        "restrict_first_frame": False,
-        "pad_with_first_frame": True,
+        "restrict_anchors": False,
+        "pad_with_anchor": True,
         "first_labels": "bilinear",
         "nearest_pixel": "corner",
         "normalize_objects": False,
@@ -166,7 +166,7 @@ for _name in ("crw", "cropmae"):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_presets_hold_the_published_values(name: str) -> None:
     preset = PropagationConfig.preset(name)
-    published = {**PUBLISHED[name], "interpolation": "bilinear", "decode_at": "input", "layer": -1}
+    published = {**PUBLISHED[name], "decode_at": "input", "layer": -1}
     assert {key: getattr(preset, key) for key in published} == published
     assert {field.name for field in fields(preset)} == {*published, "point_sigma", "point_top_k"}
     assert preset.point_sigma == 0.5
@@ -193,7 +193,7 @@ def test_an_unknown_field_is_refused_and_the_closest_named(wrong: str, right: st
     with pytest.raises(ValueError, match=f"no field '{wrong}'; did you mean {right}"):
         PropagationConfig.preset("dino", **{wrong: 1})
     with pytest.raises(ValueError, match=f"no field '{wrong}'; did you mean {right}"):
-        propagate_labels([RED_LEFT], BOTH, Colours(), config={wrong: 1})
+        propagate_labels([RED_LEFT], BOTH, Colors(), config={wrong: 1})
 
 
 def test_an_unknown_preset_is_refused_and_all_named() -> None:
@@ -217,7 +217,6 @@ def test_an_unknown_preset_is_refused_and_all_named() -> None:
         ("point_sigma", math.nan),
         ("window", "disc"),
         ("first_labels", "hard"),
-        ("interpolation", "bicubic"),
         ("decode_at", "grid"),
     ],
 )
@@ -252,15 +251,15 @@ class _Projection(nn.Module):
         raise NotImplementedError
 
 
-class Colours(Encoder):
+class Colors(Encoder):
     """Features are the colours of the cells; those of block 0 are the colours with red and green exchanged for one grey."""
 
     def __init__(self) -> None:
         super().__init__(_Projection(), architecture="colours", model_args={}, mean=(0, 0, 0), std=(1, 1, 1), name="colours")
 
     def forward(self, images: Tensor, *, layer: int = -1) -> Tensor:
-        colours = F.avg_pool2d(images, PATCH)
-        return colours if layer == -1 else torch.stack([colours[:, 0] + colours[:, 1], colours[:, 0] * 0, colours[:, 2]], dim=1)
+        colors = F.avg_pool2d(images, PATCH)
+        return colors if layer == -1 else torch.stack([colors[:, 0] + colors[:, 1], colors[:, 0] * 0, colors[:, 2]], dim=1)
 
 
 def paint(rows: list[list[tuple[int, int, int]]], scale: int = 1) -> NDArray[np.uint8]:
@@ -283,7 +282,7 @@ RED_LEFT, BOTH = row(0, 2), mask_of([[1, 0]])
 def carried(frames: list[NDArray[np.uint8]], mask0: Any, **changes: Any) -> Tensor:
     """Soft labels [L, h, w] of the last frame."""
     size = (frames[0].shape[0], frames[0].shape[1])
-    propagator = LabelPropagator(frames[0], mask0, Colours(), size=size, config={**PLAIN, **changes})
+    propagator = LabelPropagator(frames[0], mask0, Colors(), size=size, config={**PLAIN, **changes})
     for frame in frames[1:]:
         propagator.step(frame)
     return propagator.labels
@@ -291,7 +290,7 @@ def carried(frames: list[NDArray[np.uint8]], mask0: Any, **changes: Any) -> Tens
 
 def masks_of(frames: list[NDArray[np.uint8]], mask0: Any, size: tuple[int, int] | None = None, **changes: Any) -> Any:
     size = size or (frames[0].shape[0], frames[0].shape[1])
-    return propagate_labels(frames, mask0, Colours(), size=size, config={**PLAIN, **changes})
+    return propagate_labels(frames, mask0, Colors(), size=size, config={**PLAIN, **changes})
 
 
 def found_at(frames: list[NDArray[np.uint8]], **changes: Any) -> list[int]:
@@ -359,13 +358,11 @@ def test_keep_ties_lets_all_equal_matches_count() -> None:
 
 def test_an_unrestricted_first_frame_is_searched_everywhere_and_the_others_are_not() -> None:
     jump = [row(0), row(7)]
-    assert found_at(jump, radius=2, restrict_first_frame=True) == []
-    assert found_at(jump, radius=2, restrict_first_frame=False) == [7]
+    assert found_at(jump, radius=2, restrict_anchors=True) == []
+    assert found_at(jump, radius=2, restrict_anchors=False) == [7]
     frames = [paint([[RED, GREEN, GREEN, GREEN]]), paint([[RED, BLUE, GREEN, GREEN]]), paint([[RED, GREEN, GREEN, BLUE]])]
     mask = mask_of([[1, 2, 3, 3]])
-    blue = {
-        free: carried(frames, mask, radius=1, context_frames=1, restrict_first_frame=free)[:, 0, 3] for free in (True, False)
-    }
+    blue = {free: carried(frames, mask, radius=1, context_frames=1, restrict_anchors=free)[:, 0, 3] for free in (True, False)}
     assert blue[True].tolist() == pytest.approx([0, 0, 1])  # nothing blue within reach: the first equal match in the window
     assert blue[False].tolist() == pytest.approx([1, 0, 0])  # the first of all cells, which are equally unlike
 
@@ -373,12 +370,12 @@ def test_an_unrestricted_first_frame_is_searched_everywhere_and_the_others_are_n
 def test_padding_lets_early_frames_see_copies_of_the_first() -> None:
     frame, mask = paint([[RED, ORANGE, GREEN]]), mask_of([[1, 2, 3]])
     second = math.exp(-0.2 / 0.1)
-    alone = carried([frame, frame], mask, top_k=2, context_frames=2, pad_with_first_frame=False)[:, 0, 0]
+    alone = carried([frame, frame], mask, top_k=2, context_frames=2, pad_with_anchor=False)[:, 0, 0]
     assert alone.tolist() == pytest.approx([1 / (1 + second), second / (1 + second), 0], abs=1e-5)
-    copies = carried([frame, frame], mask, top_k=2, context_frames=2, pad_with_first_frame=True)[:, 0, 0]
+    copies = carried([frame, frame], mask, top_k=2, context_frames=2, pad_with_anchor=True)[:, 0, 0]
     assert copies.tolist() == pytest.approx([1, 0, 0])
     best = 3  # the first frame and its two copies
-    four = carried([frame, frame], mask, top_k=4, context_frames=2, pad_with_first_frame=True)[:, 0, 0]
+    four = carried([frame, frame], mask, top_k=4, context_frames=2, pad_with_anchor=True)[:, 0, 0]
     assert four.tolist() == pytest.approx([best / (best + second), second / (best + second), 0], abs=1e-5)
 
 
@@ -386,7 +383,7 @@ def test_copies_of_the_first_frame_give_way_to_recent_frames() -> None:
     frames = [paint([[RED, GREEN]]), paint([[BLUE, GREEN]]), paint([[BLUE, GREEN]]), paint([[RED, GREEN]])]
     shown = {}
     for length in (2, 3, 4):
-        changes = {"top_k": 3, "context_frames": 2, "temperature": 1, "pad_with_first_frame": True}
+        changes = {"top_k": 3, "context_frames": 2, "temperature": 1, "pad_with_anchor": True}
         clip_ = [*frames[: length - 1], frames[-1]]
         shown[length] = float(carried(clip_, mask_of([[1, 2]]), **changes)[0, 0, 0])
     assert shown[2] == pytest.approx(1)  # three red cells: the first frame and two copies
@@ -408,12 +405,10 @@ def test_first_labels_say_what_a_partly_covered_cell_gets(start: int) -> None:
     assert float(carried([frame], mask, first_labels="nearest")[1, 0, 0]) == (start == 2)
 
 
-def test_interpolation_is_between_cells_or_to_the_nearest_one() -> None:
+def test_soft_labels_are_interpolated_between_cells() -> None:
     frame, soft = paint([[RED, GREEN]]), torch.zeros(1, PATCH, 2 * PATCH)
     soft[:, :, :PATCH] = 1
-    nearest = masks_of([frame, frame], soft, interpolation="nearest")[1]
-    assert nearest[0, 0].tolist() == [1] * PATCH + [0] * PATCH
-    bilinear = masks_of([frame, frame], soft, interpolation="bilinear")[1]
+    bilinear = masks_of([frame, frame], soft)[1]
     assert bilinear[0, 0].tolist() == pytest.approx([1, 1, 7 / 8, 5 / 8, 3 / 8, 1 / 8, 0, 0])
 
 
@@ -471,7 +466,7 @@ def point_in(x: float, **changes: Any) -> float:
     """Where a point at column `x`, in cells, of a row of 8 cells of different colours is found when nothing moves."""
     frame = paint([[(255, 32 * i, 255 - 32 * i) for i in range(8)]])
     points = np.array([[(x + 0.5) * PATCH - 0.5, 0.5 * PATCH - 0.5]], np.float32)
-    found, _ = propagate_keypoints([frame, frame], points, Colours(), size=(PATCH, 8 * PATCH), config={**PLAIN, **changes})
+    found, _ = propagate_keypoints([frame, frame], points, Colors(), size=(PATCH, 8 * PATCH), config={**PLAIN, **changes})
     return (float(found[1, 0, 0]) + 0.5) / PATCH - 0.5
 
 

@@ -182,14 +182,14 @@ def test_the_model_table_is_that_of_the_registry() -> None:
         assert row[2] == str(info.patch_size)
         assert row[3] == f"{info.num_parameters / 1e6:.1f} M"
         assert (row[4] == "none published yet") == (info.weights is None)
-        assert row[5] == (info.licence or "-")
+        assert row[5] == (info.license or "-")
 
 
 def test_the_table_of_presets_is_true() -> None:
     words = {"yes": True, "no": False}
     rows = table(PAGES["propagation.md"], "field")
     shown = {re.findall(r"`(\w+)`", row[0])[0]: row[1:] for row in rows}
-    assert set(PropagationConfig.__dataclass_fields__) - set(shown) == {"interpolation", "layer", "point_sigma", "point_top_k"}
+    assert set(PropagationConfig.__dataclass_fields__) - set(shown) == {"layer", "point_sigma", "point_top_k"}
     for field, cells in shown.items():
         for preset, cell in zip(("default", "dino", "crw", "cropmae"), cells, strict=True):
             value = getattr(PropagationConfig.preset(preset), field)

@@ -21,6 +21,7 @@ HEAVY = (
 NAMES = [
     "Encoder",
     "Geometry",
+    "KeypointPropagator",
     "LabelPropagator",
     "ModelInfo",
     "PropagationConfig",

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from siammae.training.config import config_from_dict, config_to_dict, load_config
-from siammae.training.model import ModelConfig, build_model
+from siammae.training.initial import build_model
+from siammae.training.model_config import ModelConfig
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples" / "training").glob("*.yaml"))
 

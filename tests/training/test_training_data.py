@@ -5,6 +5,7 @@ import itertools
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -14,14 +15,16 @@ import pytest
 import torch
 from PIL import Image
 
-from siammae.training.config import DataConfig
+from siammae.training.config import DataConfig, TrainConfig
 from siammae.training.data.batches import Batch, Source
-from siammae.training.data.cache import CachedSource, build_cache
+from siammae.training.data.cache import CachedClip, CachedSource, FrameCache, build_cache
 from siammae.training.data.clips import FolderClip, Frame, UnusableClip, VideoClip, read_image
 from siammae.training.data.crops import Box, moved_box, random_box, resample, resized
 from siammae.training.data.files import FileParts, FileSource, find_files
+from siammae.training.data.motion import cell_means, changed_share
 from siammae.training.data.samples import crop, draw_crop_pairs, draw_samples, draw_times
 from siammae.training.data.shards import ShardSource, find_shards
+from siammae.training.data.source import build_source
 from siammae.video import as_picture, read_frames
 
 GREY_STEP = 4
@@ -408,6 +411,106 @@ def test_cache_needs_a_clip_of_the_shortest_gap(videos: Path, tmp_path: Path) ->
     cache = build_cache([videos / "good0.mp4"], tmp_path, short_side=24, fps=5)
     with pytest.raises(ValueError, match="no clip is longer than the shortest gap, 3 s"):
         CachedSource(cache, DataConfig(gap=(3.0, 4.0)), **COMMON)
+
+
+def memory_cache(*clips: np.ndarray) -> FrameCache:
+    """A cache of clips [F, H, W, 3] at 10 frames a second, named by their number."""
+    found, offset = [], 0
+    for number, clip in enumerate(clips):
+        frames, height, width, _ = clip.shape
+        found.append(CachedClip(str(number), offset, frames, height, width))
+        offset += frames * height * width
+    pixels = torch.from_numpy(np.concatenate([clip.reshape(-1, 3) for clip in clips]))
+    return FrameCache(pixels, tuple(found), 0.1, ())
+
+
+def clip_of(frames: int) -> np.ndarray:
+    """A clip whose grey level tells the frame's number."""
+    return np.stack([np.full((16, 16, 3), number, dtype=np.uint8) for number in range(frames)])
+
+
+def test_clips_are_drawn_by_the_square_root_of_their_length() -> None:
+    cache = memory_cache(clip_of(10), clip_of(40), clip_of(160), clip_of(2))
+    source = CachedSource(cache, DataConfig(gap=(0.3, 0.5)), size=4200, side=4, futures=1, seed=0)
+    counts = np.unique(source.part(0).names, return_counts=True)[1]
+    assert len(counts) == 3  # the last clip is shorter than the shortest gap
+    assert counts / 4200 == pytest.approx([1 / 7, 2 / 7, 4 / 7], abs=0.03)
+    weighted = CachedSource(cache, DataConfig(gap=(0.3, 0.5)), size=4200, side=4, futures=1, seed=0, weights={"0": 4})
+    counts = np.unique(weighted.part(0).names, return_counts=True)[1]
+    assert counts / 4200 == pytest.approx([4 / 10, 2 / 10, 4 / 10], abs=0.03)
+
+
+def test_a_gap_is_not_cut_near_the_end_of_a_clip() -> None:
+    """Of 8 frames with gaps of 3 to 6, every gap is as frequent as any other, and places leave room for it."""
+    source = CachedSource(memory_cache(clip_of(8)), DataConfig(gap=(0.3, 0.6)), size=4000, side=4, futures=1, seed=0)
+    past, future = source.part(0).frames[:, :, 0, 0, 0].long().unbind(1)
+    gaps, counts = np.unique((future - past).numpy(), return_counts=True)
+    assert list(gaps) == [3, 4, 5, 6]
+    assert counts / 4000 == pytest.approx([0.25] * 4, abs=0.03)
+    assert int(future.max()) == 7
+    short = CachedSource(memory_cache(clip_of(5)), DataConfig(gap=(0.3, 0.6)), size=400, side=4, futures=2, seed=0)
+    frames = short.part(0).frames[:, :, 0, 0, 0].long()
+    assert set((frames[:, 2] - frames[:, 0]).tolist()) == {3, 4}
+    assert bool((frames[:, 1] <= frames[:, 2]).all())
+
+
+def test_pairs_that_move_are_preferred() -> None:
+    """Half of the frame flickers: crops of the still half are refused, crops of both are kept as often as they move."""
+    rng = np.random.default_rng(0)
+    clip = np.full((30, 32, 64, 3), 100, dtype=np.uint8)
+    clip[:, :, 32:] = rng.integers(0, 2, (30, 1, 1, 1)) * 100 + np.arange(30)[:, None, None, None]
+    clip[:, :, 32:] += (np.arange(30) * 37 % 100).astype(np.uint8)[:, None, None, None]
+    cache = memory_cache(clip, np.full((30, 32, 64, 3), 50, dtype=np.uint8))
+    common: dict[str, Any] = {"gap": (0.3, 0.6), "scale": (0.1, 0.2), "cache": "disk", "cache_folder": "x"}
+
+    def still(motion: float) -> float:
+        source = CachedSource(cache, DataConfig(**common, motion=motion), size=300, side=8, futures=1, seed=0)
+        past, future = source.part(0).frames.float().unbind(1)
+        return float(((past - future).abs().amax(dim=(1, 2, 3)) < 8).float().mean())
+
+    assert still(0.0) > 0.6
+    assert still(0.2) < 0.05
+    assert (
+        CachedSource(cache, DataConfig(**common, motion=0.2), size=8, side=8, futures=1, seed=0)
+        .part(3)
+        .frames.equal(CachedSource(cache, DataConfig(**common, motion=0.2), size=8, side=8, futures=1, seed=0).part(3).frames)
+    )
+
+
+def test_a_clip_that_never_moves_still_gives_pairs() -> None:
+    cache = memory_cache(np.full((10, 32, 32, 3), 50, dtype=np.uint8))
+    config = DataConfig(gap=(0.3, 0.6), cache="disk", cache_folder="x", motion=0.5)
+    assert CachedSource(cache, config, size=4, side=8, futures=1, seed=0).part(0).frames.eq(50).all()
+
+
+def test_changed_share_counts_the_cells_under_the_crop() -> None:
+    frames = torch.zeros(3, 32, 40, 3, dtype=torch.uint8)
+    frames[1, :16, :8] = 9  # two of twenty cells
+    frames[2] = 7  # below the threshold
+    cells = cell_means(frames)
+    assert cells.shape == (3, 4, 5, 3)
+    assert changed_share(cells, [0, 1], Box(0, 0, 32, 40)) == pytest.approx(2 / 20)
+    assert changed_share(cells, [0, 1], Box(0, 0, 16, 8)) == 1
+    assert changed_share(cells, [0, 1, 2], Box(0, 0, 16, 16)) == pytest.approx((2 / 4 + 0) / 2)
+    assert changed_share(cells, [0, 1], Box(16, 8, 16, 32)) == 0
+
+
+def test_a_path_listed_twice_is_decoded_once_and_drawn_twice_as_often(videos: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text("\n".join(str(videos / name) for name in ("good0.mp4", "good1.mp4", "good1.mp4")))
+    config = TrainConfig(
+        output="x", steps=1, data=small(listed, cache="disk", cache_folder=str(tmp_path), cache_short_side=24, cache_fps=5)
+    )
+    processes = SimpleNamespace(device=torch.device("cpu"), is_local_main_process=True, wait_for_everyone=lambda: None)
+    source = build_source(config, 900, processes, side=8)
+    assert source.num_files == 2
+    names = next(source.parts(0, 1)).names
+    assert names.count(str(videos / "good1.mp4")) == pytest.approx(600, abs=60)
+
+
+def test_motion_needs_a_cache() -> None:
+    with pytest.raises(ValueError, match=r"data\.motion is 0\.3; expected a share, 0 to 1, and with more than 0 a data\.cache"):
+        DataConfig(motion=0.3)
 
 
 # --- shards

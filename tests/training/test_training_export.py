@@ -11,8 +11,9 @@ import siammae
 from siammae.training.checkpoint import CheckpointError, write_checkpoint
 from siammae.training.config import TrainConfig, config_to_dict, load_config
 from siammae.training.folder import DECODER_FILE, export, load_siammae
+from siammae.training.initial import build_model
 from siammae.training.log import append_log
-from siammae.training.model import SiamMAE, build_model, masks_for
+from siammae.training.model import SiamMAE, masks_for
 
 
 @pytest.fixture
@@ -51,11 +52,11 @@ def checkpoint(config: TrainConfig, model: SiamMAE) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 0), ("fp16", 1e-3)])
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 0), ("float16", 1e-3)])
 def test_exported_encoder_is_loaded_by_the_library(
     checkpoint: Path, model: SiamMAE, tmp_path: Path, precision: str, tolerance: float
 ) -> None:
-    folder = export(checkpoint, tmp_path / "tiny8", precision=precision, licence="cc-by-nc-4.0", metrics={"J": 0.5})
+    folder = export(checkpoint, tmp_path / "tiny8", precision=precision, license="cc-by-nc-4.0", metrics={"J": 0.5})
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "loss.png", "model.safetensors"]
     encoder = siammae.load_model(str(folder), device="cpu")
     assert encoder.name == "tiny8"
@@ -64,13 +65,13 @@ def test_exported_encoder_is_loaded_by_the_library(
     for key, value in model.encoder.vit.state_dict().items():
         torch.testing.assert_close(encoder.vit.state_dict()[key].float(), value, atol=tolerance, rtol=tolerance)
     stored = load_file(folder / "model.safetensors")
-    assert {tensor.dtype for tensor in stored.values()} == {torch.float16 if precision == "fp16" else torch.float32}
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float16 if precision == "float16" else torch.float32}
     frames = np.zeros((1, 40, 48, 3), dtype=np.uint8)
     assert siammae.extract_features(frames, encoder, size=32, progress=False).shape[1] == 192
 
 
 def test_card_tells_recipe_data_licence_and_results(checkpoint: Path, tmp_path: Path) -> None:
-    folder = export(checkpoint, tmp_path / "tiny8", licence="cc-by-nc-4.0", data="- films of birds", results="J .5 on birds")
+    folder = export(checkpoint, tmp_path / "tiny8", license="cc-by-nc-4.0", data="- films of birds", results="J .5 on birds")
     card = (folder / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: siammae\n")
     for text in ("license: cc-by-nc-4.0", "# tiny8", "- films of birds", "J .5 on birds", "| steps | 5 |", "| minutes | 1.0 |",
@@ -100,7 +101,7 @@ def test_average_is_what_is_exported(checkpoint: Path, model: SiamMAE, tmp_path:
 
 
 def test_decoder_is_kept_where_asked(checkpoint: Path, model: SiamMAE, tmp_path: Path) -> None:
-    folder = export(checkpoint, tmp_path / "whole", precision="fp32", with_decoder=True)
+    folder = export(checkpoint, tmp_path / "whole", precision="float32", with_decoder=True)
     assert (folder / DECODER_FILE).exists()
     loaded = load_siammae(folder)
     frames = torch.randint(0, 256, (1, 2, 3, 32, 32), dtype=torch.uint8)

@@ -27,9 +27,10 @@ from siammae.training.checkpoint import CheckpointError, checkpoints
 from siammae.training.config import OptimConfig, TrainConfig, config_from_dict, config_to_dict, load_config
 from siammae.training.data.shards import find_shards
 from siammae.training.folder import add_decoder, export, load_siammae
+from siammae.training.initial import build_model
 from siammae.training.log import read_log
 from siammae.training.loop import Run, TrainingStopped, train
-from siammae.training.model import SiamMAE, build_model
+from siammae.training.model import SiamMAE
 from siammae.training.optim import WeightAverage, build_optimizer, learning_rate, orthogonalize, peak_rate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -391,7 +392,7 @@ def test_two_processes_equal_one_with_accumulation(config: TrainConfig, tmp_path
         losses = [[loss for (loss,) in logged(str(run), "loss")] for run in (alone.parent, folder)]
         np.testing.assert_allclose(losses[0], losses[1], atol=1e-5)
     assert not (sharded / "checkpoint-0000004" / "model.safetensors").exists()
-    whole = load_file(export(sharded, tmp_path / "model", precision="fp32") / "model.safetensors")
+    whole = load_file(export(sharded, tmp_path / "model", precision="float32") / "model.safetensors")
     for key, value in whole.items():
         torch.testing.assert_close(value, ours[f"encoder.vit.{key}"], atol=1e-5, rtol=0)
 
@@ -402,7 +403,7 @@ def test_fsdp_is_refused_where_it_cannot_run(config: TrainConfig) -> None:
 
 
 def test_a_frozen_encoder_is_what_it_started_from(config: TrainConfig, tmp_path: Path) -> None:
-    start = export(train(config), tmp_path / "start", precision="fp32")
+    start = export(train(config), tmp_path / "start", precision="float32")
     changes = {"init": str(start), "freeze_encoder": True, "output": str(tmp_path / "frozen")}
     checkpoint = train(dataclasses.replace(config, **changes))
     before, after = load_file(start / "model.safetensors"), load_file(checkpoint / "model.safetensors")
@@ -417,7 +418,7 @@ def test_a_frozen_encoder_is_what_it_started_from(config: TrainConfig, tmp_path:
 
 
 def test_a_run_goes_on_from_a_pretrained_encoder(config: TrainConfig, tmp_path: Path) -> None:
-    start = export(train(config), tmp_path / "start", precision="fp32")
+    start = export(train(config), tmp_path / "start", precision="float32")
     run = Run(dataclasses.replace(config, init=str(start), output=str(tmp_path / "more")))
     for key, value in load_file(start / "model.safetensors").items():
         torch.testing.assert_close(run.raw_model.encoder.vit.state_dict()[key], value, atol=0, rtol=0)

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from siammae.encoder import build_encoder
 from siammae.training.config import OptimConfig
+from siammae.training.initial import build_model
 from siammae.training.masking import draw_mask, gather_patches, grid_mask, random_mask, visible_count
-from siammae.training.model import Masks, ModelConfig, SiamMAE, build_model, decoder_size, masks_for, normalize_patches
+from siammae.training.model import Masks, SiamMAE, masks_for, normalize_patches
+from siammae.training.model_config import ModelConfig, decoder_size
 from siammae.training.optim import build_optimizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")

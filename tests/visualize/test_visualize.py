@@ -12,7 +12,7 @@ from siammae.cli import main
 from siammae.encoder import Encoder
 from siammae.video import read_image
 from siammae.visualize import (
-    FeatureColours,
+    FeatureColors,
     attention_maps,
     before_after,
     contact_sheet,
@@ -139,11 +139,11 @@ def test_trails_fade_and_break_where_a_point_is_lost() -> None:
 def test_colours_of_features_are_stable() -> None:
     generator = torch.Generator().manual_seed(3)
     features = torch.randn(5, 7, 6, 11, generator=generator) * torch.tensor([9, 4, 2, 1, 1, 1, 1])[:, None, None]
-    colours = FeatureColours(features)
+    colours = FeatureColors(features)
     pictures = colours(features, (37, 53))
     assert (pictures.shape, pictures.dtype) == ((5, 37, 53, 3), np.uint8)
     assert np.array_equal(colours(features[3:4], (37, 53))[0], pictures[3])  # alone as among others
-    assert np.array_equal(FeatureColours(features.clone())(features, (37, 53)), pictures)
+    assert np.array_equal(FeatureColors(features.clone())(features, (37, 53)), pictures)
     flat = colours(features, (6, 11))  # the strongest channel is red, but for its sign; the second is green
     for channel in (0, 1):
         values, shades = features[:, channel].flatten().numpy(), flat[..., channel].ravel().astype(float)
@@ -156,13 +156,13 @@ def test_features_that_cannot_be_coloured() -> None:
     features = torch.randn(2, 5, 3, 4)
     for wrong in (features[0], features[:, :2], features[:0]):
         with pytest.raises(ValueError, match=r"expected \[T, D, h, w\] with at least 3 channels"):
-            FeatureColours(wrong)
+            FeatureColors(wrong)
     with pytest.raises(ValueError, match="not all finite"):
-        FeatureColours(features / 0)
+        FeatureColors(features / 0)
     with pytest.raises(ValueError, match=r"shape \[2, 4, 3, 4\]; expected \[T, 5, h, w\]"):
-        FeatureColours(features)(features[:, :4], (9, 9))
+        FeatureColors(features)(features[:, :4], (9, 9))
     even = torch.full((2, 5, 3, 4), 0.3)  # nothing varies: grey
-    assert np.ptp(FeatureColours(even)(even, (5, 7)).astype(int) - 127) <= 1
+    assert np.ptp(FeatureColors(even)(even, (5, 7)).astype(int) - 127) <= 1
 
 
 def test_a_strip_shows_a_clip_from_its_first_to_its_last_frame(texture: Picture) -> None:

@@ -1,14 +1,14 @@
-"""DAVIS 2016 and 2017: masks of a folder scored against those of another, as the official davis2017-evaluation does.
+"""DAVIS 2016 and 2017: J and F of predicted masks, as the official davis2017-evaluation computes them.
 
-Predictions are files that anybody may have written; nothing is known of how. What counts of a sequence is every frame but the
-first, which was given, and the last. Objects are 1 to the largest id of the first annotation; 255 is void there and counts as
-background. In an annotation of 0 and 255 alone, as DAVIS 2016 stores them, 255 is the one object.
+Predictions may come from any program. Every frame counts but the first, which is given, and the last. Objects are 1 to the
+largest id of the first annotation; 255 is void there and counts as background. In an annotation of 0 and 255 alone, as DAVIS
+2016 stores them, 255 is the one object.
 """
 
 import os
 import statistics as averages
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from siammae.evaluation.datasets.dataset import Dataset, Progress
 from siammae.evaluation.datasets.sequences import (
     VOID,
     MaskSequence,
@@ -26,7 +27,7 @@ from siammae.evaluation.datasets.sequences import (
     digest,
     is_binary,
     pictures,
-    wanted,
+    read_names,
 )
 from siammae.evaluation.metrics import Statistics, boundary_accuracy, region_similarity, statistics
 from siammae.labels.masks import Mask, as_mask
@@ -54,18 +55,18 @@ class ObjectScores:
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Of a set of sequences.
+class DavisScores:
+    """Scores of a set of sequences.
 
     Attributes:
-        objects: of all sequences. The figures of the set are means over them, not over sequences.
-        unknown_ids: ids in the predictions of a sequence that its first annotation lacks; their pixels count as background.
-        resized: what the scores would be at another size, (H, W), if that was asked for.
+        objects: scores of every object. The figures of the set are means over objects, not over sequences.
+        unknown_ids: ids in a sequence's predictions that its first annotation lacks; their pixels count as background.
+        resized: another size, (H, W), and the scores at that size, if `Davis.resized` asks for it.
     """
 
     objects: tuple[ObjectScores, ...]
     unknown_ids: dict[str, tuple[int, ...]]
-    resized: "tuple[Size, Scores] | None" = None
+    resized: "tuple[Size, DavisScores] | None" = None
 
     @property
     def j(self) -> Statistics:
@@ -80,11 +81,11 @@ class Scores:
         return (self.j.mean + self.f.mean) / 2
 
     @property
-    def sequences(self) -> dict[str, "Scores"]:
-        """The scores of each sequence alone."""
+    def sequences(self) -> dict[str, "DavisScores"]:
+        """Scores of each sequence alone."""
         names = dict.fromkeys(scores.sequence for scores in self.objects)
         return {
-            name: Scores(
+            name: DavisScores(
                 tuple(scores for scores in self.objects if scores.sequence == name),
                 {key: ids for key, ids in self.unknown_ids.items() if key == name},
             )
@@ -92,7 +93,7 @@ class Scores:
         }
 
     def table(self) -> str:
-        """Percentages of the set, of every sequence and, where it has several, of every object: Markdown."""
+        """Format percentages of the set, of every sequence and, if it has several, of every object; Markdown."""
         rows = [_row("all", self)]
         if self.resized:
             (height, width), scores = self.resized
@@ -100,7 +101,7 @@ class Scores:
         for name, scores in self.sequences.items():
             rows.append(_row(name, scores))
             if len(scores.objects) > 1:
-                rows += [_row(f"{name} {one.id}", Scores((one,), {})) for one in scores.objects]
+                rows += [_row(f"{name} {item.id}", DavisScores((item,), {})) for item in scores.objects]
         head = "| | J&F | J mean | recall | decay | F mean | recall | decay |\n|---|---|---|---|---|---|---|---|\n"
         return head + "\n".join(rows)
 
@@ -109,164 +110,156 @@ class Scores:
         return "J&F", self.j_and_f
 
     def figures(self) -> dict[str, Any]:
-        """Everything, the scores of every frame included, in types that JSON has; `sequences` is what a report shows."""
+        """Return all figures, those of every frame included, as JSON's types; the report shows `sequences`."""
         return {
             "J&F": self.j_and_f,
             "J": self.j._asdict(),
             "F": self.f._asdict(),
             "resized": self.resized and {"size": self.resized[0], **self.resized[1].figures()},
             "sequences": {name: _curve(scores) for name, scores in self.sequences.items()},
-            "objects": [asdict(one) | {"J": one.j._asdict(), "F": one.f._asdict()} for one in self.objects],
+            "objects": [asdict(item) | {"J": item.j._asdict(), "F": item.f._asdict()} for item in self.objects],
             "unknown_ids": self.unknown_ids,
         }
 
 
-def find_davis(root: PathLike, sequences: Sequence[str] | None = None, split: PathLike | None = None) -> list[MaskSequence]:
-    """The sequences of a DAVIS folder, 2016 or 2017, with all their frames and annotations.
+@dataclass(frozen=True)
+class Davis(Dataset):
+    """DAVIS 2016 or 2017.
 
-    Args:
-        root: has JPEGImages/480p and Annotations/480p, each with a folder for each sequence.
-        sequences: those that are wanted.
-        split: a text file that names them. If neither is given, ImageSets/2017/val.txt, else ImageSets/480p/val.txt, else all.
-
-    Raises:
-        FileNotFoundError: another layout; frames without annotation or the reverse, all of them named.
-        ValueError: a sequence of fewer than three frames.
+    Attributes:
+        root: folder with JPEGImages/480p and Annotations/480p, each with a folder for each sequence. To score predictions, a
+            folder with a folder of PNG masks for each sequence is enough.
+        split: without `sequences` and `split`, ImageSets/2017/val.txt, else ImageSets/480p/val.txt, else all sequences.
+        resized: (H, W) for a second set of scores, for which annotations and predictions are resized by the nearest pixel. It
+            shows the effect of a habit: CatMAE, RSP and CropMAE report scores at (480, 880), where the outlines of most
+            sequences may be 9 pixels apart, not 8.
     """
-    base = Path(root)
-    images, masks = base / "JPEGImages" / "480p", base / "Annotations" / "480p"
-    check_complete(base, [str(path.relative_to(base)) for path in (images, masks) if not path.is_dir()], "DAVIS's layout")
-    annotations = find_annotations(base, sequences, split)
-    found, missing = [], []
-    for name, paths in annotations.items():
-        frames = pictures(images / name)
-        stems = {path.stem for path in paths}
-        missing += [f"JPEGImages/480p/{name}/{stem}.jpg" for stem in sorted(stems - set(frames))]
-        missing += [f"Annotations/480p/{name}/{stem}.png" for stem in sorted(set(frames) - stems)]
-        found.append(MaskSequence(name, tuple(frames.values()), tuple(paths)))
-    check_complete(base, missing, "an annotation for every frame, and a frame for every annotation")
-    return found
 
+    resized: Size | None = None
 
-def score_davis(
-    gt: PathLike,
-    pred: PathLike,
-    *,
-    sequences: Sequence[str] | None = None,
-    split: PathLike | None = None,
-    resized: Size | None = None,
-    progress: Callable[[str], object] = lambda sequence: None,
-) -> Scores:
-    """J and F of the masks in `pred` against those in `gt`, one frame of a sequence in memory at a time.
+    name = "davis"
+    rule = "first and last frame dropped, means over objects"
+    first_scored = 1
 
-    Args:
-        gt: the data set, with Annotations/480p in it, or a folder of one folder of PNG masks for each sequence.
-        pred: a folder of one folder for each sequence, with a mask of the same name for every annotation that counts.
-        sequences, split: those that are scored; see `find_annotations`.
-        resized: (H, W) of annotations and predictions for a second set of scores, for which both are resized by the nearest
-            pixel. It shows the effect of a habit: CatMAE, RSP and CropMAE report scores at (480, 880), where the outlines of
-            most sequences may be 9 pixels apart, not 8.
-        progress: called with the name of each sequence when it is done.
+    def find(self) -> list[MaskSequence]:
+        """Find the sequences, with an annotation for every frame.
 
-    Raises:
-        FileNotFoundError: folders or masks that are missing, all of them named, before anything is scored.
-        ValueError: masks of another size than the annotation; sequences of fewer than three frames, or without an object.
+        Raises:
+            FileNotFoundError: another layout; frames without annotation or the reverse, all of them named.
+            ValueError: a sequence of fewer than three frames.
+        """
+        base = Path(self.root)
+        images, masks = base / "JPEGImages" / "480p", base / "Annotations" / "480p"
+        check_complete(base, [str(path.relative_to(base)) for path in (images, masks) if not path.is_dir()], "DAVIS's layout")
+        sequences, missing = [], []
+        for name, paths in self.annotations().items():
+            frames = pictures(images / name)
+            stems = {path.stem for path in paths}
+            missing += [f"JPEGImages/480p/{name}/{stem}.jpg" for stem in sorted(stems - set(frames))]
+            missing += [f"Annotations/480p/{name}/{stem}.png" for stem in sorted(set(frames) - stems)]
+            sequences.append(MaskSequence(name, tuple(frames.values()), tuple(paths)))
+        check_complete(base, missing, "an annotation for every frame, and a frame for every annotation")
+        return sequences
 
-    Source: Pont-Tuset et al., "The 2017 DAVIS Challenge on Video Object Segmentation", section 4.
-    """
-    annotations = find_annotations(gt, sequences, split)
-    missing = [
-        f"{name}/{path.name}"
-        for name, paths in annotations.items()
-        for path in paths[1:-1]
-        if not (Path(pred) / name / path.name).is_file()
-    ]
-    expected = "SEQUENCE/FRAME.png for all annotations but the first and the last; name the sequences if you have only some"
-    check_complete(pred, missing, expected)
-    sizes = [None, resized] if resized else [None]
-    objects: list[list[ObjectScores]] = [[] for _ in sizes]
-    unknown: dict[str, tuple[int, ...]] = {}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        folders = [Path(pred) / name for name in annotations]
-        results = pool.map(partial(_score_sequence, sizes=sizes), annotations, annotations.values(), folders)
-        for name, (scored, others) in zip(annotations, results, strict=True):
-            for known, new in zip(objects, scored, strict=True):
-                known += new
-            if others:
-                unknown[name] = others
-                warnings.warn(f"{name}: ids {list(others)} are not in the first annotation; they are background", stacklevel=2)
-            progress(name)
-    again = (resized, Scores(tuple(objects[1]), unknown)) if resized else None
-    return Scores(tuple(objects[0]), unknown, again)
+    def score(self, predictions: PathLike, *, progress: Progress = lambda name: None) -> DavisScores:
+        """Compute J and F of predicted masks, one frame of a sequence in memory at a time.
 
+        Args:
+            predictions: folder of a folder for each sequence, with a mask of the same name for every annotation that counts.
+            progress: called with the name of each sequence when it is done.
 
-def find_annotations(
-    gt: PathLike, sequences: Sequence[str] | None = None, split: PathLike | None = None
-) -> dict[str, list[Path]]:
-    """The annotations of each sequence, in order.
+        Raises:
+            FileNotFoundError: folders or masks that are missing, all of them named, before anything is scored.
+            ValueError: masks of another size than the annotation; sequences of fewer than three frames, or without an object.
 
-    Args:
-        gt: the data set, with Annotations/480p in it, or a folder of one folder of PNG masks for each sequence.
-        sequences: those that are wanted.
-        split: a text file that names them. If neither is given, those of the data set's own validation split, or all.
+        Source: Pont-Tuset et al., "The 2017 DAVIS Challenge on Video Object Segmentation", section 4.
+        """
+        annotations, folder = self.annotations(), Path(predictions)
+        missing = [
+            f"{name}/{path.name}"
+            for name, paths in annotations.items()
+            for path in paths[1:-1]
+            if not (folder / name / path.name).is_file()
+        ]
+        expected = "SEQUENCE/FRAME.png for all annotations but the first and the last; name the sequences if you have only some"
+        check_complete(folder, missing, expected)
+        sizes = [None, self.resized] if self.resized else [None]
+        objects: list[list[ObjectScores]] = [[] for _ in sizes]
+        unknown: dict[str, tuple[int, ...]] = {}
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            folders = [folder / name for name in annotations]
+            results = pool.map(partial(_score_sequence, sizes=sizes), annotations, annotations.values(), folders)
+            for name, (scored, others) in zip(annotations, results, strict=True):
+                for at_size, new in zip(objects, scored, strict=True):
+                    at_size += new
+                if others:
+                    unknown[name] = others
+                    warnings.warn(
+                        f"{name}: ids {list(others)} are not in the first annotation; they are background", stacklevel=2
+                    )
+                progress(name)
+        again = (self.resized, DavisScores(tuple(objects[1]), unknown)) if self.resized else None
+        return DavisScores(tuple(objects[0]), unknown, again)
 
-    Raises:
-        FileNotFoundError: no annotations, or none of a sequence.
-        ValueError: a sequence of fewer than three frames.
-    """
-    folder = Path(gt) / "Annotations" / "480p" if (Path(gt) / "Annotations").is_dir() else Path(gt)
-    splits = [Path(gt) / name for name in SPLITS if (Path(gt) / name).is_file()]
-    names = wanted(sequences, split) or wanted(None, next(iter(splits), None))
-    names = names or sorted(path.name for path in folder.iterdir() if path.is_dir())
-    found = {name: sorted((folder / name).glob("*.png")) for name in names}
-    without = [name for name, paths in found.items() if not paths]
-    if without or not found:
-        of = f" of {', '.join(without)}" if without else ""
-        raise FileNotFoundError(
-            f"{folder} holds no PNG masks{of}; expected SEQUENCE/FRAME.png, or a data set with Annotations/480p"
+    def annotations(self) -> dict[str, list[Path]]:
+        """Find the annotations of each sequence, in order.
+
+        Raises:
+            FileNotFoundError: no annotations, or a sequence without any.
+            ValueError: a sequence of fewer than three frames.
+        """
+        base = Path(self.root)
+        folder = base / "Annotations" / "480p" if (base / "Annotations").is_dir() else base
+        split = next((base / name for name in SPLITS if (base / name).is_file()), None)
+        names = self.wanted() or (
+            read_names(split) if split else sorted(path.name for path in folder.iterdir() if path.is_dir())
         )
-    short = [name for name, paths in found.items() if len(paths) < 3]
-    if short:
-        raise ValueError(
-            f"{', '.join(short)} of {folder}: fewer than three annotations, and the first and the last do not count"
-        )
-    return found
+        annotations = {name: sorted((folder / name).glob("*.png")) for name in names}
+        empty = [name for name, paths in annotations.items() if not paths]
+        if empty or not annotations:
+            of = f" of {', '.join(empty)}" if empty else ""
+            raise FileNotFoundError(
+                f"{folder} holds no PNG masks{of}; expected SEQUENCE/FRAME.png, or a data set with Annotations/480p"
+            )
+        short = [name for name, paths in annotations.items() if len(paths) < 3]
+        if short:
+            raise ValueError(
+                f"{', '.join(short)} of {folder}: fewer than three annotations, and the first and the last do not count"
+            )
+        return annotations
 
-
-def digests(
-    gt: PathLike, pred: PathLike, sequences: Sequence[str] | None = None, split: PathLike | None = None
-) -> tuple[str, str]:
-    """SHA-256 of the annotations that `score_davis` reads, and of the predictions: of their names and bytes, in order."""
-    annotations = find_annotations(gt, sequences, split)
-    read = [path for paths in annotations.values() for path in paths[:-1]]
-    scored = [Path(pred) / name / path.name for name, paths in annotations.items() for path in paths[1:-1]]
-    return digest(read), digest(scored)
+    def digests(self, predictions: PathLike) -> tuple[str, str]:
+        """Return the SHA-256 of the annotations and of the predictions that `score` reads: of names and bytes, in order."""
+        annotations = self.annotations()
+        truth = [path for paths in annotations.values() for path in paths[:-1]]
+        scored = [Path(predictions) / name / path.name for name, paths in annotations.items() for path in paths[1:-1]]
+        return digest(truth), digest(scored)
 
 
 def _score_sequence(
     name: str, annotations: list[Path], pred: Path, *, sizes: Sequence[Size | None]
 ) -> tuple[list[list[ObjectScores]], tuple[int, ...]]:
-    """Scores of the objects of one sequence at each of `sizes`, and ids of the predictions that are none of theirs."""
+    """Score the objects of one sequence at each of `sizes`; returns the ids in the predictions that no object has, too."""
     first = _ids(annotations[0])
     binary = is_binary(first)
     num_objects = 1 if binary else int(first[first != VOID].max(initial=0))
     if not num_objects:
-        raise ValueError(f"{annotations[0]} marks no object; expected the ids of those that are scored in the first annotation")
+        raise ValueError(f"{annotations[0]} marks no object; expected the ids of all scored objects in the first annotation")
     scores: list[list[tuple[list[float], list[float]]]] = [[([], []) for _ in range(num_objects)] for _ in sizes]
     unknown: set[int] = set()
     for path in annotations[1:-1]:
-        truth, found = _ids(path), _ids(pred / path.name)
-        if truth.shape != found.shape:
+        truth, mask = _ids(path), _ids(pred / path.name)
+        if truth.shape != mask.shape:
             raise ValueError(
-                f"{pred / path.name} has {found.shape[0]} x {found.shape[1]} pixels; its annotation has {truth.shape[0]} x "
+                f"{pred / path.name} has {mask.shape[0]} x {mask.shape[1]} pixels; its annotation has {truth.shape[0]} x "
                 f"{truth.shape[1]}. Resize the masks to the size of the annotations, by the nearest pixel"
             )
         if binary:
-            truth, found = (truth > 0).astype(np.uint8), (found > 0).astype(np.uint8)
-        if found.max() > num_objects:
-            unknown |= set(np.unique(found[found > num_objects]).tolist())
+            truth, mask = (truth > 0).astype(np.uint8), (mask > 0).astype(np.uint8)
+        if mask.max() > num_objects:
+            unknown |= set(np.unique(mask[mask > num_objects]).tolist())
         for size, at_size in zip(sizes, scores, strict=True):
-            pair = [Mask(ids, "numpy", ids.dtype).resized(size, "centre").values if size else ids for ids in (truth, found)]
+            pair = [Mask(ids, "numpy", ids.dtype).resized(size, "center").values if size else ids for ids in (truth, mask)]
             for index, (j_frames, f_frames) in enumerate(at_size, start=1):
                 masks = pair[0] == index, pair[1] == index
                 j_frames.append(region_similarity(*masks))
@@ -281,15 +274,15 @@ def _ids(path: Path) -> NDArray[Any]:
     return as_mask(path, empty=True).values
 
 
-def _mean(parts: Sequence[Statistics]) -> Statistics:
-    return Statistics(*(averages.fmean(values) for values in zip(*parts, strict=True)))
+def _mean(objects: Sequence[Statistics]) -> Statistics:
+    return Statistics(*(averages.fmean(values) for values in zip(*objects, strict=True)))
 
 
-def _curve(scores: Scores) -> dict[str, Any]:
-    frames = np.mean([one.j_frames for one in scores.objects], axis=0)
+def _curve(scores: DavisScores) -> dict[str, Any]:
+    frames = np.mean([item.j_frames for item in scores.objects], axis=0)
     return {"score": scores.j_and_f, "curve": "J", "frames": frames.tolist()}
 
 
-def _row(name: str, scores: Scores) -> str:
+def _row(name: str, scores: DavisScores) -> str:
     figures = scores.j_and_f, *scores.j, *scores.f
     return f"| {name} | {' | '.join(f'{100 * figure:.1f}' for figure in figures)} |"

@@ -1,19 +1,20 @@
-"""JHMDB: body joints carried through a video, scored by the percentage of correct keypoints.
+"""JHMDB: body joints, propagated through a video and scored by the percentage of correct keypoints.
 
 The 268 test videos of split 1 of JHMDB (Jhuang et al. 2013, "Towards understanding action recognition"), as TimeCycle, CRW and
-SiamMAE use them: the first frame's 15 joints are given.
+SiamMAE use them: the 15 joints of the first frame are given.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from siammae.evaluation.datasets.sequences import PathLike, PointSequence, check_complete, pictures, wanted
+from siammae.evaluation.datasets.dataset import Dataset, Progress
+from siammae.evaluation.datasets.sequences import PathLike, PointSequence, check_complete, pictures
 from siammae.evaluation.metrics import keypoint_distances
-from siammae.evaluation.pck import KeypointScores, predictions
+from siammae.evaluation.pck import KeypointScores, read_predictions
 
 # fmt: off
 JOINTS = (
@@ -21,82 +22,77 @@ JOINTS = (
     "right-knee", "left-knee", "right-wrist", "left-wrist", "right-ankle", "left-ankle",
 )
 # fmt: on
-BOX_SHARE = 0.6  # of the diagonal of the box around the joints, the unit of distance
+BOX_SHARE = 0.6  # the unit of distance is this share of the diagonal of the box around the joints
 TEST = "2"  # in the split files; 1 is training
 
 
-def find_jhmdb(root: PathLike, sequences: Sequence[str] | None = None, split: PathLike | None = None) -> list[PointSequence]:
-    """The test videos of JHMDB.
+@dataclass(frozen=True)
+class Jhmdb(Dataset):
+    """JHMDB's test videos.
 
-    Args:
-        root: has Rename_Images/CLASS/VIDEO/00001.png ..., joint_positions/CLASS/VIDEO/joint_positions.mat and
-            splits/CLASS_test_split1.txt ..., as the data set's archives unpack.
-        sequences: names of the videos that are wanted.
-        split: a text file that names them. If neither is given, those that the data set's own files of split 1 put into the
-            test set.
-
-    Raises:
-        FileNotFoundError: another layout; videos without frames or joints, all of them named.
-        ValueError: joints that cannot be read, or of fewer or more frames than there are.
+    Attributes:
+        root: folder with Rename_Images/CLASS/VIDEO/00001.png ..., joint_positions/CLASS/VIDEO/joint_positions.mat and
+            splits/CLASS_test_split1.txt ..., as the data set's archives unpack. The files of split 1 name the test videos
+            without `sequences` and `split`.
     """
-    base = Path(root)
-    layout = [base / "Rename_Images", base / "joint_positions"]
-    check_complete(base, [path.name for path in layout if not path.is_dir()], "JHMDB's layout")
-    names = wanted(sequences, split) or _test_set(base / "splits")
-    homes = {path.name: path.relative_to(base / "joint_positions") for path in (base / "joint_positions").glob("*/*")}
-    joints = {name: base / "joint_positions" / homes.get(name, Path("*", name)) / "joint_positions.mat" for name in names}
-    frames = {name: tuple(pictures(base / "Rename_Images" / homes.get(name, Path("*", name))).values()) for name in names}
-    missing = [str(path.relative_to(base)) for path in joints.values() if not path.is_file()]
-    missing += [f"Rename_Images/{homes[name]}" for name, paths in frames.items() if name in homes and not paths]
-    check_complete(base, missing, "the joints and the frames of every video")
-    found = []
-    for name in names:
-        points = _joints(joints[name])
-        if len(points) > len(frames[name]):
-            raise ValueError(
-                f"{joints[name]} has {len(points)} frames; {base / 'Rename_Images' / homes[name]} has {len(frames[name])}"
-            )
-        found.append(PointSequence(name, frames[name], (joints[name],), points))
-    return found
 
+    name = "jhmdb"
+    rule = "units of 0.6 of the diagonal of the box around the joints"
 
-def score_jhmdb(
-    root: PathLike,
-    pred: PathLike,
-    *,
-    sequences: Sequence[str] | None = None,
-    split: PathLike | None = None,
-    progress: Callable[[str], object] = lambda sequence: None,
-) -> KeypointScores:
-    """PCK of the joints in `pred`.
+    def find(self) -> list[PointSequence]:
+        """Find the videos.
 
-    A joint is correct if it is at most a threshold away, in units of 0.6 times the diagonal of the box around the frame's true
-    joints. PCK is the mean over the 15 joints of each one's share of correct ones. The first frame does not count; nor, as in
-    the scripts, does a joint that the prediction has lost, neither for PCK nor for the box.
+        Raises:
+            FileNotFoundError: another layout; videos without frames or joints, all of them named.
+            ValueError: joints that cannot be read, or of more frames than there are.
+        """
+        base = Path(self.root)
+        images, positions = base / "Rename_Images", base / "joint_positions"
+        check_complete(base, [path.name for path in (images, positions) if not path.is_dir()], "JHMDB's layout")
+        names = self.wanted() or _test_set(base / "splits")
+        homes = {path.name: path.relative_to(positions) for path in positions.glob("*/*")}
+        joints = {name: positions / homes.get(name, Path("*", name)) / "joint_positions.mat" for name in names}
+        frames = {name: tuple(pictures(images / homes.get(name, Path("*", name))).values()) for name in names}
+        missing = [str(path.relative_to(base)) for path in joints.values() if not path.is_file()]
+        missing += [f"Rename_Images/{homes[name]}" for name, paths in frames.items() if name in homes and not paths]
+        check_complete(base, missing, "the joints and the frames of every video")
+        sequences = []
+        for name in names:
+            points = _joints(joints[name])
+            if len(points) > len(frames[name]):
+                raise ValueError(f"{joints[name]} has {len(points)} frames; {images / homes[name]} has {len(frames[name])}")
+            sequences.append(PointSequence(name, frames[name], (joints[name],), points))
+        return sequences
 
-    Args:
-        root, sequences, split: see `find_jhmdb`.
-        pred: a folder of one VIDEO.csv for each video, with the columns frame, point, x, y as `siammae keypoints` writes them.
-        progress: called with the name of each video when it is done.
+    def score(self, predictions: PathLike, *, progress: Progress = lambda name: None) -> KeypointScores:
+        """Compute the PCK of predicted joints.
 
-    Raises:
-        FileNotFoundError: files that are missing, all of them named.
-        ValueError: a file with other frames or points.
+        A joint is correct if it is at most a threshold away, in units of 0.6 times the diagonal of the box around the frame's
+        true joints. PCK is the mean over the 15 joints of each one's share of correct predictions. The first frame does not
+        count; nor, as in the scripts, does a joint that the prediction has lost, neither for PCK nor for the box.
 
-    Source: eval_pck.py in CRW's and CropMAE's repositories.
-    """
-    found = find_jhmdb(root, sequences, split)
-    distances = {}
-    for one, tracks in predictions(found, pred):
-        visible = np.where(np.isnan(tracks).any(axis=-1, keepdims=True), np.nan, one.points)
-        tracks[0] = np.nan
-        distances[one.name] = keypoint_distances(one.points, tracks, BOX_SHARE * _diagonals(visible))
-        progress(one.name)
-    return KeypointScores(distances, JOINTS, 0.1, "joints")
+        Args:
+            predictions: folder of VIDEO.csv for each video, with the columns frame, point, x, y as `siammae keypoints` writes
+                them.
+            progress: called with the name of each video when it is done.
+
+        Raises:
+            FileNotFoundError: files that are missing, all of them named.
+            ValueError: a file with other frames or points.
+
+        Source: eval_pck.py in CRW's and CropMAE's repositories.
+        """
+        distances = {}
+        for video, tracks in read_predictions(self.find(), predictions):
+            visible = np.where(np.isnan(tracks).any(axis=-1, keepdims=True), np.nan, video.points)
+            tracks[0] = np.nan
+            distances[video.name] = keypoint_distances(video.points, tracks, BOX_SHARE * _diagonals(visible))
+            progress(video.name)
+        return KeypointScores(distances, JOINTS, 0.1, "joints")
 
 
 def _test_set(folder: Path) -> list[str]:
-    """Videos that the files of split 1 mark as test, class by class."""
+    """List the videos that the files of split 1 mark as test, class by class."""
     files = sorted(folder.glob("*_test_split1.txt"))
     check_complete(folder.parent, [] if files else ["splits/*_test_split1.txt"], "the data set's split files")
     names = []
@@ -111,7 +107,7 @@ def _test_set(folder: Path) -> list[str]:
 
 
 def _joints(path: Path) -> NDArray[np.float64]:
-    """[T, 15, 2] of joint_positions.mat: x and y in pixels, (0, 0) the first."""
+    """Read joint_positions.mat: (x, y) in pixels, counted from 0, [T, 15, 2]."""
     try:
         from scipy.io import loadmat, matlab
     except ImportError as error:
@@ -128,7 +124,7 @@ def _joints(path: Path) -> NDArray[np.float64]:
 
 
 def _diagonals(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of the boxes around points [T, K, 2], those that are not NaN: [T]; NaN where there is none."""
+    """Measure the diagonals [T] of the boxes around points [T, K, 2], without those that are NaN; NaN without points."""
     known = np.isfinite(points)
     low = np.where(known, points, np.inf).min(axis=1)
     high = np.where(known, points, -np.inf).max(axis=1)

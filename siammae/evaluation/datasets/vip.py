@@ -1,10 +1,10 @@
-"""VIP: human parts carried through a video, scored by mean intersection over union.
+"""VIP: human parts, propagated through a video and scored by mean intersection over union.
 
 The semantic annotations (`Category_ids`) of the 50 validation videos of VIP (Zhou et al. 2018, "Adaptive Temporal Encoding
 Network for Video Instance-level Human Parsing"), as TimeCycle, CRW and SiamMAE use them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siammae.evaluation.datasets.sequences import MaskSequence, PathLike, check_complete, pictures, read_names, wanted
+from siammae.evaluation.datasets.dataset import Dataset, Progress
+from siammae.evaluation.datasets.sequences import MaskSequence, PathLike, check_complete, pictures, read_names
 from siammae.evaluation.metrics import confusion_matrix, intersection_over_union
 from siammae.labels.masks import Mask, as_mask
 
@@ -27,11 +28,11 @@ CLASSES = (
 
 @dataclass(frozen=True)
 class IouScores:
-    """Of a set of sequences.
+    """Scores of a set of videos.
 
     Attributes:
-        confusion: of each sequence, a matrix [T, 20, 20] for its T annotated frames, the first included.
-        per_video: the headline is the mean over videos of each one's mean IoU, not that of all their pixels together.
+        confusion: for each video, confusion matrices [T, 20, 20] of its T annotated frames, the first included.
+        per_video: see `Vip`.
     """
 
     confusion: dict[str, NDArray[np.int64]]
@@ -44,7 +45,7 @@ class IouScores:
 
     @property
     def pooled(self) -> float:
-        """Mean over the classes of IoU over all pixels of all videos: what CRW's and CropMAE's scripts compute."""
+        """Mean IoU of the classes over all pixels of all videos, as CRW's and CropMAE's scripts compute it."""
         return float(np.nanmean(self.classes))
 
     @property
@@ -64,14 +65,14 @@ class IouScores:
         return "mIoU", self.pooled
 
     def table(self) -> str:
-        """Percentages: both means, every class that occurs, every video; Markdown."""
+        """Format percentages of both means, of every class that occurs and of every video; Markdown."""
         rows = [("mIoU, all pixels", self.pooled), ("mIoU, mean of videos", self.video_mean)]
         rows += [(name, iou) for name, iou in zip(CLASSES, self.classes, strict=True) if np.isfinite(iou)]
         rows += self.videos.items()
         return "| | IoU |\n|---|---|\n" + "\n".join(f"| {name} | {100 * iou:.1f} |" for name, iou in rows)
 
     def figures(self) -> dict[str, Any]:
-        """Everything, in types that JSON has; `sequences` is what a report shows."""
+        """Return all figures as JSON's types; the report shows `sequences`."""
         return {
             "mIoU": self.pooled,
             "mIoU per video": self.video_mean,
@@ -83,73 +84,72 @@ class IouScores:
         }
 
 
-def find_vip(root: PathLike, sequences: Sequence[str] | None = None, split: PathLike | None = None) -> list[MaskSequence]:
-    """The sequences of a VIP_Fine folder.
+@dataclass(frozen=True)
+class Vip(Dataset):
+    """VIP's validation videos.
 
-    Args:
-        root: has Images and Annotations/Category_ids, each with a folder for each video, and lists/val_videos.txt.
-        sequences: those that are wanted.
-        split: a text file that names them; lists/val_videos.txt if neither is given.
-
-    Raises:
-        FileNotFoundError: another layout; videos without frames or annotations, all of them named.
+    Attributes:
+        root: folder VIP_Fine with Images and Annotations/Category_ids, each with a folder for each video, and
+            lists/val_videos.txt, which names the videos without `sequences` and `split`.
+        per_video: the headline is the mean over videos of each one's mean IoU, not that of all their pixels together.
     """
-    base = Path(root)
-    images, masks = base / "Images", base / "Annotations" / "Category_ids"
-    check_complete(base, [str(path.relative_to(base)) for path in (images, masks) if not path.is_dir()], "VIP_Fine's layout")
-    found, missing = [], []
-    for name in wanted(sequences, split) or read_names(base / "lists" / "val_videos.txt"):
-        frames, annotations = pictures(images / name), pictures(masks / name)
-        missing += [f"Annotations/Category_ids/{name}"] * (not annotations)
-        missing += [f"Images/{name}/{stem}.jpg" for stem in annotations if stem not in frames]
-        missing += [f"Annotations/Category_ids/{name}/{stem}.png" for stem in list(frames)[:1] if stem not in annotations]
-        found.append(MaskSequence(name, tuple(frames.values()), tuple(annotations.values())))
-    check_complete(base, missing, "annotations of every video, one of them of its first frame, and the frames to them")
-    return found
 
+    per_video: bool = False
 
-def score_vip(
-    root: PathLike,
-    pred: PathLike,
-    *,
-    sequences: Sequence[str] | None = None,
-    split: PathLike | None = None,
-    per_video: bool = False,
-    progress: Callable[[str], object] = lambda sequence: None,
-) -> IouScores:
-    """Mean IoU of the part masks in `pred`, one frame of a video in memory at a time.
+    name = "vip"
+    rule = "20 classes, first frame included"
 
-    Args:
-        root, sequences, split: see `find_vip`.
-        pred: a folder of one folder for each video, with a mask for every annotation, the first included; masks of another size
-            are resized to that of the annotation by the nearest pixel.
-        per_video: see `IouScores`.
-        progress: called with the name of each video when it is done.
+    def find(self) -> list[MaskSequence]:
+        """Find the videos; FileNotFoundError if the layout is another, or lists the missing frames and annotations."""
+        base = Path(self.root)
+        images, masks = base / "Images", base / "Annotations" / "Category_ids"
+        layout = [str(path.relative_to(base)) for path in (images, masks) if not path.is_dir()]
+        check_complete(base, layout, "VIP_Fine's layout")
+        sequences, missing = [], []
+        for name in self.wanted() or read_names(base / "lists" / "val_videos.txt"):
+            frames, annotations = pictures(images / name), pictures(masks / name)
+            missing += [f"Annotations/Category_ids/{name}"] * (not annotations)
+            missing += [f"Images/{name}/{stem}.jpg" for stem in annotations if stem not in frames]
+            missing += [f"Annotations/Category_ids/{name}/{stem}.png" for stem in list(frames)[:1] if stem not in annotations]
+            sequences.append(MaskSequence(name, tuple(frames.values()), tuple(annotations.values())))
+        check_complete(base, missing, "annotations of every video, one of them of its first frame, and the frames to them")
+        return sequences
 
-    Raises:
-        FileNotFoundError: masks that are missing, all of them named.
-        ValueError: a mask with an id that is no class.
+    def score(self, predictions: PathLike, *, progress: Progress = lambda name: None) -> IouScores:
+        """Compute the mean IoU of predicted part masks, one frame of a video in memory at a time.
 
-    Source: the evaluation of VIP in CRW's and CropMAE's repositories.
-    """
-    found = find_vip(root, sequences, split)
-    paths = {one.name: [(path, Path(pred) / one.name / f"{path.stem}.png") for path in one.annotations] for one in found}
-    missing = [f"{name}/{mask.name}" for name, pairs in paths.items() for _, mask in pairs if not mask.is_file()]
-    check_complete(pred, missing, "VIDEO/FRAME.png for every annotation, the first included")
-    confusion = {}
-    with ThreadPoolExecutor() as pool:
-        for name, frames in zip(paths, pool.map(_confusion, paths.values()), strict=True):
-            confusion[name] = frames
-            progress(name)
-    return IouScores(confusion, per_video)
+        Args:
+            predictions: folder of a folder for each video, with a mask for every annotation, the first included; masks of
+                another size are resized to that of the annotation by the nearest pixel.
+            progress: called with the name of each video when it is done.
+
+        Raises:
+            FileNotFoundError: masks that are missing, all of them named.
+            ValueError: a mask with an id that is no class.
+
+        Source: the evaluation of VIP in CRW's and CropMAE's repositories.
+        """
+        folder = Path(predictions)
+        pairs = {
+            video.name: [(path, folder / video.name / f"{path.stem}.png") for path in video.annotations]
+            for video in self.find()
+        }
+        missing = [f"{name}/{mask.name}" for name, files in pairs.items() for _, mask in files if not mask.is_file()]
+        check_complete(folder, missing, "VIDEO/FRAME.png for every annotation, the first included")
+        confusion = {}
+        with ThreadPoolExecutor() as pool:
+            for name, frames in zip(pairs, pool.map(_confusion, pairs.values()), strict=True):
+                confusion[name] = frames
+                progress(name)
+        return IouScores(confusion, self.per_video)
 
 
 def _confusion(pairs: Sequence[tuple[Path, Path]]) -> NDArray[np.int64]:
-    """[T, 20, 20] of the annotations and masks of one video."""
+    """Count the pixels of each pair of classes in a video's annotations and masks: [T, 20, 20]."""
     frames = []
     for annotation, path in pairs:
         truth, mask = (as_mask(file, empty=True).values for file in (annotation, path))
-        mask = Mask(mask, "numpy", mask.dtype).resized(truth.shape, "centre").values
+        mask = Mask(mask, "numpy", mask.dtype).resized(truth.shape, "center").values
         try:
             frames.append(confusion_matrix(truth, mask, len(CLASSES)))
         except ValueError as error:

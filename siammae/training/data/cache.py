@@ -8,8 +8,8 @@ Letters: F frames, P pixels of all frames together.
 
 import hashlib
 import json
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,10 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from siammae.files import atomic_folder
 from siammae.training.config import DataConfig
 from siammae.training.data.batches import Batch
 from siammae.training.data.clips import Frame, UnusableClip, VideoClip
 from siammae.training.data.crops import Box, moved_box, random_box, resample, resized
+from siammae.training.data.motion import cell_means, changed_share
+
+MAX_REFUSED = 16  # places tried for one sample; the last is taken, however still it is
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,8 @@ def build_cache(
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     target = folder / f"frames-{digest}"
     if not target.exists():
-        _decode(videos, target, short_side, fps, progress)
+        with suppress(FileExistsError):  # another process finished the same cache first
+            _decode(videos, target, short_side, fps, progress)
     index = json.loads((target / "clips.json").read_text())
     clips = tuple(CachedClip(**clip) for clip in index["clips"])
     skipped = tuple((name, reason) for name, reason in index["skipped"])
@@ -95,15 +100,12 @@ def build_cache(
 
 
 def _decode(videos: Sequence[Path], target: Path, short_side: int, fps: float, progress: Callable[[int], object]) -> None:
-    """Write pixels.bin and clips.json into a temporary folder, then give it its name."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f"{target.name}.", dir=target.parent) as draft:
-        unfinished = Path(draft) / target.name
-        unfinished.mkdir()
-        clips: list[CachedClip] = []
-        skipped: list[tuple[str, str]] = []
-        offset = 0
-        with open(unfinished / "pixels.bin", "wb") as file:
+    """Write pixels.bin and clips.json into `target`, which appears whole."""
+    clips: list[CachedClip] = []
+    skipped: list[tuple[str, str]] = []
+    offset = 0
+    with atomic_folder(target) as draft:
+        with open(draft / "pixels.bin", "wb") as file:
             for done, video in enumerate(videos, start=1):
                 try:
                     frames = _frames(video, short_side, fps)
@@ -118,12 +120,7 @@ def _decode(videos: Sequence[Path], target: Path, short_side: int, fps: float, p
                     file.write(frame.tobytes())
                 offset += len(frames) * height * width
         index = {"clips": [asdict(clip) for clip in clips], "skipped": skipped}
-        (unfinished / "clips.json").write_text(json.dumps(index))
-        try:
-            unfinished.rename(target)
-        except OSError:
-            if not target.exists():  # another process finished the same cache first
-                raise
+        (draft / "clips.json").write_text(json.dumps(index))
 
 
 def _frames(video: Path, short_side: int, fps: float) -> list[Frame]:
@@ -138,21 +135,28 @@ def _frames(video: Path, short_side: int, fps: float) -> list[Frame]:
 
 
 class CachedSource:
-    """Samples from a `FrameCache`: every frame is as likely as any other to be the past frame.
+    """Samples from a `FrameCache`: a clip is drawn by the square root of its length, a place in it uniformly.
+
+    So long clips count more, but a few of them do not make up the run. A gap is never cut: the past frame is drawn from the
+    places that leave room for it. With `config.motion` a pair whose crop hardly changes is refused more often than others.
 
     Args:
         cache: decoded frames, on the device where crops are made.
-        config: gap, crop and flip.
+        config: gap, crop, flip and motion.
         size: samples of a part.
         side: S, pixels of a crop's side.
         futures: T.
         seed: of the run.
+        weights: how many times as likely as others each clip is, by its name; 1 where it is not in there.
 
     Raises:
         ValueError: no clip is as long as the shortest gap.
     """
 
-    def __init__(self, cache: FrameCache, config: DataConfig, *, size: int, side: int, futures: int, seed: int) -> None:
+    def __init__(
+        self, cache: FrameCache, config: DataConfig, *, size: int, side: int, futures: int, seed: int,
+        weights: Mapping[str, float] | None = None,
+    ) -> None:  # fmt: skip
         self._cache, self._config = cache, config
         self._size, self._side, self._futures, self._seed = size, side, futures, seed
         self._shortest = max(1, round(config.gap[0] / cache.interval))
@@ -162,7 +166,9 @@ class CachedSource:
             raise ValueError(f"no clip is longer than the shortest gap, {config.gap[0]:.3g} s")
         self.num_files: int | None = len(self._clips)
         self.skipped = cache.skipped
-        self._ends = np.cumsum([clip.frames - self._shortest for clip in self._clips])
+        shares = np.array([(weights or {}).get(clip.name, 1) * clip.frames**0.5 for clip in self._clips])
+        self._ends = np.cumsum(shares / shares.sum())
+        self._cells = {clip.name: cell_means(self._frames(clip)) for clip in self._clips} if config.motion else {}
 
     def parts(self, first: int, stride: int) -> Iterator[Batch]:
         part = first
@@ -174,17 +180,12 @@ class CachedSource:
         """Part number `index` of the run."""
         rng = np.random.default_rng([self._seed, 1, index])
         origins, strides, boxes, flips, names = [], [], [], [], []
-        for number in rng.integers(self._ends[-1], size=self._size):
-            chosen = int(np.searchsorted(self._ends, number, side="right"))
-            clip = self._clips[chosen]
-            past = int(number - (self._ends[chosen - 1] if chosen else 0))
-            longest = min(self._longest, clip.frames - 1 - past)
-            gaps = rng.integers(self._shortest, longest, size=self._futures, endpoint=True)
-            box = random_box(clip.height, clip.width, self._config.scale, rng, self._config.ratio)
+        for _ in range(self._size):
+            clip, frames, box = self._place(rng)
             flip = bool(rng.random() < self._config.flip)
-            moved = [moved_box(box, clip.height, clip.width, self._config.jitter, rng) for _ in gaps]
-            for frame, view in zip((past, *(past + np.sort(gaps))), (box, *moved), strict=True):
-                start = clip.offset + int(frame) * clip.height * clip.width
+            moved = [moved_box(box, clip.height, clip.width, self._config.jitter, rng) for _ in frames[1:]]
+            for frame, view in zip(frames, (box, *moved), strict=True):
+                start = clip.offset + frame * clip.height * clip.width
                 origins.append(start + view.top * clip.width + view.left)
                 strides.append(clip.width)
                 boxes.append(view)
@@ -193,6 +194,24 @@ class CachedSource:
         crop = self._crop_each if self._cache.pixels.device.type == "cpu" else self._crop_together
         crops = crop(origins, strides, boxes, flips)
         return Batch(crops.unflatten(0, (self._size, 1 + self._futures)), names, [])
+
+    def _frames(self, clip: CachedClip) -> Tensor:
+        """All frames of a clip, [F, H, W, 3]."""
+        end = clip.offset + clip.frames * clip.height * clip.width
+        return self._cache.pixels[clip.offset : end].view(clip.frames, clip.height, clip.width, 3)
+
+    def _place(self, rng: np.random.Generator) -> tuple[CachedClip, list[int], Box]:
+        """A clip, its past frame and futures, ascending, and the crop of the past frame."""
+        for _ in range(MAX_REFUSED):
+            clip = self._clips[min(int(np.searchsorted(self._ends, rng.random(), side="right")), len(self._clips) - 1)]
+            longest = min(self._longest, clip.frames - 1)
+            gaps = np.sort(rng.integers(self._shortest, longest, size=self._futures, endpoint=True))
+            past = int(rng.integers(clip.frames - gaps[-1]))
+            frames = [past, *(past + int(gap) for gap in gaps)]
+            box = random_box(clip.height, clip.width, self._config.scale, rng, self._config.ratio)
+            if not self._cells or rng.random() * self._config.motion < changed_share(self._cells[clip.name], frames, box):
+                break
+        return clip, frames, box
 
     def _crop_each(self, origins: list[int], strides: list[int], boxes: list[Box], flips: list[bool]) -> Tensor:
         """These boxes one after the other, on a CPU: [len(boxes), 3, S, S]."""

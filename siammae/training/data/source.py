@@ -1,5 +1,6 @@
 """From a run's configuration to its source of batches."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -23,24 +24,26 @@ class Processes(Protocol):
     def wait_for_everyone(self) -> None: ...
 
 
-def build_source(config: TrainConfig, size: int, processes: Processes) -> Source:
+def build_source(config: TrainConfig, size: int, processes: Processes, *, side: int) -> Source:
     """The source that `config.data` describes.
 
     Args:
         size: pairs of one part, that is of one backward pass of one process.
         processes: this process among all of them.
+        side: of the crops, in pixels.
 
     Raises:
         ValueError: there is no usable file.
     """
     data, model, pin = config.data, config.model, processes.device.type == "cuda"
-    common = {"size": size, "side": model.image_size, "futures": model.futures, "seed": config.seed}
+    common = {"size": size, "side": side, "futures": model.futures, "seed": config.seed}
     if data.kind == "shards":
         return ShardSource(find_shards(data.path), data, pin=pin, **common)
     files = find_files(data)
     if data.cache == "none":
         return FileSource(files, data, pin=pin, **common)
-    return CachedSource(_load_cache(files, config, processes), data, **common)
+    cache = _load_cache(list(dict.fromkeys(files)), config, processes)
+    return CachedSource(cache, data, weights=Counter(map(str, files)), **common)
 
 
 def _load_cache(files: list[Path], config: TrainConfig, processes: Processes) -> FrameCache:

@@ -21,7 +21,7 @@ from siammae.errors import VideoError
 from siammae.labels import as_mask, davis_palette, write_mask
 from siammae.models import load_model
 from siammae.propagation import folder as runs
-from siammae.propagation import propagate_labels, propagate_to_folder, read_run
+from siammae.propagation import propagate_labels, propagate_to_folder, read_folder
 from siammae.propagation.folder import RECORD_FILE, STATE_FILE
 from siammae.video import read_frames, write_video
 
@@ -86,7 +86,7 @@ def test_a_folder_holds_what_propagate_labels_returns(tmp_path: Path, encoder: E
     folder = run(tmp_path / "masks", encoder)
     expected = propagate_labels(clip(), square(), encoder, size=SIZE, config=CONFIG)
     assert sorted(os.listdir(folder)) == [f"{index:05d}.png" for index in range(COUNT)] + [RECORD_FILE]
-    assert np.array_equal([mask for _, mask in read_run(read_frames(clip()), folder)], expected)
+    assert np.array_equal([mask for _, mask in read_folder(read_frames(clip()), folder)], expected)
     assert np.unique(expected[1:]).tolist() == [0, 1, 7]  # the objects are still there, or nothing would be compared
     record = json.loads((folder / RECORD_FILE).read_text())
     assert record["finished"] is True
@@ -299,7 +299,7 @@ def test_files_follow_the_frames_names_and_the_palette_of_the_mask(tmp_path: Pat
 
 def test_large_ids_are_kept(tmp_path: Path, encoder: Encoder) -> None:
     folder = run(tmp_path / "masks", encoder, mask0=square().astype(np.int32) * 1000)
-    masks = np.stack([mask for _, mask in read_run(read_frames(clip()), folder)])
+    masks = np.stack([mask for _, mask in read_folder(read_frames(clip()), folder)])
     assert np.unique(masks[1:]).tolist() == [0, 1000, 7000]
 
 

@@ -1,0 +1,105 @@
+"""The encoder that a run starts with, and the one that its weights are put back into."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from siammae.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, build_encoder
+from siammae.files import read_header, read_tensors
+from siammae.models.load import load_model
+from siammae.models.patches import POSITIONS, PROJECTION, fit_weights, has_fixed_positions
+from siammae.training.model import SiamMAE
+from siammae.training.model_config import ModelConfig
+
+
+def build_model(
+    config: ModelConfig, seed: int = 0, *, encoder: Encoder | None = None, teacher_width: int | None = None
+) -> SiamMAE:
+    """A SiamMAE whose decoder has initial weights by `seed`, and its encoder those of `build_encoder` if none is given."""
+    encoder = encoder or initial_encoder(config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return SiamMAE(encoder, config, teacher_width=teacher_width)
+
+
+def start_from(config: ModelConfig, name: str) -> Encoder:
+    """The encoder that `config` describes, with the weights of another model, which may have another patch size and grid.
+
+    A table of positions that is fixed is that of the crops; a learned one keeps its grid and is resampled to the crops'.
+
+    Args:
+        config: of the run; its patch size and architecture count.
+        name: what `load_model` takes, or a .safetensors file of a plain vision transformer by timm's keys, whose images are
+            taken to be normalised by ImageNet's mean and deviation.
+
+    Raises:
+        ValueError: the weights have another width, depth or other parts.
+        siammae.WeightsError: there are no such weights.
+    """
+    if name.endswith(".safetensors") and "config" not in read_header(Path(name)):
+        state = read_tensors(Path(name))
+        return continued_encoder(config, state, fixed=False, source=f"init {name}", mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    found = load_model(name, device="cpu")
+    state, fixed = found.vit.state_dict(), has_fixed_positions(found)
+    return continued_encoder(config, state, fixed=fixed, source=f"init {name}", mean=found.mean, std=found.std)
+
+
+def initial_encoder(config: ModelConfig) -> Encoder:
+    """The encoder that `config` describes, with initial weights and a table of positions for the crops' grid."""
+    return build_encoder(config.architecture, _arguments(config, config.image_size))
+
+
+def continued_encoder(
+    config: ModelConfig,
+    state: Mapping[str, Tensor],
+    *,
+    fixed: bool,
+    source: str,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> Encoder:
+    """The encoder that `config` describes, with another model's weights.
+
+    Args:
+        config: of the run.
+        state: weights by timm's keys, of any patch size.
+        fixed: whether their positions are the fixed table, which the crops' grid has exactly; learned ones keep their grid.
+        source: name of the weights, for errors.
+        mean: per channel, with which the other model's images are normalised.
+        std: likewise.
+
+    Raises:
+        ValueError: the weights have another width, depth or other parts.
+    """
+    if PROJECTION not in state or POSITIONS not in state:
+        raise ValueError(f"{source} is no plain vision transformer: it lacks {PROJECTION} or {POSITIONS}")
+    side = round(max(1, state[POSITIONS].shape[1] - 1) ** 0.5)
+    image_size = config.image_size if fixed else side * config.patch_size
+    encoder = build_encoder(config.architecture, _arguments(config, image_size), mean=mean, std=std)
+    weights = fit_weights(state, encoder.vit, source)
+    if fixed:
+        weights[POSITIONS] = encoder.vit.pos_embed
+    encoder.vit.load_state_dict(weights)
+    return encoder
+
+
+def encoder_facts(encoder: Encoder) -> dict[str, Any]:
+    """What rebuilds an encoder beside its weights, for a checkpoint's run.json."""
+    facts = {"architecture": encoder.architecture, "model_args": encoder.model_args}
+    return facts | {"mean": list(encoder.mean), "std": list(encoder.std)}
+
+
+def rebuilt_encoder(config: ModelConfig, facts: Mapping[str, Any] | None) -> Encoder:
+    """The encoder of a checkpoint, without its weights; `facts` is None in checkpoints that do not have them."""
+    if facts is None:
+        return initial_encoder(config)
+    mean, std = tuple(facts["mean"]), tuple(facts["std"])
+    return build_encoder(facts["architecture"], facts["model_args"], initial_weights=False, mean=mean, std=std)
+
+
+def _arguments(config: ModelConfig, image_size: int) -> dict[str, Any]:
+    arguments = {"patch_size": config.patch_size, "img_size": image_size}
+    return arguments | ({} if config.depth is None else {"depth": config.depth})

@@ -1,0 +1,144 @@
+"""KeypointPropagator: the verbs of LabelPropagator for points."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from siammae import KeypointPropagator, propagate_keypoints
+from siammae.encoder import Encoder
+
+Frames = NDArray[np.uint8]
+SIZE = (96, 128)
+NEAR = {"top_k": 1, "radius": 2}
+NAN = [np.nan, np.nan]
+FIRST, SECOND = [44.0, 40.0], [76.0, 56.0]
+
+
+def moving(texture: Frames, num_frames: int, step: int = 8) -> Frames:
+    """A window over the texture that moves left by `step` pixels a frame: what it shows moves right."""
+    return np.stack([texture[64:160, 64 - t * step : 192 - t * step] for t in range(num_frames)])
+
+
+def make(frame: Frames, points: Any, encoder: Encoder, **config: Any) -> KeypointPropagator[Any]:
+    return KeypointPropagator(frame, points, encoder, size=SIZE, config={**NEAR, **config})
+
+
+@pytest.mark.parametrize("preset", ["default", "dino", "crw"])
+@pytest.mark.parametrize("tensors", [False, True])
+def test_streaming_equals_batch_bit_for_bit(encoder: Encoder, texture: Frames, preset: str, tensors: bool) -> None:
+    frames, points = moving(texture, 6), np.array([FIRST, SECOND, NAN])
+    given: Any = torch.from_numpy(points) if tensors else points
+    tracks, scores = propagate_keypoints(frames, given, encoder, size=96, config=preset)
+    propagator = KeypointPropagator(frames[0], given, encoder, size=96, config=preset)
+    for t in range(6):
+        now = propagator.step(frames[t]) if t else (propagator.points, propagator.scores)
+        for actual, expected in zip(now, (tracks[t], scores[t]), strict=True):
+            assert type(actual) is type(given)
+            assert np.array_equal(actual, expected, equal_nan=True)
+            assert actual.dtype == expected.dtype == (torch.float32 if tensors else np.float32)
+
+
+def test_a_correction_takes_the_point_to_another_place(colours: Encoder, texture: Frames) -> None:
+    frames = moving(texture, 5)
+    propagator = make(frames[0], [FIRST], colours)
+    propagator.step(frames[1])
+    propagator.add(frames[1], [[80.0, 64.0]])
+    assert propagator.points.tolist() == [[80.0, 64.0]]
+    assert propagator.scores.tolist() == [1]
+    for t in range(2, 5):
+        points, _ = propagator.step(frames[t])
+        assert np.abs(points - [[80 + 8 * (t - 1), 64]]).max() < 2
+
+
+@pytest.mark.parametrize("near", [[60.0, 60.0], [47.0, 43.0]], ids=["another cell", "the same cell"])
+def test_points_may_be_added_midway_and_leave_the_others_alone(colours: Encoder, texture: Frames, near: list[float]) -> None:
+    frames = moving(texture, 6)
+    propagator, alone = make(frames[0], [FIRST], colours), make(frames[0], [FIRST], colours)
+    for t in (1, 2):
+        propagator.step(frames[t])
+        alone.step(frames[t])
+    now = propagator.points[0]
+    propagator.add(frames[2], [now, near])
+    alone.add(frames[2], [now])
+    for t in range(3, 6):
+        points, scores = propagator.step(frames[t])
+        kept, kept_scores = alone.step(frames[t])
+        assert np.array_equal(points[0], kept[0])
+        assert scores[0] == kept_scores[0]
+        assert np.abs(points[1] - [near[0] + 8 * (t - 2), near[1]]).max() < 4
+
+
+def test_a_new_point_is_known_to_the_earlier_anchors_too(colours: Encoder, texture: Frames) -> None:
+    still = moving(texture, 1)[0]
+    hidden = still.copy()
+    hidden[:] = 0  # nothing of the second anchor can be found again
+    propagator = make(still, [FIRST], colours, context_frames=0)
+    propagator.add(still, [FIRST, SECOND])
+    features = propagator.state_dict()["labels"]  # [2, 2, h, w], the newest anchor first
+    assert torch.allclose(features[1, 1], features[0, 1], atol=1e-4)
+    assert torch.equal(features[1, 0], features[0, 0])
+
+
+def test_a_point_that_is_not_visible_in_an_anchor_is_found_by_the_others(colours: Encoder, texture: Frames) -> None:
+    frames = moving(texture, 3, step=0)
+    propagator = make(frames[0], [FIRST, SECOND], colours, top_k=2)
+    propagator.add(frames[1], [NAN, SECOND])
+    assert propagator.scores.tolist() == [0, 1]
+    points, scores = propagator.step(frames[2])
+    assert np.abs(points - [FIRST, SECOND]).max() < 2
+    assert scores[0] == pytest.approx(scores[1] / 2, abs=0.05)  # one of the two anchors knows it
+
+
+def test_a_restored_propagator_goes_on_as_if_nothing_had_been(encoder: Encoder, texture: Frames) -> None:
+    frames = moving(texture, 7)
+    steady, restored = (make(frames[0], [FIRST, SECOND], encoder, context_frames=2) for _ in range(2))
+    for t in range(1, 5):
+        steady.step(frames[t])
+    state = steady.state_dict()
+    restored.load_state_dict(state)
+    for _ in range(2):  # the state is a snapshot
+        assert np.array_equal(restored.points, steady.points)
+        assert np.array_equal(restored.scores, steady.scores)
+        for t in (5, 6):
+            steady.step(frames[t])
+            restored.step(frames[t])
+        assert np.array_equal(restored.points, steady.points)
+        steady.load_state_dict(state)
+        restored.load_state_dict(state)
+    with pytest.raises(ValueError, match="frame 5 is 96 x 100 pixels"):
+        restored.step(frames[5][:, :100])
+
+
+def test_reset_forgets(encoder: Encoder, texture: Frames) -> None:
+    frames = moving(texture, 3)
+    propagator = KeypointPropagator(frames[0], [FIRST, SECOND], encoder, size=96)
+    propagator.step(frames[1])
+    propagator.reset(frames[1][:80, :96], torch.tensor([[20.0, 30.0]]))
+    fresh = KeypointPropagator(frames[1][:80, :96], torch.tensor([[20.0, 30.0]]), encoder, size=96)
+    after, expected = propagator.step(frames[2][:80, :96]), fresh.step(frames[2][:80, :96])
+    assert all(torch.equal(a, b) for a, b in zip(after, expected, strict=True))
+
+
+def test_a_refused_addition_changes_nothing(encoder: Encoder, texture: Frames) -> None:
+    frames = moving(texture, 3)
+    propagator, untouched = (make(frames[0], [FIRST, SECOND], encoder) for _ in range(2))
+    for points, message in (
+        ([FIRST], "there are 1 points; expected at least the 2 known so far"),
+        ([FIRST, [128.0, 5.0]], r"point 1 is at \[128.0, 5.0\], outside the frame of 128 x 96"),
+        ([[1.0, 2.0, 3.0]] * 2, r"\[2, 3\]; expected \[K, 2\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            propagator.add(frames[1], points)
+    with pytest.raises(ValueError, match="frame 1 is 96 x 100 pixels"):
+        propagator.add(frames[1][:, :100], [FIRST, SECOND])
+    assert np.array_equal(propagator.step(frames[1])[0], untouched.step(frames[1])[0])
+
+
+def test_points_are_copied(encoder: Encoder, texture: Frames) -> None:
+    points = torch.tensor([FIRST])
+    propagator = make(moving(texture, 1)[0], points, encoder)
+    points += 7
+    assert propagator.points.tolist() == [FIRST]
