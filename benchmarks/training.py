@@ -115,7 +115,7 @@ def measure(name: str, config: ModelConfig, options: argparse.Namespace, device:
     for label, open_source in sources(config, options, device).items():
         contestants[label] = lambda open_source=open_source: real_frames(open_source())
     for precision in options.precisions:
-        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+        dtype = getattr(torch, precision)
         peak = matmul_peak(device, dtype)
         print(f"  {precision}  large matrix product {peak / 1e12:.2f} TFLOP/s")
         step = Stepper(model, device, dtype)
@@ -157,7 +157,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--steps", type=int, default=5, help="of a measurement, after two that do not count")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each kind of frames")
-    parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
+    parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16"])
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

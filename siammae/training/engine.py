@@ -40,7 +40,7 @@ def build_accelerator(config: TrainConfig) -> "Accelerator":
         )
     accelerator = Accelerator(
         cpu=config.device == "cpu",
-        mixed_precision="bf16" if config.precision == "bf16" else "no",
+        mixed_precision="bf16" if config.precision == "bfloat16" else "no",
         gradient_accumulation_steps=config.accumulation,
         log_with=list(config.trackers) or None,
         project_dir=config.output,

@@ -74,7 +74,7 @@ class Run:
         self.output.mkdir(parents=True, exist_ok=True)
         encoder = start_from(config.model, config.init) if config.init else initial_encoder(config.model)
         encoder.to(self.device)
-        dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+        dtype = getattr(torch, config.precision)
         self.teacher = build_teacher(config.model, encoder, dtype)
         width = self.teacher.encoder.embed_dim if self.teacher else None
         self.raw_model = build_model(config.model, config.seed, encoder=encoder, teacher_width=width)

@@ -1,16 +1,18 @@
 """The `model` section of a run's configuration: encoder, decoder, masks and target."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from siammae.training.decoder import DecoderKind
 from siammae.training.masking import MaskKind, visible_count
+from siammae.training.section import Section
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """What is trained. Sizes left at None follow the encoder's width (`decoder_size`)."""
+class ModelConfig(Section):
+    """The model that is trained. Sizes left at None follow the encoder's width (`decoder_size`)."""
 
+    prefix: ClassVar[str] = "model."
     architecture: str = "vit_small_patch16_224"  # timm's name of the encoder
     patch_size: int = 16
     depth: int | None = None  # blocks of the encoder; None is the architecture's own number
@@ -28,22 +30,14 @@ class ModelConfig:
     futures: int = 1  # future frames predicted from one past frame; the paper has 1
     teacher: str = ""  # features: the model that gives them, as load_model takes it
     teacher_layer: int = -1  # features, ema: -1 is the last block and the final norm, else a block
-    teacher_size: int | None = (
-        None  # features, ema: side in pixels at which the teacher sees a crop; None: its patches x the grid
-    )
-    teacher_norm: Literal["mean", "deviation"] = (
-        "deviation"  # features, ema: subtract the corpus mean | and divide by deviations
-    )
+    teacher_size: int | None = None  # features, ema: side in pixels at which the teacher sees a crop; None: its patches x grid
+    # features, ema: subtract the corpus mean | and divide by deviations
+    teacher_norm: Literal["mean", "deviation"] = "deviation"
     teacher_channels: int | None = None  # features: principal components that are predicted; None: the features themselves
     past_weight: float = 0.0  # features, ema: weight of the visible past tokens' own loss against the teacher's
 
     def __post_init__(self) -> None:
-        if self.encoder not in ("siamese", "joint"):
-            raise ValueError(f"model.encoder is {self.encoder!r}; expected siamese or joint")
-        if self.decoder not in ("cross-self", "cross", "joint"):
-            raise ValueError(f"model.decoder is {self.decoder!r}; expected cross-self, cross or joint")
-        if self.mask not in ("random", "grid"):
-            raise ValueError(f"model.mask is {self.mask!r}; expected random or grid")
+        super().__post_init__()
         if self.image_size < 1 or self.patch_size < 1 or self.image_size % self.patch_size:
             raise ValueError(
                 f"model.image_size {self.image_size} is no multiple of model.patch_size {self.patch_size}; "
@@ -68,10 +62,6 @@ class ModelConfig:
             raise ValueError(f"model.decoder_width {width} must be a multiple of 4 and of model.decoder_heads {heads}")
 
     def _check_target(self) -> None:
-        if self.target not in ("normalized", "pixels", "features", "ema"):
-            raise ValueError(f"model.target is {self.target!r}; expected normalized, pixels, features or ema")
-        if self.teacher_norm not in ("mean", "deviation"):
-            raise ValueError(f"model.teacher_norm is {self.teacher_norm!r}; expected mean or deviation")
         if (self.target == "features") != bool(self.teacher):
             raise ValueError(
                 f"model.teacher is {self.teacher!r} and model.target {self.target}; features need a teacher, and only they do"

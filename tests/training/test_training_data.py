@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from siammae.training.config import DataConfig, TrainConfig
+from siammae.training.config import CacheConfig, DataConfig, ShardsConfig, TrainConfig
 from siammae.training.data.batches import Batch, Source
 from siammae.training.data.cache import CachedClip, CachedSource, FrameCache, build_cache
 from siammae.training.data.clips import FolderClip, Frame, UnusableClip, VideoClip, read_image
@@ -461,7 +461,7 @@ def test_pairs_that_move_are_preferred() -> None:
     clip[:, :, 32:] = rng.integers(0, 2, (30, 1, 1, 1)) * 100 + np.arange(30)[:, None, None, None]
     clip[:, :, 32:] += (np.arange(30) * 37 % 100).astype(np.uint8)[:, None, None, None]
     cache = memory_cache(clip, np.full((30, 32, 64, 3), 50, dtype=np.uint8))
-    common: dict[str, Any] = {"gap": (0.3, 0.6), "scale": (0.1, 0.2), "cache": "disk", "cache_folder": "x"}
+    common: dict[str, Any] = {"gap": (0.3, 0.6), "scale": (0.1, 0.2), "cache": CacheConfig("disk", "x")}
 
     def still(motion: float) -> float:
         source = CachedSource(cache, DataConfig(**common, motion=motion), size=300, side=8, futures=1, seed=0)
@@ -479,7 +479,7 @@ def test_pairs_that_move_are_preferred() -> None:
 
 def test_a_clip_that_never_moves_still_gives_pairs() -> None:
     cache = memory_cache(np.full((10, 32, 32, 3), 50, dtype=np.uint8))
-    config = DataConfig(gap=(0.3, 0.6), cache="disk", cache_folder="x", motion=0.5)
+    config = DataConfig(gap=(0.3, 0.6), cache=CacheConfig("disk", "x"), motion=0.5)
     assert CachedSource(cache, config, size=4, side=8, futures=1, seed=0).part(0).frames.eq(50).all()
 
 
@@ -499,7 +499,7 @@ def test_a_path_listed_twice_is_decoded_once_and_drawn_twice_as_often(videos: Pa
     listed = tmp_path / "list.txt"
     listed.write_text("\n".join(str(videos / name) for name in ("good0.mp4", "good1.mp4", "good1.mp4")))
     config = TrainConfig(
-        output="x", steps=1, data=small(listed, cache="disk", cache_folder=str(tmp_path), cache_short_side=24, cache_fps=5)
+        output="x", steps=1, data=small(listed, cache=CacheConfig("disk", str(tmp_path), short_side=24, fps=5))
     )
     processes = SimpleNamespace(device=torch.device("cpu"), is_local_main_process=True, wait_for_everyone=lambda: None)
     source = build_source(config, 900, processes, side=8)
@@ -538,7 +538,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory, videos: Path) -> Path:
 
 
 def shard_config(path: Path | str, **changes: Any) -> DataConfig:
-    return small(path, kind="shards", fps=10.0, streams=2, shuffle_buffer=6, **changes)
+    return small(path, kind="shards", fps=10.0, shards=ShardsConfig(streams=2, shuffle_buffer=6), **changes)
 
 
 def test_shards_give_the_same_parts_to_any_number_of_workers_and_after_a_resume(shards: Path) -> None:
@@ -574,7 +574,7 @@ def test_unreadable_shards_are_named(shards: Path, tmp_path: Path) -> None:
         take(ShardSource([str(broken)], shard_config(broken), pin=False, **COMMON), 1)
     with pytest.raises(ValueError, match="no shards found"):
         find_shards(str(tmp_path / "shard-{0000..0003}.tar"))
-    with pytest.raises(ValueError, match=r"data\.streams 2 is no multiple of data\.workers 3"):
+    with pytest.raises(ValueError, match=r"data\.shards\.streams 2 is no multiple of data\.workers 3"):
         ShardSource([str(broken)], shard_config(broken, workers=3), pin=False, **COMMON)
 
 

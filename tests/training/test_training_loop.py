@@ -84,7 +84,7 @@ def config(frames: Path, tmp_path: Path) -> TrainConfig:
             },
             "data": {"path": str(frames), "kind": "frames", "fps": 10, "gap": [0.1, 0.5], "workers": 0},
             "optim": {"base_lr": 0.05},
-            "batch_size": 8, "steps": 10, "precision": "fp32", "device": "cpu", "log_every": 1, "checkpoint_every": 5,
+            "batch_size": 8, "steps": 10, "precision": "float32", "device": "cpu", "log_every": 1, "checkpoint_every": 5,
         }
     )  # fmt: skip
 
@@ -169,11 +169,11 @@ def test_time_budget_ends_at_rate_zero(config: TrainConfig, monkeypatch: pytest.
     assert path.name == "checkpoint-0000010"
 
 
-def test_bf16_follows_fp32(config: TrainConfig, tmp_path: Path) -> None:
+def test_bfloat16_follows_float32(config: TrainConfig, tmp_path: Path) -> None:
     config = dataclasses.replace(config, steps=4)
     train(config)
-    train(dataclasses.replace(config, precision="bf16", output=str(tmp_path / "bf16")))
-    losses = [[loss for (loss,) in logged(str(folder), "loss")] for folder in (config.output, tmp_path / "bf16")]
+    train(dataclasses.replace(config, precision="bfloat16", output=str(tmp_path / "bfloat16")))
+    losses = [[loss for (loss,) in logged(str(folder), "loss")] for folder in (config.output, tmp_path / "bfloat16")]
     assert losses[0] != losses[1]
     np.testing.assert_allclose(losses[0], losses[1], rtol=0.02)
 

@@ -65,7 +65,7 @@ def config(frames: Path, folder: Path, tmp_path: Path) -> TrainConfig:
             "model": MODEL | {"target": "features", "teacher": str(folder), "past_weight": 0.5},
             "data": {"path": str(frames), "kind": "frames", "fps": 10, "gap": [0.1, 0.5], "workers": 0},
             "optim": {"base_lr": 0.05},
-            "batch_size": 8, "steps": 6, "precision": "fp32", "device": "cpu", "log_every": 1, "checkpoint_every": 3,
+            "batch_size": 8, "steps": 6, "precision": "float32", "device": "cpu", "log_every": 1, "checkpoint_every": 3,
         }
     )  # fmt: skip
 

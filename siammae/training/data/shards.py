@@ -2,7 +2,7 @@
 
 A tar sample is a short clip (`name.mp4`), or its frames in order (`name.0000.jpg`, `name.0001.jpg`, ... at `data.fps`).
 
-The shards of every epoch are permuted by the seed and dealt to `data.streams` readers in each process. A reader mixes
+The shards of every epoch are permuted by the seed and dealt to `data.shards.streams` readers in each process. A reader mixes
 its clips in a buffer and produces every `streams`-th part of its process, so that the run does not depend on how many workers
 share the readers. A resumed run reads past what was used before, without decoding it.
 """
@@ -69,8 +69,8 @@ class ShardParts(IterableDataset[Batch]):
     ) -> None:  # fmt: skip
         if size % config.repeats:
             raise ValueError(f"{size} pairs of one backward pass are no multiple of data.repeats {config.repeats}")
-        if config.workers and config.streams % config.workers:
-            raise ValueError(f"data.streams {config.streams} is no multiple of data.workers {config.workers}")
+        if config.workers and config.shards.streams % config.workers:
+            raise ValueError(f"data.shards.streams {config.shards.streams} is no multiple of data.workers {config.workers}")
         self._shards, self._config = list(shards), config
         self._items, self._side, self._futures, self._seed = size // config.repeats, side, futures, seed
         self._done, self._rank = divmod(first, processes)  # parts that this process has used before
@@ -79,7 +79,7 @@ class ShardParts(IterableDataset[Batch]):
     def __iter__(self) -> Iterator[Batch]:
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        streams = self._config.streams
+        streams = self._config.shards.streams
         readers: dict[int, Iterator[Batch]] = {}
         part = self._done + worker  # of this process, counted from the start of the run; the loader takes turns
         while True:
@@ -133,7 +133,7 @@ class ShardParts(IterableDataset[Batch]):
         """Clips of one reader's shards in an order mixed by a buffer: a clip leaves it when another one comes."""
         rng = np.random.default_rng([self._seed, 6, self._rank, stream])
         buffer: list[Item] = []
-        size = max(1, self._config.shuffle_buffer // self._config.streams)
+        size = max(1, self._config.shards.shuffle_buffer // self._config.shards.streams)
         for item in self._clips(stream, skipped):
             buffer.append(item)
             if len(buffer) >= size:
@@ -146,7 +146,7 @@ class ShardParts(IterableDataset[Batch]):
         from webdataset.gopen import gopen
         from webdataset.tariterators import group_by_keys, tar_file_expander
 
-        reader, readers = self._rank * self._config.streams + stream, self._processes * self._config.streams
+        reader, readers = self._rank * self._config.shards.streams + stream, self._processes * self._config.shards.streams
         unreadable = 0
         for number in itertools.count(reader, readers):
             epoch, position = divmod(number, len(self._shards))

@@ -40,7 +40,7 @@ def build_source(config: TrainConfig, size: int, processes: Processes, *, side: 
     if data.kind == "shards":
         return ShardSource(find_shards(data.path), data, pin=pin, **common)
     files = find_files(data)
-    if data.cache == "none":
+    if data.cache.kind == "none":
         return FileSource(files, data, pin=pin, **common)
     cache = _load_cache(list(dict.fromkeys(files)), config, processes)
     return CachedSource(cache, data, weights=Counter(map(str, files)), **common)
@@ -54,17 +54,17 @@ def _load_cache(files: list[Path], config: TrainConfig, processes: Processes) ->
         with tqdm(total=len(files), desc="decoding", disable=not processes.is_local_main_process, leave=False) as bar:
             return build_cache(
                 files,
-                Path(data.cache_folder),
-                short_side=data.cache_short_side,
-                fps=data.cache_fps,
+                Path(data.cache.folder),
+                short_side=data.cache.short_side,
+                fps=data.cache.fps,
                 progress=lambda done: bar.update(done - bar.n),
             )
 
     cache = build() if processes.is_local_main_process else None
     processes.wait_for_everyone()
     cache = cache or build()
-    if data.cache == "device":
+    if data.cache.kind == "device":
         return cache.to(processes.device)
-    if data.cache == "host":
+    if data.cache.kind == "host":
         return replace(cache, pixels=cache.pixels.clone())
     return cache
