@@ -91,15 +91,17 @@ class OptimConfig(Section):
     """The optimizer and its learning rate."""
 
     prefix: ClassVar[str] = "optim."
-    kind: Literal["adamw", "muon"] = "adamw"  # the paper's | Muon for the matrices, AdamW for the rest: learns faster early on
-    base_lr: float = 1.5e-4  # learning rate for a batch of 256; the rate used is base_lr * batch_size / 256
+    kind: Literal["adamw", "muon"] = (
+        "adamw"  # the paper's | Muon for matrices and AdamW for the rest, which learns faster at first
+    )
+    base_lr: float = 1.5e-4  # learning rate for a batch of 256; the rate is base_lr * batch_size / 256
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.05  # not on norms, biases and tokens
     warmup: float = 0.1  # share of the run in which the rate rises from 0; the paper: 40 of 400 epochs, 40 of 2000
     encoder_lr: float = 1.0  # the encoder's rate as a share of the decoder's, for encoders that start from trained weights
-    layer_decay: float = 1.0  # how much smaller the rate of each block is than that of the next one
+    layer_decay: float = 1.0  # each block's rate as a share of the next one's
     clip: float | None = None  # largest norm of the gradient
-    ema: float | None = None  # decay of an average of the weights, which is then what is exported; 0.999
+    ema: float | None = None  # decay of an average of the weights, such as 0.999; the average is exported
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -119,19 +121,19 @@ class OptimConfig(Section):
 
 @dataclass(frozen=True)
 class TrainConfig(Section):
-    """A training run. Exactly one of `steps`, `epochs` and `max_minutes` says how long it is."""
+    """A training run. Exactly one of `steps`, `epochs` and `max_minutes` sets its length."""
 
     output: str  # folder of checkpoints, logs and pictures
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     init: str = ""  # model whose encoder the run starts from: a name, a folder or a .safetensors file; empty: initial weights
-    freeze_encoder: bool = False  # train the decoder alone, such as that of a model that came without one
-    batch_size: int = 256  # pairs of one optimiser step, over all processes and accumulation
-    accumulation: int = 1  # backward passes of one optimiser step
+    freeze_encoder: bool = False  # train only the decoder, such as for a model that came without one
+    batch_size: int = 256  # pairs of one optimizer step, over all processes and accumulation
+    accumulation: int = 1  # backward passes of one optimizer step in each process
     steps: int | None = None
     epochs: float | None = None  # pairs drawn, in multiples of the number of files (the usual effective epochs)
-    max_minutes: float | None = None  # the schedule follows the clock and ends after so long
+    max_minutes: float | None = None  # the schedule follows the clock and ends after this time
     seed: int = 0
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     compile: bool = False
@@ -140,9 +142,9 @@ class TrainConfig(Section):
     log_every: int = 10  # steps
     picture_every: int = 500  # steps between reconstruction pictures
     checkpoint_every: int = 1000  # steps between checkpoints
-    checkpoint_minutes: float = 10.0  # at most so long between two checkpoints
+    checkpoint_minutes: float = 10.0  # longest time between two checkpoints
     keep: int = 3  # newest checkpoints kept
-    snapshots: int = 0  # encoders kept on the way, evenly spread, to see how features change with training
+    snapshots: int = 0  # encoders kept during the run, evenly spread, to see how features change
     resume: bool = True  # go on from the newest checkpoint in `output`; false refuses a folder that has one
     trackers: tuple[str, ...] = ()  # accelerate's trackers, such as tensorboard
 

@@ -17,7 +17,7 @@ class ModelConfig(Section):
     patch_size: int = 16
     depth: int | None = None  # blocks of the encoder; None is the architecture's own number
     image_size: int = 224  # side of the crops in pixels
-    encoder: Literal["siamese", "joint"] = "siamese"  # frames apart with shared weights | all visible patches together
+    encoder: Literal["siamese", "joint"] = "siamese"  # frames apart, with shared weights | all visible patches together
     decoder: DecoderKind = "cross-self"
     decoder_depth: int | None = None
     decoder_width: int | None = None
@@ -25,10 +25,10 @@ class ModelConfig(Section):
     mask: MaskKind = "random"
     past_ratio: float = 0.0  # masked share of the past frame
     future_ratio: float = 0.95  # masked share of every future frame
-    # each patch with mean 0 and variance 1 (the paper) | as it is | a teacher's features | those of the encoder's own average
+    # patches with mean 0 and variance 1 (the paper) | as they are | a teacher's features | features of the encoder's average
     target: Literal["normalized", "pixels", "features", "ema"] = "normalized"
     futures: int = 1  # future frames predicted from one past frame; the paper has 1
-    teacher: str = ""  # features: the model that gives them, as load_model takes it
+    teacher: str = ""  # features: the model that gives them, a name or folder for load_model
     teacher_layer: int = -1  # features, ema: -1 is the last block and the final norm, else a block
     teacher_size: int | None = None  # features, ema: side in pixels at which the teacher sees a crop; None: its patches x grid
     # features, ema: subtract the corpus mean | and divide by deviations
@@ -83,9 +83,9 @@ class ModelConfig(Section):
 
 
 def decoder_size(embed_dim: int) -> tuple[int, int, int]:
-    """Default (depth, width, heads) for an encoder of `embed_dim` channels: narrower than the encoder on purpose.
+    """Return the default (depth, width, heads) for an encoder of `embed_dim` channels, narrower than the encoder.
 
-    The paper is silent; a wide decoder does the encoder's work. ViT-Ti 4 x 128, -S 4 x 256, -B 8 x 512, -L 12 x 1024.
+    The paper gives no sizes; a wide decoder does the encoder's work. ViT-Ti 4 x 128, -S 4 x 256, -B 8 x 512, -L 12 x 1024.
     """
     if embed_dim <= 192:
         return 4, 128, 4

@@ -16,7 +16,7 @@ from siammae.training.data.shards import ShardSource, find_shards
 
 
 class Processes(Protocol):
-    """What is needed of accelerate's `Accelerator`: the place of this process among all of them."""
+    """The part of accelerate's `Accelerator` that is used here."""
 
     device: torch.device
     is_local_main_process: bool
@@ -25,12 +25,12 @@ class Processes(Protocol):
 
 
 def build_source(config: TrainConfig, size: int, processes: Processes, *, side: int) -> Source:
-    """The source that `config.data` describes.
+    """Open the source that `config.data` describes.
 
     Args:
-        size: pairs of one part, that is of one backward pass of one process.
-        processes: this process among all of them.
-        side: of the crops, in pixels.
+        size: pairs of one micro-batch.
+        processes: the run's processes, for this one's device and turn.
+        side: pixels of a crop's side.
 
     Raises:
         ValueError: there is no usable file.
@@ -47,7 +47,7 @@ def build_source(config: TrainConfig, size: int, processes: Processes, *, side: 
 
 
 def _load_cache(files: list[Path], config: TrainConfig, processes: Processes) -> FrameCache:
-    """Decoded frames, decoded by one process of each machine while the others wait."""
+    """Load the decoded frames; one process of each machine decodes them while the others wait."""
     data = config.data
 
     def build() -> FrameCache:
