@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from siammae.cli.options import PICTURES, Json, Model, Out, Video, pixels, print_json, read_numbered
+from siammae.cli.options import PICTURES, Json, Model, Out, Video, print_json, read_numbered
 from siammae.models.registry import DEFAULT_MODEL, EMBEDDED, REGISTRY, WEIGHTS_FOLDER
 
 ENLARGED = 288  # side in pixels that small crops are enlarged to
@@ -109,7 +109,7 @@ def pca(video: Video, out: Out, model: Model, layer: int = -1) -> None:
     colors, full = FeatureColors(features), frame_size(some[0])
     if suffix in PICTURES:
         columns = np.unique(np.linspace(0, len(some) - 1, 4).round().astype(int)).tolist()
-        pictures = [*(pixels(some[i]) for i in columns), *colors(features[columns], full)]
+        pictures = [*(some[i] for i in columns), *colors(features[columns], full)]
         write_picture(out, contact_sheet(pictures, len(columns)))
     else:
         stream = progress_bar(frames, frames.length, "pca", None)
