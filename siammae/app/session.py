@@ -190,12 +190,9 @@ class Session:
 
     def prepare(self, index: int) -> None:
         """Encode the frames that the first preview needs: the anchors, this frame and the next."""
-        numbers = {*self.anchors, index, index + 1}
-        for number, frame in enumerate(self.frames()):
-            if number in numbers:
-                extract_features([frame], self.encoder, size=self.size, progress=False)
-            if number >= max(numbers):
-                return
+        numbers = sorted(number for number in {*self.anchors, index, index + 1} if number < self.num_frames)
+        for frame in self.frames().at(numbers):
+            extract_features([frame], self.encoder, size=self.size, progress=False)
 
     def propagate(self, what: Literal["masks", "points"]) -> Iterator[int]:
         """Propagate masks or points to the other frames; yields the number of each frame when it has its labels.
