@@ -421,9 +421,9 @@ def test_pca_is_drawn_as_a_film_and_as_a_picture(home: Path, capsys: pytest.Capt
 
 @pytest.mark.parametrize(("length", "kept"), [(3, [0, 1, 2]), (4, [0, 1, 2, 3]), (5, [0, 2, 4]), (17, [0, 8, 16])])
 def test_frames_are_spread_over_a_video_of_any_length(length: int, kept: list[int]) -> None:
-    from siammae.cli.pictures import _spread
+    from siammae.cli.pictures import spread_step
 
-    assert _spread(range(length), 4) == kept
+    assert list(range(length)[:: spread_step(length, 4)]) == kept
 
 
 @pytest.mark.parametrize(
@@ -471,7 +471,7 @@ def test_reconstruct_draws_four_pictures(home: Path, capsys: pytest.CaptureFixtu
     assert (masked == future).all(axis=2).mean() == pytest.approx(0.5, abs=0.01)
     for extra, message in (
         (("--mask-ratio", "1"), "leaves 0 of 16 patches visible"),
-        (("--gap", "9"), "has only 5 frames; frame 9"),
+        (("--gap", "9"), "holds only 5 frames; frame 9"),
         (("--model", "small"), "small has no decoder"),
         (("--model", "vits16"), "no model folder is called 'vits16'"),
     ):
