@@ -1,10 +1,10 @@
-"""What label propagation costs here: `ops.propagate` and whole frames, against what published scripts compute.
+"""Measurements of `ops.propagate` and of whole frames, beside the operations of published scripts.
 
-`dino_sequence` and `crw_sequence` are the operations of DINO's eval_video_segmentation.py and of the Contrastive Random
-Walk's test.py (CropMAE's is a port), in their order and with their shapes, written anew. Contestants take turns, so that a
-busy machine slows them alike; figures are medians.
+`dino_script` and `crw_script` are the operations of DINO's eval_video_segmentation.py and of the Contrastive Random Walk's
+test.py (CropMAE's is a port), rewritten in their order and with their shapes. Contestants take turns, so that a busy machine
+slows them alike; figures are medians.
 
-Letters: N context frames, D channels, L labels, h x w grid cells, P = h * w of them, k matches.
+Letters: N context frames, D channels, L labels, h x w cells, P = h * w, k matches.
 """
 
 import itertools
@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from siammae import ops
 from siammae.bench.meter import Call, Cost, Meter, take_turns
-from siammae.bench.scripts import TEMPERATURE, crw_sequence, dino_sequence, square_window
+from siammae.bench.scripts import TEMPERATURE, crw_script, dino_script, square_window
 from siammae.encoder import Encoder
 from siammae.matmul import fast_linear
 from siammae.models.load import load_model
@@ -43,12 +43,12 @@ class Case:
 
     @property
     def dense_bytes(self) -> int:
-        """What DINO's sequence holds at its peak: three float32 numbers for every pair of cells."""
+        """Bytes that DINO's script holds at its peak: three float32 numbers for every pair of cells."""
         return 12 * self.context_frames * (self.grid[0] * self.grid[1]) ** 2
 
     @property
     def flops(self) -> int:
-        """Operations of the similarities inside the square windows, which no exact method can do without."""
+        """Operations of the similarities inside the square windows, which every exact method needs."""
         in_rows, in_columns = (
             sum(min(n - 1, i + self.radius) - max(0, i - self.radius) + 1 for i in range(n)) for n in self.grid
         )
@@ -56,11 +56,11 @@ class Case:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Of `ops.propagate`: what the dense sequences do."""
+        """Options with which `ops.propagate` computes what the dense scripts compute."""
         return {"radius": self.radius, "top_k": self.top_k, "temperature": TEMPERATURE, "window": "square"}
 
     def draw(self, device: torch.device, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Query [D, h, w], context [N, D, h, w] of unit length and labels [N, L, h, w], random; channels last."""
+        """Draw query [D, h, w], context [N, D, h, w], both of unit length, and labels [N, L, h, w]; channels last."""
         random = torch.Generator(device).manual_seed(seed)
         frames = torch.randn(self.context_frames + 1, self.channels, *self.grid, generator=random, device=device)
         frames = F.normalize(frames, dim=1).contiguous(memory_format=torch.channels_last)
@@ -69,9 +69,9 @@ class Case:
 
 
 def measure_operation(case: Case, device: torch.device, *, rounds: int, seconds: float) -> dict[str, Cost]:
-    """`ops.propagate` against the two dense sequences, all with the same square windows.
+    """Measure `ops.propagate` and the two dense scripts, all with the same square windows.
 
-    A dense sequence that would not fit into the memory of the machine is left out.
+    DINO's script is left out if it would not fit into the memory of the machine.
     """
     copies = 3 if device.type == "cuda" else 1  # more than a GPU's cache holds
     inputs = [case.draw(device, seed) for seed in range(copies)]
@@ -82,16 +82,19 @@ def measure_operation(case: Case, device: torch.device, *, rounds: int, seconds:
         "siammae": lambda i: ops.propagate(*inputs[i % copies], **case.options, context_half=halves[i % copies])
     }
     if case.dense_bytes < _memory(device):
-        calls["dino"] = lambda i: dino_sequence(*inputs[i % copies], window, case.top_k)
-    calls["crw"] = lambda i: crw_sequence(*inputs[i % copies], bias, case.top_k)
+        calls["dino"] = lambda i: dino_script(*inputs[i % copies], window, case.top_k)
+    calls["crw"] = lambda i: crw_script(*inputs[i % copies], bias, case.top_k)
     return take_turns(calls, device, rounds, seconds)
 
 
 def measure_frame(model: str, height: int, width: int, device: torch.device, *, rounds: int, seconds: float) -> dict[str, Any]:
-    """A whole frame, encoded and propagated with 8 context frames, against DINO's script with the same (initial) weights.
+    """Measure a whole frame, encoded and propagated with 8 context frames, and DINO's script with the same initial weights.
 
-    The script's encoder computes attention step by step in float32, as its code does; ours is what `load_model` gives, in
-    float16 on CUDA. `cosine` is the least similarity of the features of the two.
+    The script's encoder computes attention step by step in float32, as its code does; ours is that of `load_model`, in
+    float16 on CUDA.
+
+    Returns:
+        `costs` by contestant, `cosine`, the least similarity of the two encoders' features, and the `grid`.
     """
     script = load_model(model, pretrained=False, device=device)
     for block in script.vit.blocks:
@@ -109,7 +112,7 @@ def measure_frame(model: str, height: int, width: int, device: torch.device, *, 
     def by_script(_: int) -> Tensor:
         tokens: Tensor = script.vit.forward_features(image)[0, 1:]
         query = F.normalize(tokens, dim=1).T.unflatten(1, case.grid)
-        return dino_sequence(query, context, labels, window, case.top_k)
+        return dino_script(query, context, labels, window, case.top_k)
 
     def by_siammae(_: int) -> object:
         return ops.propagate(features(ours), context, labels, **case.options, context_half=half)
@@ -122,7 +125,7 @@ def measure_frame(model: str, height: int, width: int, device: torch.device, *, 
 
 
 def matmul_rate(device: torch.device, *, rounds: int = 9) -> float:
-    """Operations per second of a large matrix product here: float16 on CUDA, float32 elsewhere."""
+    """Measure operations per second of a large matrix product: float16 on CUDA, float32 elsewhere."""
     dtype, size = (torch.float16, 8192) if device.type == "cuda" else (torch.float32, 2048)
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     meter = Meter(device)
@@ -132,7 +135,7 @@ def matmul_rate(device: torch.device, *, rounds: int = 9) -> float:
 
 
 def _memory(device: torch.device) -> float:
-    """Bytes that a contestant may take."""
+    """Return the bytes that a contestant may take."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
     pages: float = 0.8 * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -150,8 +153,8 @@ def run(
     seconds: float,
     report: Callable[[str], object] = print,
 ) -> dict[str, Any]:
-    """Measure the operation on every combination of sizes and whole frames of every model; what is found, as plain values."""
-    measure_operation(Case((4, 4), 1, 1), device, rounds=1, seconds=0)  # what a first call imports does not count
+    """Measure the operation at every combination of sizes, and whole frames of every model; returns plain values."""
+    measure_operation(Case((4, 4), 1, 1), device, rounds=1, seconds=0)  # imports and warms up
     rate = matmul_rate(device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     machine = {
@@ -181,13 +184,13 @@ def run(
         report("\n| whole frame | grid | siammae ms | of it propagation | DINO script ms | ratio | least cosine of features |")
         report("|---|---|---|---|---|---|---|")
     for model in models:
-        found = measure_frame(model, 480, 848, device, rounds=rounds, seconds=seconds)
-        costs = found["costs"]
+        frame = measure_frame(model, 480, 848, device, rounds=rounds, seconds=seconds)
+        costs = frame["costs"]
         share = 1 - costs["our encoder"].milliseconds / costs["siammae"].milliseconds
-        frames.append({"model": model, **found, "costs": {key: asdict(cost) for key, cost in costs.items()}})
-        cells = [model, "x".join(map(str, found["grid"])), f"{costs['siammae'].milliseconds:,.0f}", f"{share:.1%}"]
+        frames.append({"model": model, **frame, "costs": {key: asdict(cost) for key, cost in costs.items()}})
+        cells = [model, "x".join(map(str, frame["grid"])), f"{costs['siammae'].milliseconds:,.0f}", f"{share:.1%}"]
         cells += [f"{costs['dino script'].milliseconds:,.0f}", _ratio(costs["dino script"], costs["siammae"])]
-        report(f"| {' | '.join(cells)} | {found['cosine']:.6f} |")
+        report(f"| {' | '.join(cells)} | {frame['cosine']:.6f} |")
     return {"machine": machine, "operations": operations, "frames": frames}
 
 

@@ -12,13 +12,13 @@ import torch
 
 
 class Meter:
-    """Milliseconds and extra memory of a call on a device."""
+    """A meter of the time and extra memory of calls on a device."""
 
     def __init__(self, device: torch.device) -> None:
         self.cuda = device.type == "cuda"
 
     def __call__(self, call: Callable[[], object]) -> tuple[float, float | None]:
-        """Milliseconds, and the peak of memory in MB beyond what was in use before; None where the system does not tell."""
+        """Measure milliseconds, and the peak of memory in MB beyond that in use before; None if the system hides it."""
         return self._on_cuda(call) if self.cuda else self._on_cpu(call)
 
     def _on_cuda(self, call: Callable[[], object]) -> tuple[float, float]:
@@ -40,7 +40,7 @@ class Meter:
 
 
 def _restart_peak() -> float | None:
-    """Give freed memory back, let the process's peak start anew from what is left, and return that, in MB: Linux only."""
+    """Free unused memory, reset the process's peak, and return the memory in use in MB; None except on Linux."""
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
@@ -50,33 +50,34 @@ def _restart_peak() -> float | None:
 
 
 def _resident(field: str) -> float:
+    """Read a field of the process's status, in MB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one contestant: median milliseconds of a call, and the extra memory at its peak."""
+    """Cost of one contestant: median milliseconds of a call, and MB of extra memory at its peak."""
 
     milliseconds: float
     megabytes: float | None
 
 
-Call = Callable[[int], object]  # is given the number of the round
+Call = Callable[[int], object]  # takes the number of the round
 
 
 def take_turns(calls: Mapping[str, Call], device: torch.device, rounds: int, seconds: float) -> dict[str, Cost]:
-    """The cost of each call: a round to warm up, then `rounds` of them; fewer once `seconds` have passed, at least one."""
+    """Measure each call: a round to warm up, then `rounds` of them; fewer once `seconds` have passed, at least one."""
     meter = Meter(device)
-    found: dict[str, list[tuple[float, float | None]]] = {name: [] for name in calls}
+    measured: dict[str, list[tuple[float, float | None]]] = {name: [] for name in calls}
     began = time.perf_counter()
     for index in range(rounds + 1):
         for name, call in calls.items():
-            found[name].append(meter(partial(call, index)))
+            measured[name].append(meter(partial(call, index)))
         if index and time.perf_counter() - began > seconds:
             break
     costs = {}
-    for name, rows in found.items():
+    for name, rows in measured.items():
         times, peaks = zip(*rows, strict=True)  # the first call may leave memory with the process, which later ones reuse
         costs[name] = Cost(statistics.median(times[1:]), None if None in peaks else max(peaks))
     return costs

@@ -5,11 +5,11 @@ from einops import rearrange
 from torch import Tensor
 
 TEMPERATURE = 0.1
-CRW_QUERIES = 100  # at a time
+CRW_QUERIES = 100  # queries that CRW compares at a time
 
 
-def dino_sequence(query: Tensor, context: Tensor, labels: Tensor, window: Tensor, top_k: int) -> Tensor:
-    """DINO: dense exp(similarity / 0.1), times a window [P, P] of zeros and ones, threshold at the k-th, dense mixing."""
+def dino_script(query: Tensor, context: Tensor, labels: Tensor, window: Tensor, top_k: int) -> Tensor:
+    """Propagate as DINO: dense exp(similarity / 0.1) times a window [P, P] of 0 and 1, threshold at the k-th, dense mixing."""
     num, _, height, width = context.shape
     queries = query.flatten(1).T[None].repeat(num, 1, 1)  # [N, P, D]
     weights = torch.exp(torch.bmm(queries, context.flatten(2)) / TEMPERATURE)  # [N, P, P]
@@ -22,23 +22,23 @@ def dino_sequence(query: Tensor, context: Tensor, labels: Tensor, window: Tensor
     return mixed
 
 
-def crw_sequence(query: Tensor, context: Tensor, labels: Tensor, bias: Tensor, top_k: int) -> Tensor:
-    """CRW: dense similarities of 100 queries at a time plus a bias [P, P] of zeros and -1e10, top k, softmax, gather."""
+def crw_script(query: Tensor, context: Tensor, labels: Tensor, bias: Tensor, top_k: int) -> Tensor:
+    """Propagate as CRW: dense similarities of 100 queries at a time, a bias [P, P] of 0 and -1e10, top k, softmax, gather."""
     num, _, height, width = context.shape
     keys, flat = rearrange(context, "n d h w -> d (n h w)"), rearrange(labels, "n l h w -> l (n h w)")
-    parts = []
+    columns = []
     for first in range(0, height * width, CRW_QUERIES):
-        here = slice(first, first + CRW_QUERIES)
-        similarity = (keys.T @ query.flatten(1)[:, here]).unflatten(0, (num, -1))  # [N, P, 100]
-        similarity += bias[:, here]
+        chunk = slice(first, first + CRW_QUERIES)
+        similarity = (keys.T @ query.flatten(1)[:, chunk]).unflatten(0, (num, -1))  # [N, P, 100]
+        similarity += bias[:, chunk]
         values, indices = (similarity / TEMPERATURE).flatten(0, 1).topk(top_k, dim=-2)  # [k, 100]
-        parts.append((flat[:, indices] * values.softmax(dim=0)).sum(dim=1))
-    mixed: Tensor = torch.cat(parts, dim=1).unflatten(1, (height, width))
+        columns.append((flat[:, indices] * values.softmax(dim=0)).sum(dim=1))
+    mixed: Tensor = torch.cat(columns, dim=1).unflatten(1, (height, width))
     return mixed
 
 
 def square_window(grid: tuple[int, int], radius: int, device: torch.device) -> Tensor:
-    """[P, P]: 1 where two cells lie within `radius` of one another, row by row and column by column."""
+    """Return [P, P]: 1 where two cells lie within `radius` of each other in rows and in columns, else 0."""
     rows, columns = (torch.arange(n)[:, None] - torch.arange(n) for n in grid)
     near = torch.maximum(rows.abs()[:, None, :, None], columns.abs()[:, None]) <= radius  # [h, w, h, w]
     return near.reshape(grid[0] * grid[1], -1).float().to(device)

@@ -1,4 +1,4 @@
-"""From names to encoders and back: the registry, model folders, the Hub, other people's checkpoints, other runtimes."""
+"""Models: names to encoders and back, by the registry, model folders, the Hub, checkpoints and other runtimes."""
 
 import lazy_loader
 

@@ -10,7 +10,7 @@ TEMPLATE = Path(__file__).with_name("card.md")
 TAGS = "siamese-mae", "video", "correspondence", "label-propagation", "timm"
 
 
-def model_card(encoder: Encoder, *, address: str = "path/to/this/folder", picture: str | None = None) -> str:
+def model_card(encoder: Encoder, *, picture: str | None = None) -> str:
     """Write the card of an encoder.
 
     It shows these keys of the encoder's `metadata`, none of which is required: `license`; `data`, `results`, `limits` and
@@ -20,7 +20,6 @@ def model_card(encoder: Encoder, *, address: str = "path/to/this/folder", pictur
 
     Args:
         encoder: the encoder.
-        address: the name by which `load_model` loads it.
         picture: file name of its loss curve.
     """
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -59,7 +58,6 @@ def model_card(encoder: Encoder, *, address: str = "path/to/this/folder", pictur
         measured=sorted({f"siammae {entry['siammae']}, {entry['date']}" for entry in entries}),
         source=known.get("source") or {},
         training=training,
-        address=address,
         picture=picture,
     )
     return f"{card}\n"

@@ -1,6 +1,6 @@
-"""Model folders from the Hugging Face Hub, or a mirror of it: fetched by repo and revision, checked, cached.
+"""Model folders on the Hugging Face Hub or a mirror of it: fetched by repo and revision, checked, cached; and uploaded.
 
-Whatever goes wrong is one WeightsError, which says what was asked of whom, where the cache is, and what to do.
+Every failure is a WeightsError that names the repo, the endpoint, the cache, and a remedy.
 """
 
 import hashlib
@@ -20,11 +20,11 @@ from siammae.models.folder import check_folder
 
 PREFIX = "hf-hub:"
 SECONDS_TO_CONNECT = 3.0
-NETWORK = "check the network, HF_ENDPOINT and proxies, or name a local model folder"  # a remedy
+NETWORK = "check the network, HF_ENDPOINT and proxies, or name a local model folder"  # remedy
 
 
 class _Failure(Exception):
-    """What went wrong, and what to do: the two arguments."""
+    """A failure with two arguments, reason and remedy."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Repo:
 
     @classmethod
     def parse(cls, text: str) -> "Repo":
-        """From "owner/name" or "owner/name@revision"; ValueError where it is neither."""
+        """Parse "owner/name" or "owner/name@revision"; ValueError if it is neither."""
         match = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", text)
         if match is None or ".." in text:
             raise ValueError(f"{PREFIX}{text}: expected {PREFIX}owner/name or {PREFIX}owner/name@revision")
@@ -49,7 +49,7 @@ class Repo:
 
     @property
     def pinned(self) -> bool:
-        """Whether the revision is a commit, which always means the same files."""
+        """True if the revision is a commit, which always has the same files."""
         return self.revision is not None and re.fullmatch(r"[0-9a-f]{40}", self.revision) is not None
 
     def __str__(self) -> str:
@@ -65,28 +65,28 @@ def fetch(
     token: str | bool | None = None,
     local_files_only: bool = False,
 ) -> Path:
-    """A folder of the cache with these files of a repo, all of one commit.
+    """Download these files of a repo at one commit; returns their cache folder.
 
-    A commit that is in the cache already costs no request. HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE work as for
+    A commit that is in the cache costs no request. HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE work as for
     every client of the Hub.
 
     Args:
-        repo: which, at which revision.
-        files: their names; the first says of which commit the others are.
-        sha256: that the last of them must have, in hexadecimal.
-        cache_dir, token, local_files_only: as of `huggingface_hub.hf_hub_download`.
+        repo: repo and revision.
+        files: names of the files; the first one decides the commit of the others.
+        sha256: SHA-256 that the last file must have, in hexadecimal.
+        cache_dir, token, local_files_only: as for `huggingface_hub.hf_hub_download`.
 
     Raises:
-        WeightsError: it cannot be had, or is damaged.
+        WeightsError: the files cannot be fetched, or the last is damaged.
     """
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
     cache = Path(cache_dir or constants.HF_HUB_CACHE)
     with _reporting(repo, cache):
         if repo.pinned:
-            known = [try_to_load_from_cache(repo.name, file, cache, repo.revision) for file in files]
-            if all(isinstance(path, str) for path in known):
-                return _checked(repo, Path(str(known[-1])), sha256).parent
+            cached = [try_to_load_from_cache(repo.name, file, cache, repo.revision) for file in files]
+            if all(isinstance(path, str) for path in cached):
+                return _checked(Path(str(cached[-1])), sha256).parent
         offline = local_files_only or constants.HF_HUB_OFFLINE
         unreachable = None if offline else _unreachable(constants.ENDPOINT)
         revision, began = repo.revision, time.time()
@@ -109,11 +109,11 @@ def fetch(
                 raise _Failure(f"{unreachable}, and it is not in the cache", NETWORK) from error
             revision = path.parent.name
         fresh = path.stat().st_mtime >= began - 1
-        return _checked(repo, path, sha256 or (_promised(path) if fresh else None)).parent
+        return _checked(path, sha256 or (_promised(path) if fresh else None)).parent
 
 
 def upload(repo: Repo, folder: Path, *, private: bool, create_pr: bool, token: str | bool | None, message: str) -> str:
-    """Upload a folder, and make the repo if there is none.
+    """Upload a folder, and make the repo if it does not exist.
 
     Returns:
         "owner/name@commit", or the address of the pull request.
@@ -138,38 +138,38 @@ def upload(repo: Repo, folder: Path, *, private: bool, create_pr: bool, token: s
 
 
 def is_cached(repo: Repo, files: Sequence[str], cache_dir: Path | None = None) -> bool:
-    """Whether all of these files are in the cache; no request is made."""
+    """Check whether all of these files are in the cache, without a request."""
     from huggingface_hub import try_to_load_from_cache
 
     return all(isinstance(try_to_load_from_cache(repo.name, file, cache_dir, repo.revision), str) for file in files)
 
 
 def _promised(path: Path) -> str | None:
-    """The SHA-256 that the Hub gave of a large file: the cache names its copy after it. None of other files."""
+    """Return the SHA-256 that the Hub states for a large file, after which the cache names its copy; None for others."""
     name = path.resolve().name
     return name if re.fullmatch(r"[0-9a-f]{64}", name) else None
 
 
-def _checked(repo: Repo, path: Path, sha256: str | None) -> Path:
-    """The file, if it has that digest; else it leaves the cache."""
+def _checked(path: Path, sha256: str | None) -> Path:
+    """Check the digest of a file and return its path; a damaged file is removed from the cache."""
     if sha256 is None:
         return path
     with open(path, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    if actual != sha256:
         for copy in {path.resolve(), path}:
             copy.unlink(missing_ok=True)
         raise _Failure(
-            f"{path.name} has sha256 {found}, expected {sha256}, so it was removed from the cache",
+            f"{path.name} has sha256 {actual}, expected {sha256}, so it was removed from the cache",
             "try again; if it stays so, the source is not to be trusted",
         )
     return path
 
 
 def _unreachable(endpoint: str) -> str | None:
-    """Why nothing can be asked of an endpoint, found out in a few seconds; None if it answers.
+    """Find out within a few seconds why an endpoint cannot be reached; None if it can.
 
-    The Hub's client keeps trying for half a minute where there is no network.
+    Without a network the Hub's client would keep trying for half a minute.
     """
     address = urlsplit(endpoint)
     host = address.hostname or endpoint
@@ -185,7 +185,7 @@ def _unreachable(endpoint: str) -> str | None:
 
 @contextmanager
 def _reporting(repo: Repo, cache: Path) -> Iterator[None]:
-    """Turns whatever happens on the way to the Hub into a WeightsError with a remedy."""
+    """Turn every error on the way to the Hub into a WeightsError with a remedy."""
     from huggingface_hub import constants, errors
 
     try:
@@ -229,22 +229,22 @@ def push_to_hub(
     token: str | bool | None = None,
     message: str = "Upload model",
 ) -> str:
-    """Upload a model folder to the Hugging Face Hub, and make the repo if there is none.
+    """Upload a model folder to the Hugging Face Hub, and make the repo if it does not exist.
 
     Args:
-        folder: that `save_model` wrote; it is loaded first, so that nothing damaged is published.
+        folder: model folder that `save_model` wrote; it is loaded first, so that nothing damaged is published.
         repo_id: owner/name.
-        private: of a new repo.
+        private: make a new repo private.
         create_pr: propose the upload as a pull request instead of making it.
-        token: None takes the one of `hf auth login` or HF_TOKEN.
-        message: of the commit.
+        token: token with write access; None takes that of `hf auth login` or HF_TOKEN.
+        message: message of the commit.
 
     Returns:
-        "owner/name@commit", which names these very weights for ever; of a pull request, its address.
+        "owner/name@commit", which always names these very weights; for a pull request, its address.
 
     Raises:
         ValueError: `repo_id` is no owner/name.
-        WeightsError: the folder is no whole model, or the Hub refused.
+        WeightsError: the folder is no complete model, or the Hub refused.
     """
     repo = Repo.parse(repo_id)
     check_folder(folder)

@@ -1,4 +1,4 @@
-"""Names to weights to Encoders: registered models, the Hugging Face Hub, timm, and model folders."""
+"""load_model: an Encoder by its name, from the registry, the Hugging Face Hub, timm or a model folder."""
 
 import difflib
 import os
@@ -29,36 +29,37 @@ def load_model(
     token: str | bool | None = None,
     local_files_only: bool = False,
 ) -> Encoder:
-    """An Encoder in eval mode.
+    """Load an Encoder in eval mode.
 
     Args:
         name: a registered model (`list_models`), a model folder, a `.safetensors` file that `save_model` wrote,
             "hf-hub:owner/name[@revision]" for a repo of the Hugging Face Hub, or "timm:NAME" for one of timm's vision
             transformers.
-        pretrained: False gives the initial weights of the architecture: the same ones each time for a registered model.
-        patch_size: side of a patch in pixels, where it is not to be the model's own: the patch projection is resized by its
+        pretrained: False takes the initial weights of the architecture, for a registered model the same ones each time.
+        patch_size: side of a patch in pixels, instead of the model's own: the patch projection is resized by its
             pseudo-inverse, the grid of positions stays (`siammae.models.patches.with_patch_size`).
-        device: where it goes; None takes CUDA, else MPS, else the CPU.
-        dtype: of its weights and features; None is float32.
-        revision: branch, tag or commit of a repo, instead of one in its name.
-        cache_dir: where downloads are kept; None is the Hub's own cache.
-        token: for private and gated repos; None takes the one of `hf auth login` or HF_TOKEN.
-        local_files_only: take nothing but what is in the cache.
+        device: device of the encoder; None takes CUDA, else MPS, else the CPU.
+        dtype: number type of weights and features; None is float32.
+        revision: branch, tag or commit of a repo, instead of the one in its name.
+        cache_dir: folder for downloads; None is the Hub's own cache.
+        token: token for private and gated repos; None takes that of `hf auth login` or HF_TOKEN.
+        local_files_only: use only files in the cache.
 
     Raises:
-        ValueError: no such model.
-        WeightsError: no published weights under that name; a repo that cannot be had; or a file that is missing, damaged or
-            does not fit.
+        ValueError: no such model, or a patch size, device or dtype that cannot be used.
+        WeightsError: no published weights under that name; a repo that cannot be fetched; or a file that is missing, damaged
+            or does not fit.
     """
     text = os.fspath(name)
-    hub: dict[str, Any] = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
+    hub_options: dict[str, Any] = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
     if text.startswith("timm:"):
         encoder = _from_timm(text.removeprefix("timm:"), pretrained)
     elif text.startswith(PREFIX):
         repo = Repo.parse(text.removeprefix(PREFIX))
-        encoder = read_model(fetch(replace(repo, revision=revision or repo.revision), HUB_FILES, **hub), pretrained, name=text)
+        folder = fetch(replace(repo, revision=revision or repo.revision), HUB_FILES, **hub_options)
+        encoder = read_model(folder, pretrained, name=text)
     elif text in REGISTRY:
-        encoder = _from_registry(REGISTRY[text], pretrained, revision, hub)
+        encoder = _from_registry(REGISTRY[text], pretrained, revision, hub_options)
     elif text.endswith(".safetensors") or Path(text).is_dir():
         encoder = read_model(Path(text), pretrained)
     elif isinstance(name, os.PathLike) or os.sep in text:
@@ -76,26 +77,26 @@ def load_model(
 
 
 def as_encoder(model: str | os.PathLike[str] | Encoder) -> Encoder:
-    """An Encoder as it is, or the one of that name."""
+    """Return an Encoder as it is, or load the one of that name."""
     if not isinstance(model, str | os.PathLike | Encoder):
         raise ValueError(f"the model is a {type(model).__name__}; expected an Encoder or a name for load_model")
     return model if isinstance(model, Encoder) else load_model(model)
 
 
 def default_device() -> torch.device:
-    """CUDA where there is one, else Apple's MPS, else the CPU."""
+    """Return CUDA if available, else Apple's MPS, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def _from_registry(info: ModelInfo, pretrained: bool, revision: str | None, hub: Mapping[str, Any]) -> Encoder:
+def _from_registry(info: ModelInfo, pretrained: bool, revision: str | None, hub_options: Mapping[str, Any]) -> Encoder:
     if not pretrained:
         return build_encoder(info.architecture, info.model_args, name=info.name)
     if info.weights is None:
         available = list_models(pretrained=True)
         raise WeightsError(
-            f"{info.name} has no published weights yet. Models that have: {', '.join(available)}. Otherwise "
+            f"{info.name} has no published weights yet. Models that have some: {', '.join(available)}. Otherwise "
             f"use any of timm's vision transformers, such as timm:vit_small_patch16_224.dino, your own model folder, or "
             f"pretrained=False for the initial weights"
         )
@@ -103,7 +104,7 @@ def _from_registry(info: ModelInfo, pretrained: bool, revision: str | None, hub:
         return read_model(WEIGHTS_FOLDER / info.name, pretrained, name=info.name)
     repo = Repo.parse(info.weights.removeprefix(PREFIX))
     pinned = None if revision else info.sha256
-    folder = fetch(replace(repo, revision=revision or repo.revision), HUB_FILES, sha256=pinned, **hub)
+    folder = fetch(replace(repo, revision=revision or repo.revision), HUB_FILES, sha256=pinned, **hub_options)
     return read_model(folder, pretrained, name=info.name)
 
 
@@ -122,7 +123,7 @@ def _from_timm(name: str, pretrained: bool) -> Encoder:
     except Exception as error:
         if not pretrained:
             raise
-        raise WeightsError(f"the weights of timm:{name} could not be fetched: {error}") from error
+        raise WeightsError(f"the weights of timm:{name} cannot be fetched: {error}") from error
     cfg = vit.pretrained_cfg
     return Encoder(
         vit,

@@ -96,7 +96,7 @@ def resize_positions(table: Tensor, old: tuple[int, int], new: tuple[int, int]) 
 
 
 def has_fixed_positions(encoder: Encoder) -> bool:
-    """Whether the encoder's positions are the fixed sin-cos table of SiamMAE, which any grid has exactly."""
+    """Check whether the encoder's positions are the fixed sin-cos table of SiamMAE, which exists exactly for any grid."""
     height, width = encoder.vit.patch_embed.grid_size
     table = encoder.vit.pos_embed
     if table is None or table.shape[1] != 1 + height * width:
@@ -105,7 +105,7 @@ def has_fixed_positions(encoder: Encoder) -> bool:
 
 
 def with_patch_size(encoder: Encoder, patch_size: int) -> Encoder:
-    """The same encoder with another patch size and the same grid of positions.
+    """Make the same encoder with another patch size and the same grid of positions.
 
     Frames are to be resized in proportion: a model of patch 14 at 420 pixels becomes one of patch 8 at 240 pixels, with the
     same number of patches of the same content.
@@ -134,6 +134,19 @@ def with_patch_size(encoder: Encoder, patch_size: int) -> Encoder:
         raise ValueError(f"{encoder.name} ({encoder.architecture}) takes no other patch size: {error}") from error
     resized.vit.load_state_dict(fit_weights(encoder.vit.state_dict(), resized.vit, encoder.name))
     return resized.to(encoder.device, encoder.dtype).train(encoder.training)
+
+
+def with_architecture(encoder: Encoder, architecture: str) -> Encoder:
+    """The same encoder in another of timm's architectures of the same size: without LayerScale, for one.
+
+    Raises:
+        ValueError: the weights do not fit that architecture.
+    """
+    same = {"mean": encoder.mean, "std": encoder.std, "default_size": encoder.default_size, "name": encoder.name}
+    args = {"patch_size": encoder.patch_size, "img_size": encoder.vit.patch_embed.img_size} | encoder.model_args
+    other = build_encoder(architecture, args, initial_weights=False, metadata=encoder.metadata, **same)
+    other.vit.load_state_dict(fit_weights(encoder.vit.state_dict(), other.vit, encoder.name))
+    return other.to(encoder.device, encoder.dtype).train(encoder.training)
 
 
 def _size(state: Mapping[str, Tensor]) -> tuple[int, int]:

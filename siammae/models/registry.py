@@ -1,4 +1,4 @@
-"""The models that siammae knows by name. Reading this costs nothing: no torch is loaded."""
+"""The registry: models that siammae knows by name. Importing it does not import torch."""
 
 import difflib
 import fnmatch
@@ -7,24 +7,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-EMBEDDED = "embedded"  # where weights are that come with the package
+EMBEDDED = "embedded"  # source of the weights that come with the package
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"  # model folders that come with the package
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What is known of a registered model before it is loaded.
+    """Facts about a registered model, known before it is loaded.
 
     Attributes:
-        name: what `load_model` takes.
+        name: name for `load_model`.
         architecture, model_args: timm's name of the architecture and the arguments that rebuild it.
         patch_size: pixels; embed_dim: channels of a feature; depth: blocks; num_heads: attention heads of each block.
-        num_parameters: of the encoder, the fixed position table included.
-        weights: where pretrained weights come from: `EMBEDDED` in the package, "hf-hub:owner/name@commit", or None while none
-            are published.
-        sha256: of the published model.safetensors, checked after every download; None where there is none.
-        license: of the weights, or None.
-        metrics: what the weights measure, by protocol.
+        num_parameters: parameters of the encoder, the fixed position table included.
+        weights: source of the pretrained weights: `EMBEDDED` for those in the package, "hf-hub:owner/name@commit", or None
+            while none are published.
+        sha256: digest of the published model.safetensors, checked after every download; None if there is none.
+        license: license of the weights, or None.
+        metrics: scores of the weights, by data set and metric.
     """
 
     name: str
@@ -64,13 +64,15 @@ _EMBEDDED = ModelInfo(
 )
 REGISTRY = {info.name: info for info in (_EMBEDDED, *_PAPER_SIZES)}
 
-DEFAULT_MODEL = "vitt8d6"  # what the package comes with
+DEFAULT_MODEL = "vitt8d6"  # embedded in the package
 
 
 def list_models(pattern: str = "*", pretrained: bool | None = None) -> list[str]:
-    """Names of the registered models that match a shell pattern such as "vits*".
+    """List the registered models that match a shell pattern such as "vits*".
 
-    `pretrained` True keeps those with weights, False those without, None both.
+    Args:
+        pattern: shell pattern of names.
+        pretrained: True keeps models with published weights, False those without, None both.
     """
     return [
         name
@@ -80,14 +82,14 @@ def list_models(pattern: str = "*", pretrained: bool | None = None) -> list[str]
 
 
 def model_info(name: str) -> ModelInfo:
-    """What is known of a registered model; ValueError names the closest ones where there is none of that name."""
+    """Return the facts about a registered model; ValueError names the closest models if there is none of that name."""
     if name not in REGISTRY:
         raise ValueError(unknown_name(name))
     return REGISTRY[name]
 
 
 def unknown_name(name: str) -> str:
-    """What to say of a name that no model has."""
+    """Write the message about a name that no model has."""
     close = difflib.get_close_matches(name, REGISTRY, n=3, cutoff=0.5) or list(REGISTRY)
     return (
         f"no model is called {name!r}. Closest names: {', '.join(close)}. Also possible: hf-hub:owner/name, timm:NAME for any "

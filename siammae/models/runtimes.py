@@ -1,6 +1,6 @@
-"""Encoders for other runtimes: as an ONNX file or a torch.export program, checked against the original before it is written.
+"""Encoders for other runtimes: ONNX files and torch.export programs, checked against the original before they are written.
 
-Letters: B images, H x W pixels, h x w patches, D channels.
+Letters: B images, H x W pixels, h x w cells, D channels.
 """
 
 import copy
@@ -21,20 +21,20 @@ from siammae.files import atomic, check_output
 from siammae.models.load import as_encoder
 
 SUFFIXES = ".onnx", ".pt2"
-TOLERANCE = 1e-3  # of the largest feature, by which a runtime's may differ from torch's
-MOST_PATCHES = 512  # along a side of dynamic sizes
+TOLERANCE = 1e-3  # features may differ from torch's by this share of the largest
+MOST_PATCHES = 512  # most patches along a side of dynamic sizes
 
 Sizes = list[tuple[int, int, int]]  # B, H, W
 
 
 class _Dense(nn.Module):
-    """The timm model alone, from images [B, 3, H, W] to features [B, D, h, w]."""
+    """The timm model alone: images [B, 3, H, W] to features [B, D, h, w]."""
 
     def __init__(self, encoder: Encoder, size: tuple[int, int] | None) -> None:
         super().__init__()
         self.vit = copy.deepcopy(encoder.vit).cpu().float()
         if size is not None:
-            self.vit.set_input_size(img_size=size)  # the positions at this size, once and for all
+            self.vit.set_input_size(img_size=size)  # fix the table of positions at this size
         self.patch_size, self.num_prefix = encoder.patch_size, encoder.vit.num_prefix_tokens
 
     def forward(self, images: Tensor) -> Tensor:
@@ -48,22 +48,22 @@ class _Dense(nn.Module):
 def export_encoder(
     model: str | os.PathLike[str] | Encoder, path: str | os.PathLike[str], *, size: tuple[int, int] | None = None
 ) -> Path:
-    """Write an encoder for another runtime, if that computes what the encoder computes.
+    """Write an encoder for another runtime, if the written model computes the same features.
 
     It takes images [B, 3, H, W], float32, normalised with the encoder's `mean` and `std` (`siammae.features.preprocess`), and
-    gives features [B, D, h, w] of the last block and final LayerNorm.
+    returns features [B, D, h, w] of the last block and final LayerNorm.
 
     Args:
         model: an Encoder, or a name for `load_model`.
         path: .onnx for ONNX (needs `pip install "siammae[export]"`), .pt2 for torch.export.
-        size: (H, W) that images have, with the table of positions made for it; None takes images of any size, and any number.
+        size: (H, W) of the images, for which the table of positions is made; None allows any size and number of images.
 
     Returns:
         The path.
 
     Raises:
         ValueError: another suffix; a size that is not whole patches; a model that cannot be exported, or only for a fixed size.
-        ImportError: what ONNX needs is not installed.
+        ImportError: the packages for ONNX are not installed.
     """
     suffix, encoder = check_output(path, SUFFIXES), as_encoder(model)
     patch = encoder.patch_size
@@ -114,11 +114,11 @@ def _write_onnx(module: nn.Module, images: Tensor, dynamic: Any, path: Path) -> 
 
 
 def _check(run: Callable[[Tensor], Tensor], module: nn.Module, encoder: Encoder, sizes: Sizes) -> None:
-    """ValueError where what was written computes something else."""
+    """Raise ValueError if the written model computes other features."""
     for number, height, width in sizes:
         images = torch.rand(number, 3, height, width)
-        wanted, found = module(images), run(images)
-        difference = float((found - wanted).abs().max() / wanted.abs().max())
+        expected, actual = module(images), run(images)
+        difference = float((actual - expected).abs().max() / expected.abs().max())
         if not difference <= TOLERANCE:
             raise ValueError(
                 f"{encoder.name}: at {height} x {width} pixels the exported model differs by {difference:.2g} of the largest "
@@ -128,7 +128,7 @@ def _check(run: Callable[[Tensor], Tensor], module: nn.Module, encoder: Encoder,
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """The exporters of torch talk of themselves."""
+    """Silence torch's exporters."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

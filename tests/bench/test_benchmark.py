@@ -1,7 +1,6 @@
 """The benchmark measures what it says: contestants that agree, floors that are counted, figures that come out."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 from siammae import ops
 from siammae.bench.measure import Case, measure_frame, measure_operation
 from siammae.bench.meter import Cost, Meter, take_turns
-from siammae.bench.scripts import crw_sequence, dino_sequence, square_window
+from siammae.bench.scripts import crw_script, dino_script, square_window
 from siammae.cli import main
 
 CPU = torch.device("cpu")
@@ -21,8 +20,8 @@ def test_the_contestants_compute_the_same(case: Case) -> None:
     query, context, labels = case.draw(CPU, seed=0)
     window = square_window(case.grid, case.radius, CPU)
     ours = ops.propagate(query, context, labels, **case.options)
-    dino = dino_sequence(query, context, labels, window, case.top_k)
-    crw = crw_sequence(query, context, labels, (window - 1) * 1e10, case.top_k)
+    dino = dino_script(query, context, labels, window, case.top_k)
+    crw = crw_script(query, context, labels, (window - 1) * 1e10, case.top_k)
     torch.testing.assert_close(dino, ours, rtol=0, atol=1e-5)
     torch.testing.assert_close(crw, ours, rtol=0, atol=1e-5)
     assert case.flops == 2 * case.channels * case.context_frames * int(window.sum())
@@ -59,13 +58,10 @@ def test_a_whole_frame_is_measured_against_the_same_features() -> None:
     assert set(found["costs"]) == {"siammae", "our encoder", "dino script"}
 
 
-def test_the_command_prints_a_table_and_writes_figures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_prints_a_table_and_writes_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "bench.json"
     sizes = ["--grids", "6x7", "--frames", "2", "--radii", "2", "3", "--models", "--device", "cpu", "--rounds", "1"]
-    monkeypatch.setattr(sys, "argv", ["siammae", "bench", *sizes, "-o", str(out)])
-    main()
+    main(["bench", *sizes, "-o", str(out)])
     shown = capsys.readouterr().out
     assert shown.count("| 6x7 | 2 |") == 2
     figures = json.loads(out.read_text())
@@ -74,8 +70,7 @@ def test_the_command_prints_a_table_and_writes_figures(
     assert figures["machine"]["torch"] == torch.__version__
 
 
-def test_a_grid_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["siammae", "bench", "--grids", "30"])
+def test_a_grid_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main()
+        main(["bench", "--grids", "30"])
     assert "expected rows x columns, such as 30x53" in capsys.readouterr().err

@@ -16,7 +16,8 @@ from PIL import Image
 from siammae import PropagationConfig, propagate_labels
 from siammae.cli import main
 from siammae.encoder import Encoder
-from siammae.evaluation import Davis, Vip, evaluate
+from siammae.evaluation import Badja, Davis, Jhmdb, Vip, evaluate
+from siammae.evaluation.datasets import read_dataset
 from siammae.evaluation.protocols import PROTOCOLS, find_protocol
 from siammae.evaluation.report import write_report
 from siammae.labels import write_mask
@@ -82,18 +83,16 @@ def test_predictions_are_files_and_scores_are_theirs(davis: Path, tmp_path: Path
         assert fact in evaluation.table()
 
 
-def test_the_command(davis: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     options = ["--sequences", "dog", "--set", "top_k=3", "--size", "64", "--resized", "64", "120"]
-    monkeypatch.setattr("sys.argv", ["siammae", "evaluate", "davis", str(davis), "-o", str(out), *options])
-    main()
+    main(["evaluate", "davis", str(davis), "-o", str(out), *options])
     printed = capsys.readouterr().out
     assert "davis: 1 sequences" in printed
     assert "top_k 3" in printed
     assert "| all, resized to 64 x 120 |" in printed
     assert json.loads((out / "scores.json").read_text())["resized"]["size"] == [64, 120]
-    monkeypatch.setattr("sys.argv", ["siammae", "evaluate", "report", str(out), "-o", str(tmp_path / "page.html")])
-    main()
+    main(["evaluate", "report", str(out), "-o", str(tmp_path / "page.html")])
     page = (tmp_path / "page.html").read_text()
     assert page.count("<img src=") == 2  # the truth and the run
 
@@ -245,6 +244,26 @@ def test_reports_show_runs_side_by_side(davis: Path, tmp_path: Path, encoder: En
     (tmp_path / "one" / "scores.json").write_text("{}")
     with pytest.raises(ValueError, match="cannot be read as the scores of an evaluation"):
         write_report([tmp_path / "one"], tmp_path / "page.html")
+
+
+def test_a_report_shows_names_as_they_are(davis: Path, tmp_path: Path, encoder: Encoder) -> None:
+    for kind in ("JPEGImages", "Annotations"):
+        shutil.copytree(davis / kind / "480p" / "dog", tmp_path / "DAVIS" / kind / "480p" / "a <b> & 'c'")
+    evaluate(Davis(tmp_path / "DAVIS"), tmp_path / "out", encoder, size=SIZE)
+    page = write_report([tmp_path / "out"], tmp_path / "page.html").read_text()
+    assert "<b> &" not in page
+    assert page.count("a &lt;b&gt; &amp; &#39;c&#39;") == 3  # a bar, a curve and a worst frame
+
+
+def test_records_of_data_sets_read_back(tmp_path: Path) -> None:
+    for dataset in (Davis(tmp_path, ["b", "a"], resized=(4, 5)), Vip(tmp_path, ["a"]), Jhmdb(tmp_path, ["a"]),
+                    Badja(tmp_path, ["a"]), Badja(tmp_path, ["a"], joints=tmp_path / "joints")):  # fmt: skip
+        record = json.loads(json.dumps({**dataset.record(), "sequences": dataset.sequences}))
+        back = read_dataset(record)
+        assert type(back) is type(dataset)
+        assert back.record() == dataset.record()
+        assert back.wanted() == dataset.wanted()
+        assert dataset.name in PROTOCOLS
 
 
 def test_scores_at_another_size_show_the_habit(real_data: Path, tmp_path: Path) -> None:

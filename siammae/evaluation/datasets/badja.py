@@ -42,12 +42,7 @@ class Badja(Dataset):
     rule = "0.2 of the square root of the animal's area"
 
     def find(self) -> list[PointSequence]:
-        """Find the sequences.
-
-        Raises:
-            FileNotFoundError: another layout; annotated frames or their masks that are missing, all of them named.
-            ValueError: joints that cannot be read or lie outside the frame.
-        """
+        """Find the sequences; joints must lie inside the frame."""
         base = Path(self.root)
         folder = base / "joint_annotations" if self.joints is None else Path(self.joints)
         images = base / "JPEGImages" / "480p"
@@ -77,14 +72,8 @@ class Badja(Dataset):
         is at most 0.2 times the square root of the animal's area away; a lost one is not correct. PCK is the mean over
         sequences of each one's share of correct joints.
 
-        Args:
-            predictions: folder of SEQUENCE.csv for each sequence, with the columns frame, point, x, y as `siammae keypoints`
-                writes them; frame 0 is the first annotated one.
-            progress: called with the name of each sequence when it is done.
-
-        Raises:
-            FileNotFoundError: files that are missing, all of them named.
-            ValueError: a file with other frames or points; an annotated frame whose mask is empty.
+        `predictions` holds SEQUENCE.csv for each sequence, with the columns frame, point, x, y as `siammae keypoints` writes
+        them; frame 0 is the first annotated one. An annotated frame whose mask is empty is a ValueError.
         """
         distances = {}
         for sequence, tracks in read_predictions(self.find(), predictions):

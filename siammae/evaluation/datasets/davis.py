@@ -142,12 +142,7 @@ class Davis(Dataset):
     first_scored = 1
 
     def find(self) -> list[MaskSequence]:
-        """Find the sequences, with an annotation for every frame.
-
-        Raises:
-            FileNotFoundError: another layout; frames without annotation or the reverse, all of them named.
-            ValueError: a sequence of fewer than three frames.
-        """
+        """Find the sequences; every frame must have an annotation, and there must be three or more."""
         base = Path(self.root)
         images, masks = base / "JPEGImages" / "480p", base / "Annotations" / "480p"
         check_complete(base, [str(path.relative_to(base)) for path in (images, masks) if not path.is_dir()], "DAVIS's layout")
@@ -164,13 +159,7 @@ class Davis(Dataset):
     def score(self, predictions: PathLike, *, progress: Progress = lambda name: None) -> DavisScores:
         """Compute J and F of predicted masks, one frame of a sequence in memory at a time.
 
-        Args:
-            predictions: folder of a folder for each sequence, with a mask of the same name for every annotation that counts.
-            progress: called with the name of each sequence when it is done.
-
-        Raises:
-            FileNotFoundError: folders or masks that are missing, all of them named, before anything is scored.
-            ValueError: masks of another size than the annotation; sequences of fewer than three frames, or without an object.
+        `predictions` holds a folder for each sequence, with a mask of the same name and size for every annotation that counts.
 
         Source: Pont-Tuset et al., "The 2017 DAVIS Challenge on Video Object Segmentation", section 4.
         """
@@ -202,12 +191,7 @@ class Davis(Dataset):
         return DavisScores(tuple(objects[0]), unknown, again)
 
     def annotations(self) -> dict[str, list[Path]]:
-        """Find the annotations of each sequence, in order.
-
-        Raises:
-            FileNotFoundError: no annotations, or a sequence without any.
-            ValueError: a sequence of fewer than three frames.
-        """
+        """Find the annotations of each sequence, in order; errors as in `find`."""
         base = Path(self.root)
         folder = base / "Annotations" / "480p" if (base / "Annotations").is_dir() else base
         split = next((base / name for name in SPLITS if (base / name).is_file()), None)

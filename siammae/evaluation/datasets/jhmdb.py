@@ -40,12 +40,7 @@ class Jhmdb(Dataset):
     rule = "units of 0.6 of the diagonal of the box around the joints"
 
     def find(self) -> list[PointSequence]:
-        """Find the videos.
-
-        Raises:
-            FileNotFoundError: another layout; videos without frames or joints, all of them named.
-            ValueError: joints that cannot be read, or of more frames than there are.
-        """
+        """Find the videos; none may have joints of more frames than there are."""
         base = Path(self.root)
         images, positions = base / "Rename_Images", base / "joint_positions"
         check_complete(base, [path.name for path in (images, positions) if not path.is_dir()], "JHMDB's layout")
@@ -71,14 +66,7 @@ class Jhmdb(Dataset):
         true joints. PCK is the mean over the 15 joints of each one's share of correct predictions. The first frame does not
         count; nor, as in the scripts, does a joint that the prediction has lost, neither for PCK nor for the box.
 
-        Args:
-            predictions: folder of VIDEO.csv for each video, with the columns frame, point, x, y as `siammae keypoints` writes
-                them.
-            progress: called with the name of each video when it is done.
-
-        Raises:
-            FileNotFoundError: files that are missing, all of them named.
-            ValueError: a file with other frames or points.
+        `predictions` holds VIDEO.csv for each video, with the columns frame, point, x, y as `siammae keypoints` writes them.
 
         Source: eval_pck.py in CRW's and CropMAE's repositories.
         """

@@ -100,7 +100,7 @@ class Vip(Dataset):
     rule = "20 classes, first frame included"
 
     def find(self) -> list[MaskSequence]:
-        """Find the videos; FileNotFoundError if the layout is another, or lists the missing frames and annotations."""
+        """Find the videos; the first frame of each must have an annotation."""
         base = Path(self.root)
         images, masks = base / "Images", base / "Annotations" / "Category_ids"
         layout = [str(path.relative_to(base)) for path in (images, masks) if not path.is_dir()]
@@ -118,14 +118,8 @@ class Vip(Dataset):
     def score(self, predictions: PathLike, *, progress: Progress = lambda name: None) -> IouScores:
         """Compute the mean IoU of predicted part masks, one frame of a video in memory at a time.
 
-        Args:
-            predictions: folder of a folder for each video, with a mask for every annotation, the first included; masks of
-                another size are resized to that of the annotation by the nearest pixel.
-            progress: called with the name of each video when it is done.
-
-        Raises:
-            FileNotFoundError: masks that are missing, all of them named.
-            ValueError: a mask with an id that is no class.
+        `predictions` holds a folder for each video, with a mask for every annotation, the first included. Masks of another
+        size are resized to that of the annotation by the nearest pixel; ids that are no class are a ValueError.
 
         Source: the evaluation of VIP in CRW's and CropMAE's repositories.
         """
