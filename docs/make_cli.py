@@ -7,7 +7,6 @@ import contextlib
 import io
 import os
 import re
-import sys
 import textwrap
 from pathlib import Path
 from unittest import mock
@@ -23,11 +22,10 @@ def help_of(*command: str) -> str:
     text = io.StringIO()
     with (
         mock.patch.dict(os.environ, {"COLUMNS": str(WIDTH), "NO_COLOR": "1"}),
-        mock.patch.object(sys, "argv", ["siammae", *command, "--help"]),
         contextlib.redirect_stdout(text),
         contextlib.suppress(SystemExit),
     ):
-        main()
+        main([*command, "--help"])
     lines = [re.sub(r"^ (?=\S)", "", line.rstrip()) for line in text.getvalue().splitlines()]
     return "\n".join(_wrapped(line) for line in lines if not re.fullmatch("-+", line)).strip()
 

@@ -1,6 +1,6 @@
-"""Frames to features: resizing and normalising, the geometry between frame and grid, and dense features of a whole video.
+"""Frames to features: resizing and normalizing, and dense features of a whole video.
 
-Letters: T frames, H x W pixels, h x w grid cells, D channels.
+Letters: T frames, H x W pixels, h x w cells, D channels.
 """
 
 from collections import deque
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from siammae.encoder import Encoder
 from siammae.files import PathLike, atomic, check_output, save_tensors
-from siammae.geometry import Geometry, frame_size
+from siammae.geometry import Geometry, InputSize, frame_size
 from siammae.models.load import as_encoder
 from siammae.models.registry import DEFAULT_MODEL
 from siammae.video.frames import FrameSource, read_frames
@@ -26,10 +26,10 @@ Resize: TypeAlias = Literal["bicubic", "bilinear", "bilinear_uint8"]  # see `sia
 
 
 def preprocess(frames: Tensor, encoder: Encoder, input_size: tuple[int, int], resize: Resize = "bicubic") -> Tensor:
-    """Frames [T, 3, H, W], uint8 or float in [0, 1], as `encoder` wants them: on its device, resized, normalised, float32.
+    """Prepare frames [T, 3, H, W], uint8 or float in [0, 1], for `encoder`: on its device, resized, normalized, float32.
 
-    `resize` is "bicubic" with antialiasing, or "bilinear" without, which is what OpenCV does with floats; "bilinear_uint8" is
-    what it does with bytes: the same, rounded to 255ths. A frame that has the size already is left as it is.
+    `resize` is "bicubic" with antialiasing, or "bilinear" without, as OpenCV resizes floats; "bilinear_uint8" rounds the latter
+    to 255ths, as OpenCV resizes bytes. A frame of the right size is not resized.
     """
     frames = frames.to(encoder.device)
     images = frames.float() / 255 if frames.dtype == torch.uint8 else frames.float()
@@ -47,48 +47,51 @@ def extract_features(
     frames: FrameSource,
     model: str | Encoder = DEFAULT_MODEL,
     *,
-    size: int | tuple[int, int] | None = None,
+    size: InputSize = None,
     layer: int = -1,
     normalize: bool = False,
     batch_size: int = 8,
     progress: bool | None = None,
 ) -> Tensor:
-    """Dense features of every frame.
+    """Compute the dense features of every frame.
 
     Args:
         frames: anything that `read_frames` takes.
         model: an Encoder, or a name for `load_model`.
         size: shorter side, or (H, W), at which the encoder sees the frames; None is the model's default.
-        layer: -1 for the last block and final LayerNorm, or a block (see `Encoder.forward`).
+        layer: block whose features are taken; -1 is the last, after the final LayerNorm (see `Encoder.forward`).
         normalize: scale every feature to unit length.
-        batch_size: frames encoded together.
-        progress: a progress bar; None shows one when standard error is a terminal.
+        batch_size: number of frames that are encoded together.
+        progress: show a progress bar; None shows one if standard error is a terminal.
 
     Returns:
-        [T, D, h, w] on the CPU, in the encoder's dtype. `Geometry.of` tells which part of the frame a cell covers.
+        [T, D, h, w] on the CPU, in the encoder's dtype. `Geometry.of` says which part of the frame a cell covers.
+
+    Raises:
+        ValueError: a bad `batch_size`, `size` or `layer`, features that are not finite; and what `read_frames` raises.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; expected at least 1")
     encoder = as_encoder(model)
     source = read_frames(frames)
     grids: deque[Tensor] = deque()
-    shape = None
+    geometry = None
     for batch in _batched(progress_bar(source, source.length, "features", progress), batch_size):
-        shape = shape or Geometry.of(frame_size(batch[0]), encoder, size)
-        grid = encode(encoder, batch, shape, layer)
+        geometry = geometry or Geometry.of(frame_size(batch[0]), encoder, size)
+        grid = encode(encoder, batch, geometry, layer)
         grids.append((F.normalize(grid, dim=1) if normalize else grid).cpu())
     features = grids[0].new_empty(sum(map(len, grids)), *grids[0].shape[1:])
     filled = 0
-    while grids:  # each batch is freed once it is copied, so that nothing is held twice
+    while grids:  # each batch is freed once it is copied: nothing is held twice
         grid = grids.popleft()
         features[filled : filled + len(grid)] = grid
         filled += len(grid)
     return features
 
 
-def encode(encoder: Encoder, frames: Sequence[Tensor], shape: Geometry, layer: int, resize: Resize = "bicubic") -> Tensor:
-    """Features [B, D, h, w] of frames [3, H, W]; ValueError where they are not finite."""
-    images = torch.cat([preprocess(frame[None], encoder, shape.input, resize) for frame in frames])
+def encode(encoder: Encoder, frames: Sequence[Tensor], geometry: Geometry, layer: int, resize: Resize = "bicubic") -> Tensor:
+    """Compute features [B, D, h, w] of frames [3, H, W]; ValueError if they are not finite."""
+    images = torch.cat([preprocess(frame[None], encoder, geometry.input, resize) for frame in frames])
     features: Tensor = encoder(images, layer=layer)
     if not bool(torch.isfinite(features).all()):
         raise ValueError(
@@ -103,8 +106,8 @@ def _batched(frames: Iterable[Tensor], batch_size: int) -> Iterator[list[Tensor]
         yield batch
 
 
-def write_features(path: PathLike, features: torch.Tensor) -> None:
-    """Features [T, D, h, w] as .safetensors (under the name "features") or .npy, by the suffix."""
+def write_features(path: PathLike, features: Tensor) -> None:
+    """Write features [T, D, h, w] as .safetensors (under the name "features") or .npy, by the suffix."""
     writers: dict[str, Callable[[Path], None]] = {
         ".safetensors": lambda draft: save_tensors(draft, {"features": features.contiguous()}),
         ".npy": lambda draft: np.save(draft, features.numpy()),

@@ -1,6 +1,6 @@
 """Geometry: how the pixels of a frame, the encoder's input and the cells of the grid map to one another.
 
-Letters: H x W pixels, h x w grid cells.
+Letters: H x W pixels, h x w cells.
 """
 
 from dataclasses import dataclass

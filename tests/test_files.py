@@ -16,7 +16,7 @@ from PIL import Image
 from siammae.features import write_features
 from siammae.files import atomic, remove_drafts
 from siammae.labels import as_mask, davis_palette, read_points, write_mask, write_tracks
-from siammae.video import read_frames, write_video
+from siammae.video import read_frames, write_picture, write_video
 from siammae.visualize import draw_keypoints, overlay
 
 Picture = NDArray[np.uint8]
@@ -176,6 +176,27 @@ def test_videos_read_back_in_number_rate_and_colours(tmp_path: Path, name: str, 
         assert pixels.shape == wanted.shape
         assert np.abs(pixels.astype(int) - wanted).mean() < 5
         assert np.abs(pixels[11:17, :].astype(int) - wanted[11:17]).mean() < 6  # rows that the square crosses
+
+
+@pytest.mark.parametrize("name", ["v.mp4", "v.gif"])
+def test_any_frame_is_written_as_the_same_picture(tmp_path: Path, name: str) -> None:
+    pixels = [picture(index) for index in range(6)]
+    tensor = torch.from_numpy(pixels[1]).permute(2, 0, 1)
+    Image.fromarray(pixels[4]).save(tmp_path / "four.png")
+    mixed = [pixels[0], tensor, pixels[2] / 255, Image.fromarray(pixels[3]), tmp_path / "four.png"]
+    mixed.append(torch.from_numpy(pixels[5]).permute(2, 0, 1) / 255)
+    for target, frames in (("arrays", pixels), ("any", mixed)):
+        write_video(tmp_path / f"{target}-{name}", frames, 25)
+    assert (tmp_path / f"any-{name}").read_bytes() == (tmp_path / f"arrays-{name}").read_bytes()
+    for index, frame in enumerate(mixed):
+        write_picture(tmp_path / "one.png", frame)
+        assert np.array_equal(np.array(Image.open(tmp_path / "one.png")), pixels[index])
+
+
+def test_frames_that_cannot_be_written_are_numbered(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"frame 1 has shape \[48, 64\]; expected \[H, W, 3\], RGB"):
+        write_video(tmp_path / "v.mp4", [picture(0), picture(1)[..., 0]], 25)
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("fps", [30000 / 1001, 29.97, 12.5])

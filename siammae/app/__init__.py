@@ -1,1 +1,1 @@
-"""A page in the browser to label a video: `siammae app`."""
+"""The browser app of `siammae app`: a page to label a video."""

@@ -1,4 +1,4 @@
-"""Features of the frames seen lately, so that the first preview does not wait for them."""
+"""An encoder that keeps recent features, so that the first preview does not wait for them."""
 
 import hashlib
 import threading
@@ -10,32 +10,42 @@ from torch import Tensor
 from siammae.encoder import Encoder
 from siammae.propagation.masks import propagate_labels
 
-REMEMBERED = 32  # grids of features
+MAX_GRIDS = 32  # grids of features to keep
 
 
-def remember_features(encoder: Encoder) -> Encoder:
-    """The encoder, which from now on looks up what it has seen lately, so that a frame is encoded before it is asked for."""
-    forward, lock = encoder.forward, threading.Lock()
-    known: OrderedDict[bytes, Tensor] = OrderedDict()
+class CachedEncoder(Encoder):
+    """An encoder that keeps the features of the last images: an image is encoded once, before or when it is needed."""
 
-    def recall(images: Tensor, *, layer: int = -1) -> Tensor:
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__(
+            encoder.vit,
+            architecture=encoder.architecture,
+            model_args=encoder.model_args,
+            mean=encoder.mean,
+            std=encoder.std,
+            default_size=encoder.default_size,
+            name=encoder.name,
+            metadata=encoder.metadata,
+        )
+        self.train(encoder.training)
+        self._grids: OrderedDict[bytes, Tensor] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def forward(self, images: Tensor, *, layer: int = -1) -> Tensor:
+        """Return the features [B, D, h, w] of images [B, 3, H, W], from the cache if they are in it."""
         pixels = np.ascontiguousarray(images.detach().float().cpu().numpy())
         key = hashlib.sha256(f"{pixels.shape} {layer}".encode() + pixels.tobytes()).digest()
-        with lock:
-            if key not in known:
-                known[key] = forward(images, layer=layer)
-            known.move_to_end(key)
-            features = known[key]
-            if len(known) > REMEMBERED:
-                known.popitem(last=False)
-        return features
-
-    encoder.forward = recall  # type: ignore[method-assign]
-    return encoder
+        with self._lock:
+            if key not in self._grids:
+                self._grids[key] = super().forward(images, layer=layer)
+            self._grids.move_to_end(key)
+            if len(self._grids) > MAX_GRIDS:
+                self._grids.popitem(last=False)
+            return self._grids[key]
 
 
 def warm_up(encoder: Encoder) -> None:
-    """Have everything loaded that the first propagation of a process loads."""
+    """Propagate through two small frames, which loads everything that the first propagation of a process needs."""
     side = 4 * encoder.patch_size
     frames = np.random.default_rng(0).integers(0, 255, (2, side, side, 3), dtype=np.uint8)
     propagate_labels(frames, np.tri(side, dtype=bool), encoder, size=side, progress=False)

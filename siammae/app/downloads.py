@@ -1,4 +1,4 @@
-"""The results of a session as files to download, under names of our own."""
+"""The results of a session as files to download."""
 
 import csv
 import zipfile
@@ -19,17 +19,17 @@ from siammae.visualize.points import draw_keypoints
 
 
 def export(session: Session) -> list[Path]:
-    """Write masks.zip and masks.csv, points.csv, and overlay.mp4: what there is of them."""
+    """Write masks.zip and masks.csv if there are masks, points.csv if there are points, and overlay.mp4; returns the files."""
     masks = sorted((session.folder / "masks").glob("*.png"))
     if not masks and not session.tracks:
         raise ValueError("there are no results yet: propagate first")
-    written = []
+    files = []
     if masks:
-        written += [_write_zip(session.folder / "masks.zip", masks), _write_areas(session.folder / "masks.csv", masks)]
+        files += [_write_zip(session.folder / "masks.zip", masks), _write_areas(session.folder / "masks.csv", masks)]
     if session.tracks:
-        written.append(_write_points(session.folder / "points.csv", session.tracks))
+        files.append(_write_points(session.folder / "points.csv", session.tracks))
     write_video(session.folder / "overlay.mp4", _drawn(session), session.fps)
-    return [*written, session.folder / "overlay.mp4"]
+    return [*files, session.folder / "overlay.mp4"]
 
 
 def _write_zip(target: Path, masks: Sequence[Path]) -> Path:
@@ -40,7 +40,7 @@ def _write_zip(target: Path, masks: Sequence[Path]) -> Path:
 
 
 def _write_areas(target: Path, masks: Sequence[Path]) -> Path:
-    """Area in pixels and box (x1 and y1 are the first beyond it) of each object in each frame."""
+    """Write the area in pixels and the box (x1 and y1 just outside) of each object in each frame."""
     with atomic(target) as draft, open(draft, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["frame", "object", "area", "x0", "y0", "x1", "y1"])
@@ -59,8 +59,8 @@ def _write_points(target: Path, tracks: dict[int, tuple[NDArray[Any], NDArray[An
     points = np.full((len(numbers), most, 2), np.nan, np.float32)
     scores = np.zeros((len(numbers), most), np.float32)
     for row, number in enumerate(numbers):
-        found, confidences = tracks[number]
-        points[row, : len(found)], scores[row, : len(found)] = found, confidences
+        frame_points, frame_scores = tracks[number]
+        points[row, : len(frame_points)], scores[row, : len(frame_scores)] = frame_points, frame_scores
     write_tracks(target, points, scores, numbers)
     return target
 

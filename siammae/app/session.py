@@ -1,4 +1,4 @@
-"""One person's work in the app: a video, what was labelled by hand, and what was carried to the other frames.
+"""One person's work in the app: a video, the labels of its anchors, and the labels propagated to the other frames.
 
 Everything that grows with the video is a file in the session's own folder. Letters: H x W pixels, K points.
 """
@@ -20,6 +20,7 @@ from siammae.app.upload import check_container, check_file, check_length, check_
 from siammae.encoder import Encoder
 from siammae.features import extract_features
 from siammae.files import atomic
+from siammae.geometry import InputSize
 from siammae.labels.masks import Mask, as_mask, resize_nearest, write_mask
 from siammae.propagation.keypoints import KeypointPropagator
 from siammae.propagation.masks import LabelPropagator
@@ -33,10 +34,9 @@ from siammae.visualize.points import draw_keypoints
 from siammae.visualize.sheets import contact_sheet
 
 Picture = NDArray[np.uint8]
-Size = int | tuple[int, int] | None
 Tool = Literal["Brush", "Eraser", "Box", "Points"]
 
-MAX_VIEW = 1280  # longer side of what the browser shows, pixels
+MAX_VIEW = 1280  # longer side of a picture in the browser, pixels
 NUM_OBJECTS = 8
 
 
@@ -44,29 +44,29 @@ class Session:
     """Open a video, label frames, propagate, look, correct.
 
     Attributes:
-        folder: of this session alone; `close` removes it.
-        num_frames: of the video, 0 before there is one.
-        labelled: numbers of the frames whose masks were made by hand.
-        points: positions [K, 2] of keypoints placed by hand, NaN where not placed, by frame.
-        tracks: points [K, 2] and scores [K] of each frame that keypoints were carried to.
+        folder: folder of this session alone; `close` removes it.
+        num_frames: number of frames of the video, 0 before one is open.
+        anchors: numbers of the frames whose masks were made by hand.
+        points: by frame, positions [K, 2] of keypoints placed by hand, NaN where not placed.
+        tracks: by frame, points [K, 2] and scores [K] of propagated keypoints.
     """
 
-    def __init__(self, encoder: Encoder, *, size: Size = None, root: Path | None = None) -> None:
+    def __init__(self, encoder: Encoder, *, size: InputSize = None, root: Path | None = None) -> None:
         self.encoder, self.size = encoder, size
         self.folder = Path(tempfile.mkdtemp(prefix="session-", dir=root))
         self._stop = threading.Event()
         self._forget()
 
     def _forget(self) -> None:
-        self.num_frames, self.labelled = 0, set[int]()
+        self.num_frames, self.anchors = 0, set[int]()
         self.points: dict[int, NDArray[np.float32]] = {}
         self.tracks: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
         self._changed = set[int]()
-        self._colours: FeatureColors | None = None
+        self._colors: FeatureColors | None = None
         self._undo: tuple[int, NDArray[np.uint8] | None] | None = None
         for entry in self.folder.iterdir():
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        for name in ("views", "masks", "given"):
+        for name in ("views", "masks", "anchors"):
             (self.folder / name).mkdir()
 
     def close(self) -> None:
@@ -79,10 +79,10 @@ class Session:
         self._stop.set()
 
     def open(self, path: Path) -> Iterator[int]:
-        """Take a copy of a video and look at all its frames; yields how many were seen so far.
+        """Copy a video and read all its frames; yields the number of frames read so far.
 
         Raises:
-            ValueError: no video, a damaged one, or one beyond the limits.
+            ValueError: the file is no video, is damaged, or exceeds the limits.
         """
         self.stop()
         self._forget()
@@ -111,37 +111,37 @@ class Session:
             picture.save(draft, quality=92)
 
     def frames(self) -> Frames:
-        """The video, read lazily at its full size."""
+        """Return the video, read lazily at its full size."""
         return read_frames(self.video)
 
     def _view(self, index: int) -> Path:
         return self.folder / "views" / f"{index:05d}.jpg"
 
-    def _seen(self, index: int) -> Picture:
-        """A frame as the browser shows it."""
+    def _read_view(self, index: int) -> Picture:
+        """Read a frame as the browser shows it."""
         self._check_index(index)
         picture: Picture = as_frame(self._view(index)).permute(1, 2, 0).numpy()
         return picture
 
-    def _mask(self, kind: Literal["given", "masks"], index: int) -> Path:
+    def _mask(self, kind: Literal["anchors", "masks"], index: int) -> Path:
         return self.folder / kind / f"{index:05d}.png"
 
     def mask(self, index: int) -> NDArray[np.uint8]:
-        """Ids [H, W] of a frame: those given by hand, else those carried there, else background."""
-        for kind in ("given", "masks"):
+        """Read the ids [H, W] of a frame: the anchor's, else the propagated ones, else background."""
+        for kind in ("anchors", "masks"):
             if (path := self._mask(kind, index)).exists():
                 return as_mask(path, empty=True).values
         return np.zeros(self.frame_size, np.uint8)
 
     def draw(self, index: int, tool: Tool, path: Sequence[Sequence[float]], number: int, width: float) -> None:
-        """Add to the labels of a frame by hand; its carried mask, if there is one, is what is corrected.
+        """Draw on a frame, which makes it an anchor; strokes change its propagated mask, if it has one.
 
         Args:
-            index: of the frame.
+            index: number of the frame.
             tool: "Brush" and "Eraser" follow the path, "Box" spans it, "Points" sets point `number` at its end.
             path: (x, y) in pixels of the frame, at least one.
-            number: of the object or point, from 1.
-            width: of the brush in pixels.
+            number: number of the object or point, from 1.
+            width: width of the brush in pixels.
         """
         self._check_index(index)
         places = np.asarray(path, dtype=np.float64)
@@ -152,16 +152,16 @@ class Session:
         height, frame_width = self.frame_size
         places = places.clip(0, (frame_width - 1, height - 1))
         if tool == "Points":
-            known = self.points.get(index, self.tracks[index][0] if index in self.tracks else np.empty((0, 2), np.float32))
-            points = np.full((max(len(known), number), 2), np.nan, np.float32)
-            points[: len(known)] = known
+            before = self._points(index)
+            points = np.full((max(len(before), number), 2), np.nan, np.float32)
+            points[: len(before)] = before
             points[number - 1] = places[-1]
             self.points[index] = points
             return
-        before = self.mask(index)
-        mask = Image.fromarray(before)
+        ids = self.mask(index)
+        mask = Image.fromarray(ids)
         _draw_shape(ImageDraw.Draw(mask), tool, places, 0 if tool == "Eraser" else number, width)
-        self._undo = index, before if index in self.labelled else None
+        self._undo = index, ids if index in self.anchors else None
         self._label(index, np.array(mask))
 
     def undo(self, index: int) -> None:
@@ -174,73 +174,72 @@ class Session:
                 self._label(index, before)
 
     def discard(self, index: int) -> None:
-        """Forget what was labelled by hand in a frame."""
+        """Remove the hand-made labels of a frame."""
         self.points.pop(index, None)
         self._discard_mask(index)
 
     def _discard_mask(self, index: int) -> None:
-        if index in self.labelled:
-            self.labelled.discard(index)
-            self._mask("given", index).unlink()
+        if index in self.anchors:
+            self.anchors.discard(index)
+            self._mask("anchors", index).unlink()
             self._changed.add(index)
 
     def _label(self, index: int, mask: NDArray[np.uint8]) -> None:
-        write_mask(self._mask("given", index), mask)
-        self.labelled.add(index)
+        write_mask(self._mask("anchors", index), mask)
+        self.anchors.add(index)
         self._changed.add(index)
 
     def prepare(self, index: int) -> None:
-        """Encode what the first preview will need: the labelled frames, this one and the next."""
-        wanted = {*self.labelled, index, index + 1}
+        """Encode the frames that the first preview needs: the anchors, this frame and the next."""
+        numbers = {*self.anchors, index, index + 1}
         for number, frame in enumerate(self.frames()):
-            if number in wanted:
+            if number in numbers:
                 extract_features([frame], self.encoder, size=self.size, progress=False)
-            if number >= max(wanted):
+            if number >= max(numbers):
                 return
 
     def propagate(self, what: Literal["masks", "points"]) -> Iterator[int]:
-        """Carry masks or points to the other frames; yields the number of each frame when it has its labels.
+        """Propagate masks or points to the other frames; yields the number of each frame when it has its labels.
 
-        From the first labelled frame on forwards, each later one being a correction, and then backwards to frame 0. What
-        labels that did not change have given already is kept, and so is what there is when `stop` is called.
+        Goes forwards from the first anchor, each later one being a correction, and then backwards to frame 0. Results of
+        unchanged labels are kept, and `stop` keeps everything finished so far.
         """
         self._stop.clear()
-        if not (self.labelled if what == "masks" else self.points):
-            raise ValueError(
-                f"nothing is labelled yet: {'paint or box an object' if what == 'masks' else 'click a point'} first"
-            )
-        for index in self._carry_masks() if what == "masks" else self._carry_points():
+        if not (self.anchors if what == "masks" else self.points):
+            first_step = "paint or box an object" if what == "masks" else "click a point"
+            raise ValueError(f"nothing is labelled yet: {first_step} first")
+        for index in self._propagate_masks() if what == "masks" else self._propagate_points():
             yield index
             if self._stop.is_set():
                 return
 
-    def _carry_masks(self) -> Iterator[int]:
-        first = min(self.labelled)
+    def _propagate_masks(self) -> Iterator[int]:
+        first = min(self.anchors)
         done = {int(path.stem) for path in (self.folder / "masks").glob("*.png")}
-        missing = next((i for i in range(first, self.num_frames) if i not in done), self.num_frames)
-        fresh = min([missing, *self._changed])
-        anew = not done or fresh <= first
-        begin = first if anew else max(i for i in self.labelled if i <= fresh)
+        next_frame = next((i for i in range(first, self.num_frames) if i not in done), self.num_frames)
+        outdated = min([next_frame, *self._changed])
+        restart = not done or outdated <= first
+        begin = first if restart else max(i for i in self.anchors if i <= outdated)
         for index in done:
-            if anew or index >= begin:
+            if restart or index >= begin:
                 self._mask("masks", index).unlink()
         self._changed.clear()
         propagator: LabelPropagator[Any] | None = None
         for index, frame in enumerate(self.frames()):
-            if index in self.labelled:
-                given = as_mask(self._mask("given", index), empty=True)
+            if index in self.anchors:
+                anchor = as_mask(self._mask("anchors", index), empty=True)
                 if propagator is None:
-                    first_frame, propagator = frame, self._propagator(frame, given)
+                    first_frame, propagator = frame, self._propagator(frame, anchor)
                 else:
-                    propagator.add(frame, given)
-                mask = given.values
+                    propagator.add(frame, anchor)
+                mask = anchor.values
             elif index > begin and propagator is not None:
                 mask = propagator.step(frame)
             if index >= begin:
                 write_mask(self._mask("masks", index), mask)
                 yield index
         if first and not self._mask("masks", 0).exists():
-            propagator = self._propagator(first_frame, as_mask(self._mask("given", first)))
+            propagator = self._propagator(first_frame, as_mask(self._mask("anchors", first)))
             for index, frame in zip(range(first - 1, -1, -1), self.frames().backwards(first), strict=True):
                 write_mask(self._mask("masks", index), propagator.step(frame))
                 yield index
@@ -248,47 +247,50 @@ class Session:
     def _propagator(self, frame: Tensor, mask: Mask) -> LabelPropagator[Any]:
         return LabelPropagator(frame, mask, self.encoder, size=self.size)
 
-    def _carry_points(self) -> Iterator[int]:
-        """Points start again in each labelled frame; those of the first run backwards too."""
+    def _propagate_points(self) -> Iterator[int]:
+        """Propagate the points of each anchor up to the next one, and those of the first backwards too."""
         self.tracks.clear()
         for index, frame, _ in walk(self.frames(), min(self.points), progress=False):
             if index in self.points:
                 propagator = KeypointPropagator(frame, self.points[index], self.encoder, size=self.size)
             else:
                 propagator.step(frame)
-            visited = index in self.tracks
+            is_new = index not in self.tracks
             self.tracks[index] = propagator.points, propagator.scores
-            if not visited:
+            if is_new:
                 yield index
 
     def picture(self, index: int) -> Picture:
-        """A frame with its masks and points, at most MAX_VIEW pixels a side."""
-        picture = self._seen(index)
+        """Draw a frame with its masks and points, at most MAX_VIEW pixels a side."""
+        picture = self._read_view(index)
         ids = resize_nearest(torch.from_numpy(self.mask(index)), picture.shape[:2]).numpy()
-        picture = overlay(picture, ids)
-        points = self.points.get(index, self.tracks[index][0] if index in self.tracks else None)
-        if points is None:
-            return picture
-        return draw_keypoints(picture, (points + 0.5) * (picture.shape[1] / self.frame_size[1]) - 0.5)
+        scale = picture.shape[1] / self.frame_size[1]
+        return draw_keypoints(overlay(picture, ids), (self._points(index) + 0.5) * scale - 0.5)
+
+    def _points(self, index: int) -> NDArray[np.float32]:
+        """Return the points [K, 2] of a frame: the anchor's, else the propagated ones, else none."""
+        if index in self.points:
+            return self.points[index]
+        return self.tracks[index][0] if index in self.tracks else np.empty((0, 2), np.float32)
 
     def attention(self, index: int) -> Picture:
-        """The frame, and what each head's CLS token looks at in it."""
-        view = self._seen(index)
+        """Draw the frame, and where each head's CLS token looks in it."""
+        view = self._read_view(index)
         maps = attention_maps(view, self.encoder, size=self.size)
         return contact_sheet([view, *(draw_heat(view, heat) for heat in maps)], columns=2)
 
-    def feature_colours(self, index: int) -> Picture:
-        """The first three principal components of the frame's features as colours, the same ones all through the video."""
+    def feature_colors(self, index: int) -> Picture:
+        """Draw the first three principal components of the frame's features as colours, fitted once to the video."""
         self._check_index(index)
 
         def features(indices: Sequence[int]) -> Tensor:
             views = [self._view(number) for number in indices]
             return extract_features(views, self.encoder, size=self.size, batch_size=1, progress=False)
 
-        if self._colours is None:
-            self._colours = FeatureColors(features(sorted({0, self.num_frames // 2, self.num_frames - 1})))
+        if self._colors is None:
+            self._colors = FeatureColors(features(sorted({0, self.num_frames // 2, self.num_frames - 1})))
         width, height = read_image(self._view(index)).size
-        picture: Picture = self._colours(features([index]), (height, width))[0]
+        picture: Picture = self._colors(features([index]), (height, width))[0]
         return picture
 
     def _check_index(self, index: int) -> None:

@@ -1,4 +1,4 @@
-"""The picture that is drawn on: the browser sends the path of each stroke in pixels of the frame, the session draws it."""
+"""The canvas: the browser sends the path of each stroke in pixels of the frame, and the session draws it."""
 
 TEMPLATE = """<div class="stage" data-w="${value.width}" data-h="${value.height}">
 <img src="${value.picture}" alt="the frame, with its labels" draggable="false"><canvas></canvas></div>"""

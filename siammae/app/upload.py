@@ -1,4 +1,4 @@
-"""What the app takes: one video file within limits, which names no other files."""
+"""Checks of an uploaded file: one video within limits, which refers to no other files."""
 
 import stat
 from pathlib import Path
@@ -10,11 +10,11 @@ MAX_PIXELS = 4096 * 2304
 MAX_BYTES = 1 << 30
 MAX_ASPECT, MIN_SIDE = 8, 16
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
-FORMATS = "mov,matroska,avi,gif"  # FFmpeg's; none of them plays other files, as a playlist does
+FORMATS = "mov,matroska,avi,gif"  # names of FFmpeg; none of these formats plays other files, as a playlist does
 
 
 def check_file(path: Path) -> str:
-    """The suffix of an uploaded file; ValueError unless it is a plain file of a known kind, within the limit."""
+    """Return the suffix of an uploaded file; ValueError unless it is a plain file of a known kind, within the limit."""
     suffix, info = path.suffix.lower(), path.lstat()
     if suffix not in SUFFIXES or not stat.S_ISREG(info.st_mode):
         raise ValueError(f"this is no video file of a known kind; expected one of {', '.join(SUFFIXES)}")
@@ -24,14 +24,14 @@ def check_file(path: Path) -> str:
 
 
 def check_container(path: Path) -> None:
-    """ValueError unless the file itself holds a video, whose frames are of a size that may be decoded."""
+    """Raise ValueError unless the file itself holds a video with frames within the limits."""
     with open_video(path, "the file", formats=FORMATS) as container:
         codec = container.streams.video[0].codec_context
         check_size(codec.height, codec.width)
 
 
 def check_size(height: int, width: int) -> None:
-    """ValueError where frames are too large, too small or too long a strip."""
+    """Raise ValueError for frames that are too large, too small or too long a strip."""
     sides, limit = f"frames are {width} x {height} pixels", MAX_PIXELS
     if height * width > limit:
         raise ValueError(f"{sides}; the app takes up to {limit:,} pixels, such as 4096 x 2304")
@@ -40,6 +40,6 @@ def check_size(height: int, width: int) -> None:
 
 
 def check_length(num_frames: int) -> None:
-    """ValueError where there are too many frames."""
+    """Raise ValueError for too many frames."""
     if num_frames > MAX_FRAMES:
         raise ValueError(f"the video has more than {MAX_FRAMES} frames; cut it, or use siammae propagate, which has no limit")

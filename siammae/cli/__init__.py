@@ -1,12 +1,12 @@
 """The `siammae` command: thin typed functions over the public ones, made into commands by tyro.
 
-What a command needs is imported inside it, so that help is instant.
+A command imports inside its function what it needs, so that help is instant.
 """
 
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from tyro.conf import Positional
@@ -18,17 +18,22 @@ from siammae.cli.options import stop
 from siammae.cli.score import score_app
 
 
-def main() -> None:
-    """Run the command line; exit code 2 for bad usage or input, 1 for a failure, 130 after Ctrl-C."""
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with code 2 for bad usage or input, 1 for a failure, 130 after Ctrl-C.
+
+    Args:
+        args: words after `siammae`; those of the process if not given.
+    """
+    words = sys.argv[1:] if args is None else list(args)
     warnings.showwarning = lambda message, *_: print(f"siammae: warning: {message}", file=sys.stderr)
     try:
-        overview = sys.argv[1:2] in ([], ["-h"], ["--help"])
-        build_app(overview).cli(prog="siammae", description="Carry labels through video with self-supervised features.")
+        commands = build_app(overview=words[:1] in ([], ["-h"], ["--help"]))
+        commands.cli(prog="siammae", description="Propagate labels through video with self-supervised features.", args=words)
     except KeyboardInterrupt:
         stop("interrupted; masks and keypoints that were finished are kept", 130)
     except (ValueError, FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, IsADirectoryError) as error:
         stop(str(error), 2)
-    except BrokenPipeError:  # whoever read the output has enough, such as head
+    except BrokenPipeError:  # the reader, such as head, closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except (OSError, ImportError) as error:
@@ -38,12 +43,12 @@ def main() -> None:
 
 
 def build_app(overview: bool = False) -> SubcommandApp:
-    """All commands; for an overview, each is described by the first line of its help alone."""
+    """Register all commands; an overview describes each by the first line of its help."""
     commands = SubcommandApp()
     for command in COMMANDS:
         commands.command(name=command.__name__, help=_first_line(command) if overview else None)(command)
     commands.command(evaluate_app, name="evaluate", help="Predict the labels of a whole data set and score them.")
-    commands.command(score_app, name="score", help="Score labels that anybody predicted for a data set.")
+    commands.command(score_app, name="score", help="Score predicted labels of a data set.")
     for command in (machine.env, machine.bench, completion):
         commands.command(name=command.__name__, help=_first_line(command) if overview else None)(command)
     return commands
@@ -54,14 +59,14 @@ def _first_line(command: Callable[..., None]) -> str:
 
 
 def completion(shell: Positional[Literal["bash", "zsh", "tcsh"]]) -> None:
-    """Print what makes a shell complete siammae's commands and options.
+    """Print the script that makes a shell complete siammae's commands and options.
 
     Example: siammae completion bash > ~/.local/share/bash-completion/completions/siammae
 
     Example: siammae completion zsh > ~/.zfunc/_siammae
 
     Args:
-        shell: bash, zsh or tcsh.
+        shell: Shell to write the script for.
     """
     build_app().cli(prog="siammae", args=["--tyro-write-completion", shell, "-"])
 
@@ -72,8 +77,12 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     video.keypoints,
     video.features,
     app.app,
-    *mask.COMMANDS,
-    *pictures.COMMANDS,
+    mask.frame,
+    mask.mask,
+    pictures.attention,
+    pictures.correspondence,
+    pictures.pca,
+    pictures.reconstruct,
     models.models,
     models.info,
     train.train,

@@ -1,4 +1,4 @@
-"""The commands that deal with the machine: what it can use, how fast it is, what its shell completes."""
+"""The commands about the machine: `env` lists what it can use, `bench` measures its speed."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +9,7 @@ from siammae.cli.options import Json, print_json
 
 
 def env(as_json: Json = False) -> None:
-    """Say what this machine can use: versions, devices, how matrices are multiplied, which video formats are read.
+    """List what this machine can use: versions, devices, how matrices are multiplied, which video formats are read.
 
     Example: siammae env --json
     """
@@ -25,7 +25,7 @@ def env(as_json: Json = False) -> None:
 
     packages = "torch", "torchvision", "timm", "huggingface_hub", "safetensors", "av", "numpy", "triton"
     codecs = "h264", "hevc", "vp9", "av1", "gif", "prores"
-    found = {
+    report = {
         "siammae": __version__,
         "Python": platform.python_version(),
         "system": platform.platform(),
@@ -42,9 +42,9 @@ def env(as_json: Json = False) -> None:
         "propagation": {name: unavailable(name, default_device()) or "yes" for name in IMPLEMENTATIONS},
     }
     if as_json:
-        print_json(found)
+        print_json(report)
         return
-    for key, value in found.items():
+    for key, value in report.items():
         if isinstance(value, dict):
             for name, each in value.items():
                 print(f"{name if key == 'packages' else f'{key}, {name}'}: {_plain(each)}")
@@ -62,7 +62,7 @@ def _version(package: str) -> str:
 
 
 def _plain(value: Any) -> str:
-    """A value for people: a list by its items, None and booleans as words."""
+    """Write a value for people: a list by its items, None and booleans as words."""
     if isinstance(value, list):
         return ", ".join(value)
     words = {None: "none", True: "yes", False: "no"}
@@ -85,14 +85,14 @@ def bench(
     Example: siammae bench --grids 30x53 --frames 8 --radii 12 --models vits16
 
     Args:
-        grids: Rows x columns of cells.
-        frames: Context frames.
-        radii: Of the windows, in cells.
-        models: Registered names for whole frames, run with their initial weights; none leaves whole frames out.
-        device: cuda, mps, cpu; the fastest there is if not given.
-        threads: Of the CPU; torch's own choice if not given.
-        rounds: Measurements of each contestant, whose median is shown.
-        seconds: After so long a comparison ends, with fewer rounds.
+        grids: Grids to measure, rows x columns of cells.
+        frames: Numbers of context frames to measure.
+        radii: Radii of the windows to measure, in cells.
+        models: Registered names to measure whole frames with, at their initial weights; none leaves whole frames out.
+        device: Device to run on: cuda, mps or cpu; the fastest one available if not given.
+        threads: CPU threads to use; torch's own choice if not given.
+        rounds: Number of measurements of each contestant; the table shows their median.
+        seconds: Time limit of a comparison; it ends then, with fewer rounds.
         out: JSON file for the figures.
     """
     import json
@@ -107,7 +107,7 @@ def bench(
         check_output(out, (".json",))
     if threads is not None:
         torch.set_num_threads(threads)
-    found = run(
+    figures = run(
         [_grid(grid) for grid in grids],
         frames,
         radii,
@@ -119,15 +119,12 @@ def bench(
     )
     if out is not None:
         with atomic(out) as draft:
-            draft.write_text(json.dumps(found, indent=2) + "\n")
+            draft.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 def _grid(text: str) -> tuple[int, int]:
-    """(h, w) of text such as 30x53."""
+    """Read (h, w) from text such as 30x53."""
     rows, _, columns = text.partition("x")
     if not (rows.isdecimal() and columns.isdecimal() and int(rows) and int(columns)):
         raise ValueError(f"--grids {text}: expected rows x columns, such as 30x53")
     return int(rows), int(columns)
-
-
-COMMANDS = env, bench

@@ -1,25 +1,20 @@
-"""The commands with which a first mask is made: a frame to paint on, and shapes in place of painting."""
+"""The commands that make a first mask: `frame` gives a frame to paint on, `mask` draws shapes."""
 
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from siammae.cli.options import PICTURES, Out, read_numbered
+from siammae.cli.options import PICTURES, Out, Video, read_numbered
 
 
-def frame(
-    video: Annotated[Positional[str], arg(metavar="VIDEO")],
-    out: Out,
-    frame: int = 0,
-) -> None:
+def frame(video: Video, out: Out, frame: int = 0) -> None:
     """Write one frame of a video as a picture, to paint a mask on or to read coordinates from.
 
     Example: siammae frame horse.mp4 -o frame.png
 
     Args:
-        video: Video file, folder of images, or a quoted glob.
-        out: .png or .jpg.
+        out: Picture to write: .png or .jpg.
         frame: Number of the frame.
     """
     from siammae.files import check_output
@@ -32,7 +27,7 @@ def frame(
 
 
 def mask(
-    video: Annotated[Positional[str], arg(metavar="VIDEO")],
+    video: Video,
     shapes: Annotated[Positional[tuple[str, ...]], arg(metavar="SHAPE")],
     out: Out,
     frame: int = 0,
@@ -40,16 +35,15 @@ def mask(
 ) -> None:
     """Make the mask of one frame from boxes, ellipses and polygons in pixels of the frame.
 
-    Shapes get the ids 1, 2, ... in their order; 3=box:... names the id. Where two overlap, the later one is seen.
+    Shapes get the ids 1, 2, ... in their order; 3=box:... names the id. A shape covers the earlier ones under it.
 
     Example: siammae mask horse.mp4 box:210,80,420,310 polygon:30,60,80,40,90,120 -o horse.png --overlay look.png
 
     Args:
-        video: Video file, picture, folder of images, or a quoted glob.
-        shapes: box:LEFT,TOP,RIGHT,BOTTOM, ellipse:LEFT,TOP,RIGHT,BOTTOM or polygon:X,Y,X,Y,X,Y,...
-        out: PNG file for the mask.
+        shapes: Shapes to draw: box:LEFT,TOP,RIGHT,BOTTOM, ellipse:LEFT,TOP,RIGHT,BOTTOM or polygon:X,Y,X,Y,X,Y,...
+        out: PNG to write the mask to.
         frame: Number of the frame that the mask is for.
-        overlay: Also write the mask drawn over the frame: .png or .jpg.
+        overlay: Picture to write too, with the mask drawn over the frame: .png or .jpg.
     """
     from siammae.files import check_output
     from siammae.labels.masks import write_mask
@@ -67,6 +61,3 @@ def mask(
     if overlay is not None:
         write_picture(overlay, draw_masks(picture, ids, numbers=True))
         print(f"overlay: {overlay}")
-
-
-COMMANDS = frame, mask

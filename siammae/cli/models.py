@@ -1,4 +1,4 @@
-"""The commands that deal with models: what there is, and making, describing, exporting and publishing them."""
+"""The commands for models: list, describe, convert, export and publish them."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -20,18 +20,18 @@ def convert(
     license: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write the encoder of somebody's checkpoint as a model folder: CropMAE, CatMAE, RSP, ToBo or MAE.
+    """Write the encoder of a published checkpoint as a model folder: CropMAE, CatMAE, RSP, ToBo or MAE.
 
     Example: siammae convert cropmae_k400.pth -o models/cropmae --license mit
 
     Args:
-        checkpoint: .pth, .pt or .safetensors file; a pickle may hold nothing but tensors, numbers and argparse's Namespace.
+        checkpoint: File to convert, .pth, .pt or .safetensors; a pickle may hold tensors, numbers and argparse's Namespace.
         out: Folder for the model.
-        family: Whose checkpoint it is; auto finds out by its keys.
-        heads: Attention heads of the encoder; one for every 64 channels if not given.
+        family: Method that made the checkpoint; auto recognises it by its keys.
+        heads: Number of attention heads of the encoder; one for every 64 channels if not given.
         patch_size: Side of a patch in pixels, to resize the patch projection to; the checkpoint's own if not given.
-        name: Of the model; by default the folder's name.
-        license: Of the weights, such as mit.
+        name: Name of the model; the folder's name if not given.
+        license: Licence of the weights, such as mit.
         overwrite: Replace the folder if it exists.
     """
     from siammae.models.checkpoints import convert as run
@@ -49,13 +49,13 @@ def card(
     folder: Annotated[Positional[Path], arg(metavar="FOLDER")],
     evaluations: Annotated[Positional[tuple[Path, ...]], arg(metavar="OUT")] = (),
 ) -> None:
-    """Write a model folder's card anew, with what siammae evaluate measured.
+    """Rewrite the card of a model folder, with the scores of siammae evaluate.
 
     Example: siammae card my-model runs/dino runs/best
 
     Args:
         folder: Model folder.
-        evaluations: Folders that siammae evaluate wrote, of these very weights.
+        evaluations: Folders that siammae evaluate wrote for exactly these weights.
     """
     from siammae.evaluation.evaluation import SCORES_FILE
     from siammae.models.folder import CARD_FILE, add_evaluations
@@ -70,15 +70,15 @@ def export(
     size: tuple[int, int] | None = None,
     pretrained: bool = True,
 ) -> None:
-    """Write an encoder for other runtimes, checked against torch before it is kept.
+    """Write an encoder for other runtimes, after comparing its features with torch's.
 
     Example: siammae export vitt8d6 -o vitt8d6.onnx --size 240 424
 
     Args:
-        model: Registered name, hf-hub:owner/name, timm:NAME, model folder or .safetensors file.
-        out: .onnx for ONNX, .pt2 for torch.export.
-        size: Height and width of its images, whole patches; images of any size if not given.
-        pretrained: --no-pretrained takes the initial weights of the architecture.
+        model: Registered name, hf-hub:OWNER/NAME, timm:NAME, model folder or .safetensors file.
+        out: File to write: .onnx for ONNX, .pt2 for torch.export.
+        size: Height and width of the images, whole patches; the encoder takes images of any size if not given.
+        pretrained: Load trained weights; --no-pretrained takes the initial weights of the architecture.
     """
     from siammae.models.load import load_model
     from siammae.models.runtimes import export_encoder
@@ -101,9 +101,9 @@ def push(
     Example: siammae push my-model me/my-model --private
 
     Args:
-        folder: Model folder, whole: weights, config and card.
-        repo: Repo, made if there is none.
-        private: Of a new repo: visible to its owner alone.
+        folder: Model folder with weights, config and card.
+        repo: Repo to upload to; it is created if it does not exist.
+        private: Make a new repo visible to its owner only.
         create_pr: Propose the upload as a pull request.
         dry_run: Check the folder and list what would be uploaded.
     """
@@ -121,12 +121,12 @@ def push(
 
 
 def models(pattern: Annotated[Positional[str], arg(metavar="PATTERN")] = "*", as_json: Json = False) -> None:
-    """List the registered models: sizes, where their weights are from, whether they are on this machine, what they measure.
+    """List the registered models: sizes, source of the weights, whether they are on this machine, and scores.
 
     Example: siammae models "vits*"
 
     Args:
-        pattern: Shell pattern of names, such as "vits*".
+        pattern: Shell pattern for names, such as "vits*".
     """
     if as_json:
         print_json([{**asdict(info), "here": _is_here(info)} for info in map(model_info, list_models(pattern))])
@@ -141,7 +141,7 @@ def models(pattern: Annotated[Positional[str], arg(metavar="PATTERN")] = "*", as
 
 
 def _is_here(info: ModelInfo) -> str:
-    """Whether weights are on this machine: yes, no, or - where there are none."""
+    """Return yes or no for weights that are on this machine or not, and - for a model without weights."""
     if info.weights is None:
         return "-"
     if info.weights == EMBEDDED:
@@ -153,18 +153,15 @@ def _is_here(info: ModelInfo) -> str:
 
 
 def info(name: Annotated[Positional[str], arg(metavar="NAME")], as_json: Json = False) -> None:
-    """Say what is known of a registered model.
+    """Describe a registered model.
 
     Example: siammae info vitt8d6 --json
 
     Args:
-        name: As `siammae models` lists it.
+        name: Name of the model, as `siammae models` lists it.
     """
     if as_json:
         print_json(asdict(model_info(name)))
         return
     for key, value in asdict(model_info(name)).items():
         print(f"{key}: {value}")
-
-
-COMMANDS = models, info, convert, card, export, push

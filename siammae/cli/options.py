@@ -1,68 +1,85 @@
-"""What the commands have in common: types of their options, and what these stand for."""
+"""Options that several commands share, and helpers for what they print."""
 
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
-from tyro.conf import arg
+from tyro.conf import Positional, arg
 
+from siammae.models.registry import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from siammae.encoder import Encoder
+    from siammae.geometry import InputSize
+    from siammae.propagation.config import PropagationConfig
+
+Video = Annotated[Positional[str], arg(metavar="VIDEO", help="Video file, picture, folder of images, or quoted glob.")]
 Out = Annotated[Path, arg(aliases=["-o"])]
 Json = Annotated[bool, arg(name="json", help="Print JSON, for programs.")]
 Dtype = Literal["float32", "float16", "bfloat16"]
-PICTURES = ".png", ".jpg", ".jpeg"  # suffixes of one picture that is written
+PICTURES = ".png", ".jpg", ".jpeg"  # suffixes of a picture to write
 
 
-def load(model: str, pretrained: bool = True, device: str | None = None, dtype: Dtype = "float32") -> Any:
-    """The Encoder that `--model` and its like ask for."""
-    import torch
+@dataclass(frozen=True)
+class ModelOptions:
+    """The encoder of a command, and the size at which it sees frames."""
 
-    from siammae.models.load import load_model
+    model: str = DEFAULT_MODEL
+    """Registered name, hf-hub:OWNER/NAME, timm:NAME, model folder or .safetensors file."""
+    pretrained: bool = True
+    """Load trained weights; --no-pretrained takes the initial weights of the architecture."""
+    size: tuple[int, ...] = ()
+    """Shorter side in pixels at which the encoder sees the frames, or height and width."""
+    device: str | None = None
+    """Device to run on: cuda, mps or cpu; the fastest one available if not given."""
+    dtype: Dtype = "float32"
+    """Number type of weights and features."""
 
-    return load_model(model, pretrained=pretrained, device=device, dtype=getattr(torch, dtype))
+    def load(self) -> "Encoder":
+        """Load the encoder."""
+        import torch
 
+        from siammae.models.load import load_model
 
-def encoder_size(numbers: tuple[int, ...]) -> Any:
-    """What `--size` stands for: nothing, the shorter side, or height and width."""
-    return None if not numbers else numbers[0] if len(numbers) == 1 else numbers
+        return load_model(self.model, pretrained=self.pretrained, device=self.device, dtype=getattr(torch, self.dtype))
 
-
-def pixels(frame: Any) -> Any:
-    """A frame [3, H, W] as an array [H, W, 3]."""
-    return frame.permute(1, 2, 0).numpy()
-
-
-def read_numbered(video: str, numbers: list[int]) -> list[Any]:
-    """The frames [H, W, 3] of these numbers, in their order, each read once."""
-    from siammae.video.frames import read_frames
-
-    if min(numbers) < 0:
-        raise ValueError(f"frame {min(numbers)}: expected the number of a frame, 0 or more")
-    found: dict[int, Any] = {}
-    for index, frame in enumerate(read_frames(video)):
-        if index in numbers:
-            found[index] = pixels(frame)
-        if index == max(numbers):
-            return [found[number] for number in numbers]
-    raise ValueError(f"{video} has only {index + 1} frames; frame {max(numbers)} was asked for")
-
-
-def print_json(values: Any) -> None:
-    """Values as JSON on standard output."""
-    import json
-
-    print(json.dumps(values, indent=2, default=str))
+    @property
+    def input_size(self) -> "InputSize":
+        """The `size` of the library: None, the shorter side, or (height, width)."""
+        match self.size:
+            case ():
+                return None
+            case (side,):
+                return side
+            case (height, width):
+                return height, width
+        raise ValueError(f"--size has {len(self.size)} numbers; expected one, the shorter side in pixels, or height and width")
 
 
-def stop(message: str, code: int) -> None:
-    """End the process with one line on standard error."""
-    print(f"siammae: {message}", file=sys.stderr)
-    sys.stderr.flush()
-    sys.exit(code)
+@dataclass(frozen=True)
+class PropagationOptions:
+    """The settings of a propagation."""
+
+    preset: str = "default"
+    """Settings to start from: default, dino, crw or cropmae."""
+    set: tuple[str, ...] = ()
+    """Single values to change in the preset, such as top_k=7 radius=20."""
+
+    def config(self) -> "PropagationConfig":
+        """The preset with its changes; ValueError for a name or value that it does not know."""
+        from siammae.propagation.config import PropagationConfig
+
+        return PropagationConfig.preset(self.preset, **read_changes(self.set))
+
+
+Model = Annotated[ModelOptions, arg(name="")]
+Propagation = Annotated[PropagationOptions, arg(name="")]
 
 
 def read_changes(texts: Iterable[str]) -> dict[str, Any]:
-    """Single values of a config from words such as "top_k=7"; ValueError where one has no "="."""
+    """Read single values of a config from words such as "top_k=7"; ValueError for a word without "="."""
     values: dict[str, Any] = {}
     for text in texts:
         name, separator, value = text.partition("=")
@@ -73,17 +90,44 @@ def read_changes(texts: Iterable[str]) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
-    """A number, True, False, or the word itself."""
-    for kind in (int, float):
+    """Read a number, True or False; any other text is returned as it is."""
+    for number in (int, float):
         try:
-            return kind(text)
+            return number(text)
         except ValueError:
             continue
     return {"true": True, "false": False}.get(text.lower(), text)
 
 
-def read_config(preset: str, changes: tuple[str, ...]) -> Any:
-    """The PropagationConfig that `--preset` and `--set` ask for."""
-    from siammae.propagation import PropagationConfig
+def pixels(frame: Any) -> Any:
+    """Turn a frame [3, H, W] into an array [H, W, 3]."""
+    return frame.permute(1, 2, 0).numpy()
 
-    return PropagationConfig.preset(preset, **read_changes(changes))
+
+def read_numbered(video: str, numbers: list[int]) -> list[Any]:
+    """Read the frames [H, W, 3] with these numbers, in their order, each once."""
+    from siammae.video.frames import read_frames
+
+    if min(numbers) < 0:
+        raise ValueError(f"frame {min(numbers)}: expected the number of a frame, 0 or more")
+    frames: dict[int, Any] = {}
+    for index, frame in enumerate(read_frames(video)):
+        if index in numbers:
+            frames[index] = pixels(frame)
+        if index == max(numbers):
+            return [frames[number] for number in numbers]
+    raise ValueError(f"{video} has only {index + 1} frames; frame {max(numbers)} was asked for")
+
+
+def print_json(values: Any) -> None:
+    """Print values as JSON on standard output."""
+    import json
+
+    print(json.dumps(values, indent=2, default=str))
+
+
+def stop(message: str, code: int) -> NoReturn:
+    """Print one line on standard error and exit with this code."""
+    print(f"siammae: {message}", file=sys.stderr)
+    sys.stderr.flush()
+    sys.exit(code)

@@ -1,4 +1,4 @@
-"""The commands that draw what a model sees: attention, correspondence, features as colours, reconstructions."""
+"""The commands that draw a model's view of a video: attention, correspondence, features as colours, reconstructions."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,36 +6,22 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from siammae.cli.options import PICTURES, Json, Out, encoder_size, load, pixels, print_json, read_numbered
+from siammae.cli.options import PICTURES, Json, Model, Out, Video, pixels, print_json, read_numbered
 from siammae.models.registry import DEFAULT_MODEL, EMBEDDED, REGISTRY, WEIGHTS_FOLDER
 
-ENLARGED = 288  # pixels of a side up to which small crops are enlarged
-FITTED = 32  # frames at most to which the colours of features are fitted
+ENLARGED = 288  # side in pixels that small crops are enlarged to
+FITTED = 32  # number of frames, at most, that the colours are fitted to
 
 
-def attention(
-    video: Annotated[Positional[str], arg(metavar="VIDEO")],
-    out: Out,
-    frame: int = 0,
-    model: str = DEFAULT_MODEL,
-    pretrained: bool = True,
-    size: tuple[int, ...] = (),
-    layer: int = -1,
-    device: str | None = None,
-) -> None:
-    """Draw what each head's CLS token looks at in one frame.
+def attention(video: Video, out: Out, model: Model, frame: int = 0, layer: int = -1) -> None:
+    """Draw where each head's CLS token looks in one frame.
 
     Example: siammae attention dog.mp4 -o attention.png --frame 30
 
     Args:
-        video: Video file, picture, folder of images, or a quoted glob.
-        out: .png or .jpg: the frame, then a map for each head.
+        out: Picture to write, the frame and a map for each head: .png or .jpg.
         frame: Number of the frame.
-        model: Registered name, timm:NAME, model folder or .safetensors file.
-        pretrained: --no-pretrained takes the initial weights of the architecture.
-        size: Shorter side in pixels at which the encoder sees the frame, or height and width.
-        layer: Block whose attention is drawn; -1 is the last.
-        device: cuda, mps, cpu; the fastest there is if not given.
+        layer: Block to draw the attention of; -1 is the last.
     """
     from siammae.files import check_output
     from siammae.video.pictures import write_picture
@@ -44,39 +30,31 @@ def attention(
 
     check_output(out, PICTURES)
     (picture,) = read_numbered(video, [frame])
-    maps = attention_maps(picture, load(model, pretrained, device, "float32"), size=encoder_size(size), layer=layer)
+    maps = attention_maps(picture, model.load(), size=model.input_size, layer=layer)
     write_picture(out, contact_sheet([picture, *(draw_heat(picture, heat) for heat in maps)], columns=4))
     print(f"attention: {out}, {len(maps)} heads")
 
 
 def correspondence(
-    video: Annotated[Positional[str], arg(metavar="VIDEO")],
+    video: Video,
     point: Annotated[Positional[tuple[float, float]], arg(metavar="X Y")],
     out: Out,
+    model: Model,
     frame: int = 0,
     others: tuple[int, ...] = (1,),
-    model: str = DEFAULT_MODEL,
-    pretrained: bool = True,
-    size: tuple[int, ...] = (),
     layer: int = -1,
-    device: str | None = None,
     as_json: Json = False,
 ) -> None:
-    """Draw where a point of one frame is in others, by the similarity of features alone.
+    """Find and draw a point of one frame in other frames, by the similarity of features alone.
 
     Example: siammae correspondence dog.mp4 310 142 -o points.png --others 10 20 30
 
     Args:
-        video: Video file, folder of images, or a quoted glob.
-        point: Its place in pixels; 0 0 is the centre of the top left pixel.
-        out: .png or .jpg: the frame with the point, then the other frames under their similarity to it, with the best match.
+        point: Place of the point in pixels; 0 0 is the centre of the top left pixel.
+        out: Picture to write, the frame with the point and the other frames with their similarity and best match: .png or .jpg.
         frame: Number of the frame that the point is in.
-        others: Numbers of the frames in which it is looked for.
-        model: Registered name, timm:NAME, model folder or .safetensors file.
-        pretrained: --no-pretrained takes the initial weights of the architecture.
-        size: Shorter side in pixels at which the encoder sees the frames, or height and width.
-        layer: Block whose features are compared; -1 is the last.
-        device: cuda, mps, cpu; the fastest there is if not given.
+        others: Numbers of the frames to find the point in.
+        layer: Block to take the features of; -1 is the last.
     """
     from siammae.files import check_output
     from siammae.video.pictures import write_picture
@@ -87,43 +65,30 @@ def correspondence(
 
     check_output(out, PICTURES)
     first, *rest = read_numbered(video, [frame, *others])
-    encoder = load(model, pretrained, device, "float32")
-    pictures, matched = [draw_keypoints(first, [point])], []
+    encoder = model.load()
+    pictures, best = [draw_keypoints(first, [point])], []
     for number, picture in zip(others, rest, strict=True):
-        matches, similarities = find(first, [point], picture, encoder, size=encoder_size(size), layer=layer)
+        matches, similarities = find(first, [point], picture, encoder, size=model.input_size, layer=layer)
         pictures.append(draw_keypoints(draw_heat(picture, similarities[0]), matches))
         x, y = matches[0].tolist()
-        matched.append({"frame": number, "x": x, "y": y, "similarity": float(similarities[0].max())})
+        best.append({"frame": number, "x": x, "y": y, "similarity": float(similarities[0].max())})
     write_picture(out, contact_sheet(pictures, columns=4))
     if as_json:
-        print_json(matched)
+        print_json(best)
         return
-    for match in matched:
+    for match in best:
         print("frame {frame}: x {x:.1f}, y {y:.1f}, cosine similarity {similarity:.3f}".format_map(match))
     print(f"correspondence: {out}")
 
 
-def pca(
-    video: Annotated[Positional[str], arg(metavar="VIDEO")],
-    out: Out,
-    model: str = DEFAULT_MODEL,
-    pretrained: bool = True,
-    size: tuple[int, ...] = (),
-    layer: int = -1,
-    device: str | None = None,
-) -> None:
+def pca(video: Video, out: Out, model: Model, layer: int = -1) -> None:
     """Draw features as colours, the same in every frame: their principal components as red, green and blue.
 
     Example: siammae pca dog.mp4 -o pca.mp4
 
     Args:
-        video: Video file, picture, folder of images, or a quoted glob.
-        out: .mp4 or .gif for the whole video; .png or .jpg for a few frames in a row above their features.
-        model: Registered name, timm:NAME, model folder or .safetensors file.
-        pretrained: --no-pretrained takes the initial weights of the architecture.
-        size: Shorter side in pixels at which the encoder sees the frames, or height and width.
-        layer: Block whose features are drawn; -1 is the last.
-        device: cuda, mps, cpu; the fastest there is if not given.
+        out: Video to write, .mp4 or .gif; or picture of a few frames above their features, .png or .jpg.
+        layer: Block to take the features of; -1 is the last.
     """
     import numpy as np
 
@@ -138,22 +103,23 @@ def pca(
     from siammae.visualize.sheets import contact_sheet
 
     suffix = check_output(out, (".mp4", ".gif", *PICTURES))
-    frames, encoder = read_frames(video), load(model, pretrained, device)
+    frames, encoder = read_frames(video), model.load()
     some = _spread(frames, FITTED)
-    features = extract_features(some, encoder, size=encoder_size(size), layer=layer)
-    colours, full = FeatureColors(features), frame_size(some[0])
+    features = extract_features(some, encoder, size=model.input_size, layer=layer)
+    colors, full = FeatureColors(features), frame_size(some[0])
     if suffix in PICTURES:
-        shown = np.unique(np.linspace(0, len(some) - 1, 4).round().astype(int)).tolist()
-        write_picture(out, contact_sheet([pixels(some[i]) for i in shown] + [*colours(features[shown], full)], len(shown)))
+        columns = np.unique(np.linspace(0, len(some) - 1, 4).round().astype(int)).tolist()
+        pictures = [*(pixels(some[i]) for i in columns), *colors(features[columns], full)]
+        write_picture(out, contact_sheet(pictures, len(columns)))
     else:
         stream = progress_bar(frames, frames.length, "pca", None)
-        grids = (extract_features([frame], encoder, size=encoder_size(size), layer=layer, progress=False) for frame in stream)
-        write_video(out, (colours(grid, full)[0] for grid in grids), frames.fps or 25)
+        grids = (extract_features([frame], encoder, size=model.input_size, layer=layer, progress=False) for frame in stream)
+        write_video(out, (colors(grid, full)[0] for grid in grids), frames.fps or 25)
     print(f"pca: {out}, fitted to {len(some)} frames")
 
 
 def _spread(frames: Iterable[Any], most: int) -> list[Any]:
-    """Every n-th frame, of a sequence of any length, n being the lowest power of two that leaves at most so many."""
+    """Keep every n-th frame of a sequence of any length; n is the lowest power of two that leaves at most `most` frames."""
     kept, step = [], 1
     for index, frame in enumerate(frames):
         if index % step == 0:
@@ -164,7 +130,7 @@ def _spread(frames: Iterable[Any], most: int) -> list[Any]:
 
 
 def reconstruct(
-    video: Annotated[Positional[str], arg(metavar="VIDEO")],
+    video: Video,
     out: Out,
     frame: int = 0,
     gap: int = 12,
@@ -172,18 +138,17 @@ def reconstruct(
     mask_ratio: float | None = None,
     seed: int = 0,
 ) -> None:
-    """Draw what a model was trained for: a past frame, a mostly masked future frame, its reconstruction, and the future frame.
+    """Draw the task of training: a past frame, a mostly masked future frame, its reconstruction, and the future frame.
 
     Example: siammae reconstruct dog.mp4 -o reconstruction.png --frame 30 --gap 8
 
     Args:
-        video: Video file, folder of images, or a quoted glob; the central square of its frames is taken.
-        out: .png or .jpg.
-        frame: Number of the past frame.
-        gap: Frames from the past to the future frame.
+        out: Picture to write: .png or .jpg.
+        frame: Number of the past frame; the central square of the frames is used.
+        gap: Number of frames from the past to the future frame.
         model: Registered name, or a model folder that was exported with its decoder.
-        mask_ratio: Masked share of the future frame; as in its training if not given.
-        seed: Of the choice of the masked patches.
+        mask_ratio: Share of the future frame to mask; as in the model's training if not given.
+        seed: Seed that chooses the masked patches.
     """
     from siammae.files import check_output
     from siammae.training.checkpoint import CheckpointError
@@ -205,12 +170,9 @@ def reconstruct(
 
 
 def _folder(model: str) -> Path:
-    """The folder of a model whose files are on this machine."""
+    """Return the folder of a model whose files are on this machine."""
     if model in REGISTRY and REGISTRY[model].weights == EMBEDDED:
         return WEIGHTS_FOLDER / model
     if Path(model).is_dir():
         return Path(model)
     raise ValueError(f"no model folder is called {model!r}; expected one, or the name of a model that comes with siammae")
-
-
-COMMANDS = attention, correspondence, pca, reconstruct

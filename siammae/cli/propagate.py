@@ -2,37 +2,31 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from tyro.conf import Positional, arg
 
-from siammae.cli.options import Dtype, Out, encoder_size, load, read_config, stop
-from siammae.models.registry import DEFAULT_MODEL
+from siammae.cli.options import Model, Out, Propagation, pixels, stop
 
 if TYPE_CHECKING:
-    from siammae.encoder import Encoder
+    from siammae.labels.masks import Mask
     from siammae.video.frames import Frames
 
 
 def propagate(
     inputs: Annotated[Positional[tuple[str, ...]], arg(metavar="VIDEO MASK")],
     out: Out,
+    model: Model,
+    propagation: Propagation,
     masks: Path | None = None,
     overlay: Path | None = None,
-    model: str = DEFAULT_MODEL,
-    pretrained: bool = True,
-    size: tuple[int, ...] = (),
-    preset: str = "default",
-    set: tuple[str, ...] = (),
     start: int = 0,
     void_id: int | None = None,
     resume: bool = False,
-    device: str | None = None,
-    dtype: Dtype = "float32",
 ) -> None:
-    """Carry the mask of one frame through a video, or those of several videos through theirs.
+    """Propagate the mask of one frame through a video, or those of several videos through theirs.
 
     With several videos, OUT (and the folder of overlays) gets one entry for each, by its name. A video that fails does not
     stop the others: a summary follows, and exit code 1.
@@ -44,45 +38,37 @@ def propagate(
     Example: siammae propagate videos/*.mp4 --masks first-masks -o results --overlay overlays
 
     Args:
-        inputs: A video file, folder of images, or quoted glob, and the PNG with the ids of its labelled frame, indexed or
-            grey; more such pairs; or, with --masks, videos alone.
+        inputs: Video file, folder of images, or quoted glob, and the PNG with the ids of its anchor, indexed or grey; more
+            such pairs; or, with --masks, videos alone.
         out: Folder for one indexed PNG a frame; with several videos, for such folders.
         masks: Folder that holds the mask of each video under its name: videos/horse.mp4 has horse.png.
-        overlay: Also write the masks drawn over the frames: .mp4 or .gif; with several videos a folder.
-        model: Registered name, timm:NAME, model folder or .safetensors file.
-        pretrained: --no-pretrained takes the initial weights of the architecture.
-        size: Shorter side in pixels at which the encoder sees the frames, or height and width.
-        preset: default, dino, crw or cropmae.
-        set: Single values of the preset, such as top_k=7 radius=20.
-        start: Number of the frame that the mask belongs to.
+        overlay: Video to write too, with the masks drawn over the frames: .mp4 or .gif; with several videos a folder.
+        start: Number of the anchor, the frame that the mask belongs to.
         void_id: Id that means "unknown" in the mask, such as 255.
-        resume: Go on with an interrupted run.
-        device: cuda, mps, cpu; the fastest there is if not given.
-        dtype: Of the weights and features.
+        resume: Continue an interrupted run.
     """
+    from siammae.propagation.folder import propagate_to_folder
+
     jobs = find_jobs(inputs, masks, out, overlay)
-    settings = {
-        "size": encoder_size(size),
-        "config": read_config(preset, set),
-        "start": start,
-        "void_id": void_id,
-        "resume": resume,
-    }
-    encoder = cache(lambda: load(model, pretrained, device, dtype))
+    write_masks = partial(
+        propagate_to_folder,
+        size=model.input_size,
+        config=propagation.config(),
+        start=start,
+        void_id=void_id,
+        resume=resume,
+        model=model.load(),
+    )
     if len(jobs) == 1 and masks is None:
-        carry(jobs[0], encoder, **settings)
+        run_job(jobs[0], write_masks)
         return
-    failed = []
-    encoder()  # what is wrong with the model is no video's fault
-    for job in jobs:
-        try:
-            carry(job, encoder, **settings)
-        except (ValueError, OSError) as error:
-            failed.append(job.video)
-            print(f"siammae: {job.video}: {error}", file=sys.stderr, flush=True)
+    failed = run_each(jobs, write_masks)
     print(f"{len(jobs) - len(failed)} of {len(jobs)} videos done")
     if failed:
         stop(f"failed: {', '.join(failed)}", 1)
+
+
+WriteMasks = Callable[["Frames", "Mask", Path], object]  # writes the masks of a video into a folder
 
 
 class Job(NamedTuple):
@@ -95,15 +81,15 @@ class Job(NamedTuple):
 
 
 def find_jobs(inputs: Sequence[str], masks: Path | None, out: Path, overlay: Path | None) -> list[Job]:
-    """What the arguments of `siammae propagate` ask for.
+    """Make a job of each video in the arguments of `siammae propagate`.
 
     Args:
-        inputs: videos and masks in turn; or, with `masks`, videos alone.
-        masks: folder of one NAME.png for each video.
-        out, overlay: of a single pair, its folder and file; else folders that get an entry for each video.
+        inputs: Videos and masks in turn; with `masks`, videos alone.
+        masks: Folder of one NAME.png for each video.
+        out, overlay: Folder and file of a single pair; otherwise folders that get an entry for each video.
 
     Raises:
-        ValueError: no video, a video without a mask, or two of one name.
+        ValueError: There is no video, a video has no mask, or two videos have one name.
     """
     from siammae.files import check_output
 
@@ -115,49 +101,56 @@ def find_jobs(inputs: Sequence[str], masks: Path | None, out: Path, overlay: Pat
         return [Job(inputs[0], Path(inputs[1]), out, overlay)]
     videos = list(inputs) if masks is not None else list(inputs[::2])
     names = [Path(video).name if Path(video).is_dir() else Path(video).stem for video in videos]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"several videos are called {', '.join(twice)}, and would get one folder; propagate them apart")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"several videos are called {', '.join(repeated)}, and would get one folder; propagate them apart")
     if overlay is not None and overlay.suffix:
         raise ValueError(f"--overlay is {overlay}; with several videos it is a folder, which gets NAME.mp4 for each")
-    firsts = [masks / f"{name}.png" for name in names] if masks is not None else [Path(path) for path in inputs[1::2]]
+    first_masks = [masks / f"{name}.png" for name in names] if masks is not None else [Path(path) for path in inputs[1::2]]
     return [
-        Job(video, first, out / name, overlay / f"{name}.mp4" if overlay else None)
-        for video, first, name in zip(videos, firsts, names, strict=True)
+        Job(video, mask, out / name, overlay / f"{name}.mp4" if overlay else None)
+        for video, mask, name in zip(videos, first_masks, names, strict=True)
     ]
 
 
-def carry(job: Job, encoder: "Callable[[], Encoder]", **settings: Any) -> None:
-    """Write the masks of a video, and the overlay, and say where they are.
+def run_each(jobs: Sequence[Job], write_masks: WriteMasks) -> list[str]:
+    """Run the jobs in turn, print what stops one of them, and return the videos that failed."""
+    failed = []
+    for job in jobs:
+        try:
+            run_job(job, write_masks)
+        except (ValueError, OSError) as error:
+            failed.append(job.video)
+            print(f"siammae: {job.video}: {error}", file=sys.stderr, flush=True)
+    return failed
 
-    Args:
-        encoder: called once the video and its mask are known to be there.
-        settings: of `siammae.propagation.propagate_to_folder`.
-    """
+
+def run_job(job: Job, write_masks: WriteMasks) -> None:
+    """Write the masks of a video, and its overlay; when the video is damaged, those of the frames before the damage."""
     from siammae.errors import VideoError
     from siammae.labels.masks import as_mask
-    from siammae.propagation.folder import propagate_to_folder
     from siammae.video.frames import read_frames
 
     frames, mask = read_frames(job.video), as_mask(job.mask)
     if job.overlay is not None:
         job.overlay.parent.mkdir(parents=True, exist_ok=True)
     try:
-        propagate_to_folder(frames, mask, job.out, encoder(), **settings)
-    except VideoError:  # the frames before the damage have their masks, and are shown too
+        write_masks(frames, mask, job.out)
+    except VideoError:
         if (job.out / f"{frames.name(0)}.png").exists():
-            _report(job, frames, mask.palette)
+            _finish(job, frames, mask.palette)
         raise
-    _report(job, frames, mask.palette)
+    _finish(job, frames, mask.palette)
 
 
-def _report(job: Job, frames: "Frames", palette: list[int] | None) -> None:
+def _finish(job: Job, frames: "Frames", palette: list[int] | None) -> None:
+    """Say where the masks are, and draw them over their frames if an overlay was asked for."""
     from siammae.propagation.folder import read_folder
     from siammae.video.encode import write_video
     from siammae.visualize.masks import overlay as draw_masks
 
     print(f"masks: {job.out}")
     if job.overlay is not None:
-        pictures = (draw_masks(frame.permute(1, 2, 0).numpy(), ids, palette) for frame, ids in read_folder(frames, job.out))
+        pictures = (draw_masks(pixels(frame), ids, palette) for frame, ids in read_folder(frames, job.out))
         write_video(job.overlay, pictures, frames.fps or 25)
         print(f"overlay: {job.overlay}")

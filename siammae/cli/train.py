@@ -1,4 +1,4 @@
-"""The command that trains."""
+"""The command `siammae train`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,8 +17,8 @@ def train(
     Example: siammae train small.yaml data.path=videos output=runs/small max_minutes=60
 
     Args:
-        config: YAML file, such as those in examples/training.
-        values: Single values in place of the file's, such as model.decoder=cross.
+        config: YAML file with the settings, such as those in examples/training.
+        values: Single values that replace the file's, such as model.decoder=cross.
     """
     from siammae.training.checkpoint import CheckpointError
     from siammae.training.config import load_config

@@ -1,54 +1,37 @@
-"""The commands that read a video: keypoints, features, demo."""
+"""The commands that read a whole video: keypoints, features; and demo, which makes one."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from siammae.cli.options import Dtype, Out, encoder_size, load, pixels, read_config
-from siammae.models.registry import DEFAULT_MODEL
+from siammae.cli.options import Model, Out, Propagation, Video, pixels
 
 TRAIL = 15  # positions of a keypoint that are drawn
 
 
 def keypoints(
-    video: Annotated[Positional[str], arg(metavar="VIDEO")],
+    video: Video,
     points: Annotated[Positional[Path], arg(metavar="POINTS")],
     out: Out,
+    model: Model,
+    propagation: Propagation,
     overlay: Path | None = None,
-    model: str = DEFAULT_MODEL,
-    pretrained: bool = True,
-    size: tuple[int, ...] = (),
-    preset: str = "default",
-    set: tuple[str, ...] = (),
     start: int = 0,
-    device: str | None = None,
-    dtype: Dtype = "float32",
 ) -> None:
-    """Carry keypoints of one frame through a video.
+    """Propagate the keypoints of one frame through a video.
 
     Example: siammae keypoints dog.mp4 dog-points.csv -o tracks.csv --overlay tracks.mp4
 
     Args:
-        video: Video file, folder of images, or a quoted glob.
         points: CSV with the columns x and y, in pixels; (0, 0) is the centre of the top left pixel.
-        out: CSV with the columns frame, point, x, y, score.
-        overlay: Also write the points, and the way they came, drawn over the frames: .mp4 or .gif.
-        model: Registered name, timm:NAME, model folder or .safetensors file.
-        pretrained: --no-pretrained takes the initial weights of the architecture.
-        size: Shorter side in pixels at which the encoder sees the frames, or height and width.
-        preset: default, dino, crw or cropmae.
-        set: Single values of the preset, such as top_k=7 radius=20.
+        out: CSV to write, with the columns frame, point, x, y, score.
+        overlay: Video to write too, with the points and their last positions drawn over the frames: .mp4 or .gif.
         start: Number of the frame that the points belong to.
-        device: cuda, mps, cpu; the fastest there is if not given.
-        dtype: Of the weights and features.
     """
-    import numpy as np
-
     from siammae.files import check_output
-    from siammae.labels.keypoints import read_points, write_tracks
-    from siammae.propagation.keypoints import KeypointPropagator
-    from siammae.propagation.walk import walk
+    from siammae.labels.keypoints import read_points
+    from siammae.propagation.keypoints import propagate_keypoints_to_file
     from siammae.video.encode import write_video
     from siammae.video.frames import read_frames
     from siammae.visualize.points import draw_trails
@@ -56,21 +39,8 @@ def keypoints(
     check_output(out, (".csv",))
     if overlay is not None:
         check_output(overlay, (".mp4", ".gif"))
-    frames, points0 = read_frames(video), read_points(points)
-    encoder, config = load(model, pretrained, device, dtype), read_config(preset, set)
-    found: dict[int, Any] = {}
-    try:
-        for index, frame, begins in walk(frames, start, progress=None):
-            if begins:
-                propagator = KeypointPropagator(frame, points0, encoder, size=encoder_size(size), config=config)
-            else:
-                propagator.step(frame)
-            found[index] = propagator.points, propagator.scores
-    finally:  # what was found before damage or Ctrl-C is kept
-        if found:
-            numbers = sorted(found)
-            tracks, scores = (np.stack([found[index][part] for index in numbers]) for part in (0, 1))
-            write_tracks(out, tracks, scores, numbers)
+    frames, points0, config = read_frames(video), read_points(points), propagation.config()
+    tracks = propagate_keypoints_to_file(frames, points0, out, model.load(), size=model.input_size, config=config, start=start)
     print(f"keypoints: {out}")
     if overlay is not None:
         trails = (tracks[max(0, end - TRAIL) : end] for end in range(1, len(tracks) + 1))
@@ -79,64 +49,39 @@ def keypoints(
         print(f"overlay: {overlay}")
 
 
-def features(
-    video: Annotated[Positional[str], arg(metavar="VIDEO")],
-    out: Out,
-    model: str = DEFAULT_MODEL,
-    pretrained: bool = True,
-    size: tuple[int, ...] = (),
-    layer: int = -1,
-    normalize: bool = False,
-    batch_size: int = 8,
-    device: str | None = None,
-    dtype: Dtype = "float32",
-) -> None:
+def features(video: Video, out: Out, model: Model, layer: int = -1, normalize: bool = False, batch_size: int = 8) -> None:
     """Write the dense features of every frame, [frames, channels, rows, columns].
 
     Example: siammae features street.mp4 -o street.safetensors
 
     Args:
-        video: Video file, folder of images, or a quoted glob.
-        out: .safetensors (under the name "features") or .npy.
-        model: Registered name, timm:NAME, model folder or .safetensors file.
-        pretrained: --no-pretrained takes the initial weights of the architecture.
-        size: Shorter side in pixels at which the encoder sees the frames, or height and width.
-        layer: Block whose output is taken; -1 is the last, after the final normalisation.
+        out: File to write: .safetensors (under the name "features"), or .npy, which has no bfloat16.
+        layer: Block to take the output of; -1 is the last, after the final normalisation.
         normalize: Scale every feature to unit length.
-        batch_size: Frames encoded together.
-        device: cuda, mps, cpu; the fastest there is if not given.
-        dtype: Of the weights and features; .npy has no bfloat16.
+        batch_size: Number of frames to encode together.
     """
     from siammae.features import extract_features, write_features
     from siammae.files import check_output
     from siammae.video.frames import read_frames
 
-    if check_output(out, (".safetensors", ".npy")) == ".npy" and dtype == "bfloat16":
+    if check_output(out, (".safetensors", ".npy")) == ".npy" and model.dtype == "bfloat16":
         raise ValueError(f"{out}: .npy files have no bfloat16; write .safetensors or choose another dtype")
     frames = read_frames(video)
-    encoder = load(model, pretrained, device, dtype)
-    values = extract_features(frames, encoder, size=encoder_size(size), layer=layer, normalize=normalize, batch_size=batch_size)
+    values = extract_features(
+        frames, model.load(), size=model.input_size, layer=layer, normalize=normalize, batch_size=batch_size
+    )
     write_features(out, values)
-    print(f"features: {out} {list(values.shape)} {dtype}")
+    print(f"features: {out} {list(values.shape)} {model.dtype}")
 
 
-def demo(
-    out: Out = Path("siammae-demo"),
-    model: str = DEFAULT_MODEL,
-    frames: int = 24,
-    size: tuple[int, ...] = (),
-    device: str | None = None,
-) -> None:
+def demo(model: Model, out: Out = Path("siammae-demo"), frames: int = 24) -> None:
     """Render a short clip of moving animals, propagate the first mask, and score the result against the known masks.
 
     Example: siammae demo -o demo
 
     Args:
         out: Folder for the clip, the masks and the overlay.
-        model: Registered name, timm:NAME, model folder or .safetensors file.
-        frames: Length of the clip.
-        size: Shorter side in pixels at which the encoder sees the frames, or height and width.
-        device: cuda, mps, cpu; the fastest there is if not given.
+        frames: Number of frames to render.
     """
     from siammae.evaluation.metrics import mean_region_similarity
     from siammae.labels.masks import write_mask
@@ -147,9 +92,9 @@ def demo(
 
     if frames < 3:
         raise ValueError(f"--frames is {frames}; expected at least 3: the first and the last are not scored")
-    encoder = load(model, device=device)
+    encoder = model.load()
     clip = render_clip(frames)
-    masks = propagate_labels(clip.frames, clip.masks[0], encoder, size=encoder_size(size))
+    masks = propagate_labels(clip.frames, clip.masks[0], encoder, size=model.input_size)
     (out / "masks").mkdir(parents=True, exist_ok=True)
     for index, mask in enumerate(masks):
         write_mask(out / "masks" / f"{index:05d}.png", mask)

@@ -1,6 +1,6 @@
 """Soft labels on the grid: masks and points as maps, and back.
 
-Letters: L labels, H x W pixels, h x w grid cells, K keypoints. Points are (x, y) with pixel (and cell) centres at whole
+Letters: L labels, H x W pixels, h x w cells, K keypoints. Points are (x, y) with pixel (and cell) centres at whole
 numbers: (0, 0) is the centre of the top left one, and a picture spans -0.5 to W - 0.5.
 """
 

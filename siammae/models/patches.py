@@ -136,6 +136,19 @@ def with_patch_size(encoder: Encoder, patch_size: int) -> Encoder:
     return resized.to(encoder.device, encoder.dtype).train(encoder.training)
 
 
+def with_architecture(encoder: Encoder, architecture: str) -> Encoder:
+    """The same encoder in another of timm's architectures of the same size: without LayerScale, for one.
+
+    Raises:
+        ValueError: the weights do not fit that architecture.
+    """
+    same = {"mean": encoder.mean, "std": encoder.std, "default_size": encoder.default_size, "name": encoder.name}
+    args = {"patch_size": encoder.patch_size, "img_size": encoder.vit.patch_embed.img_size} | encoder.model_args
+    other = build_encoder(architecture, args, initial_weights=False, metadata=encoder.metadata, **same)
+    other.vit.load_state_dict(fit_weights(encoder.vit.state_dict(), other.vit, encoder.name))
+    return other.to(encoder.device, encoder.dtype).train(encoder.training)
+
+
 def _size(state: Mapping[str, Tensor]) -> tuple[int, int]:
     """Channels and blocks of a vision transformer's weights."""
     blocks = {key.split(".")[1] for key in state if key.startswith("blocks.")}

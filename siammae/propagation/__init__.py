@@ -2,7 +2,7 @@
 
 from siammae.propagation.config import ConfigLike, PropagationConfig, as_config
 from siammae.propagation.folder import propagate_to_folder, read_folder
-from siammae.propagation.keypoints import KeypointPropagator, propagate_keypoints
+from siammae.propagation.keypoints import KeypointPropagator, propagate_keypoints, propagate_keypoints_to_file
 from siammae.propagation.masks import LabelPropagator, propagate_labels
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "PropagationConfig",
     "as_config",
     "propagate_keypoints",
+    "propagate_keypoints_to_file",
     "propagate_labels",
     "propagate_to_folder",
     "read_folder",

@@ -183,6 +183,16 @@ class VideoOptions(Options, total=False):
     progress: bool | None
 
 
+class MaskOptions(Options, total=False):
+    """Keyword arguments of mask propagation."""
+
+    void_id: int | None
+
+
+class MaskVideoOptions(MaskOptions, VideoOptions, total=False):
+    """Keyword arguments of mask propagation through a whole video."""
+
+
 def as_config(config: ConfigLike) -> PropagationConfig:
     """Return a config as it is, the preset of a name, the config of a mapping, or the default for None."""
     if isinstance(config, PropagationConfig):

@@ -108,7 +108,7 @@ class SoftPropagator:
         encoder: the model.
         config: options.
         geometry: sizes of the frames, the input and the grid.
-        exclusive: labels share each cell, as the ids of a mask do; keypoints do not.
+        exclusive: True if labels share each cell, as the ids of a mask do; the maps of keypoints may overlap.
 
     Attributes:
         context: the frames whose labels are known.

@@ -3,8 +3,8 @@
 Letters: T frames, K points, h x w cells.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Generic, TypeVar, Unpack, overload
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Generic, TypeAlias, TypeVar, Unpack, overload
 
 import numpy as np
 import torch
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from siammae.encoder import Encoder
+from siammae.files import PathLike
 from siammae.geometry import Geometry, InputSize, frame_size
 from siammae.labels.grid import grid_to_points, points_to_crw_grid, points_to_grid
-from siammae.labels.keypoints import PointsLike, as_points
+from siammae.labels.keypoints import PointsLike, as_points, write_tracks
 from siammae.models.load import as_encoder
 from siammae.models.registry import DEFAULT_MODEL
 from siammae.propagation.config import ConfigLike, Options, PropagationConfig, VideoOptions, as_config
@@ -23,7 +24,9 @@ from siammae.propagation.walk import walk
 from siammae.video.frames import FrameSource, read_frames
 from siammae.video.pictures import as_frame
 
-P = TypeVar("P", NDArray[np.float32], Tensor)  # the form of points
+Array: TypeAlias = NDArray[np.float32]
+Rows: TypeAlias = NDArray[Any] | Sequence[Sequence[float]]
+P = TypeVar("P", Array, Tensor)  # the form of points
 
 
 class KeypointPropagator(Generic[P]):
@@ -56,11 +59,7 @@ class KeypointPropagator(Generic[P]):
     ) -> None: ...
     @overload
     def __init__(
-        self: "KeypointPropagator[NDArray[np.float32]]",
-        frame0: Any,
-        points0: NDArray[Any] | Sequence[Sequence[float]],
-        model: str | Encoder = ...,
-        **options: Unpack[Options],
+        self: "KeypointPropagator[Array]", frame0: Any, points0: Rows, model: str | Encoder = ..., **options: Unpack[Options]
     ) -> None: ...
     def __init__(
         self,
@@ -142,7 +141,7 @@ class KeypointPropagator(Generic[P]):
 
     @property
     def _center(self) -> float:
-        """Where the centre of a cell lies, from its whole number."""
+        """Offset of the whole coordinates of a cell: 0.5 if they are its centre, 0 if they are its corner."""
         return 0.5 if self.config.point_maps == "gaussian" else 0.0
 
 
@@ -152,11 +151,8 @@ def propagate_keypoints(
 ) -> tuple[Tensor, Tensor]: ...
 @overload
 def propagate_keypoints(
-    frames: FrameSource,
-    points0: NDArray[Any] | Sequence[Sequence[float]],
-    model: str | Encoder = ...,
-    **options: Unpack[VideoOptions],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
+    frames: FrameSource, points0: Rows, model: str | Encoder = ..., **options: Unpack[VideoOptions]
+) -> tuple[Array, Array]: ...
 def propagate_keypoints(
     frames: FrameSource,
     points0: PointsLike,
@@ -182,16 +178,59 @@ def propagate_keypoints(
     Raises:
         ValueError: there is no frame `start`; and what `KeypointPropagator` and `read_frames` raise.
     """
-    points, encoder, source = as_points(points0), as_encoder(model), read_frames(frames)
-    tracks = {}
-    for index, frame, begins in walk(source, start, progress):
-        if begins:
-            propagator = KeypointPropagator(frame, points, encoder, size=size, config=config)
-        else:
-            propagator.step(frame)
-        tracks[index] = propagator.points, propagator.scores
+    tracks = dict(_track(frames, as_points(points0), model, size, config, start, progress))
     positions, scores = zip(*(tracks[index] for index in range(len(tracks))), strict=True)
     return _like(points0, torch.stack(positions)), _like(points0, torch.stack(scores))
+
+
+def propagate_keypoints_to_file(
+    frames: FrameSource,
+    points0: PointsLike,
+    path: PathLike,
+    model: str | Encoder = DEFAULT_MODEL,
+    *,
+    size: InputSize = None,
+    config: ConfigLike = None,
+    start: int = 0,
+    progress: bool | None = None,
+) -> NDArray[np.float32]:
+    """Write the points of every frame as a CSV, and return them [T, K, 2].
+
+    When the video turns out to be damaged, or the run is interrupted, the file gets the frames before that.
+
+    Args:
+        path: CSV file with the columns frame, point, x, y, score; see `siammae.labels.write_tracks`.
+        frames, points0, model, size, config, start, progress: see `propagate_keypoints`.
+    """
+    tracks: dict[int, tuple[Tensor, Tensor]] = {}
+    try:
+        for index, track in _track(frames, as_points(points0), model, size, config, start, progress):
+            tracks[index] = track
+    finally:
+        if tracks:
+            numbers = sorted(tracks)
+            points, scores = (torch.stack([tracks[index][i] for index in numbers]).numpy() for i in (0, 1))
+            write_tracks(path, points, scores, numbers)
+    return points
+
+
+def _track(
+    frames: FrameSource,
+    points0: Tensor,
+    model: str | Encoder,
+    size: InputSize,
+    config: ConfigLike,
+    start: int,
+    progress: bool | None,
+) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
+    """Yield the number of each frame with its points [K, 2] and scores [K], in the order of `walk`."""
+    encoder, source = as_encoder(model), read_frames(frames)
+    for index, frame, begins in walk(source, start, progress):
+        if begins:
+            propagator = KeypointPropagator(frame, points0, encoder, size=size, config=config)
+        else:
+            propagator.step(frame)
+        yield index, (propagator.points, propagator.scores)
 
 
 def _like(given: PointsLike, values: Tensor) -> Any:

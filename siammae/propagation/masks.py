@@ -4,10 +4,9 @@ The cells of each new frame take their labels from the most similar cells of the
 Letters: T frames, L labels, H x W pixels, h x w cells.
 """
 
-import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Generic, TypeVar, Unpack, overload
+from typing import Any, Generic, TypeAlias, TypeVar, Unpack, overload
 
 import numpy as np
 import torch
@@ -16,18 +15,20 @@ from PIL import Image
 from torch import Tensor
 
 from siammae.encoder import Encoder
+from siammae.files import PathLike
 from siammae.geometry import Geometry, InputSize, frame_size
 from siammae.labels.grid import labels_to_grid, strongest_label, upsample
 from siammae.labels.masks import Mask, MaskLike, as_mask, resize_nearest
 from siammae.models.load import as_encoder
 from siammae.models.registry import DEFAULT_MODEL
-from siammae.propagation.config import ConfigLike, Options, PropagationConfig, VideoOptions, as_config
+from siammae.propagation.config import ConfigLike, MaskOptions, MaskVideoOptions, PropagationConfig, as_config
 from siammae.propagation.context import SoftPropagator
 from siammae.propagation.walk import walk
 from siammae.video.frames import FrameSource, read_frames
 from siammae.video.pictures import as_frame
 
-M = TypeVar("M", NDArray[Any], Tensor, Image.Image)  # the form of a mask
+Array: TypeAlias = NDArray[Any]
+M = TypeVar("M", Array, Tensor, Image.Image)  # the form of a mask
 
 
 class LabelPropagator(Generic[M]):
@@ -55,28 +56,14 @@ class LabelPropagator(Generic[M]):
     ids: list[int]
 
     @overload
+    def __init__(self, frame0: Any, mask0: M, model: str | Encoder = ..., **options: Unpack[MaskOptions]) -> None: ...
+    @overload
     def __init__(
-        self, frame0: Any, mask0: M, model: str | Encoder = ..., *, void_id: int | None = ..., **options: Unpack[Options]
+        self: "LabelPropagator[Array]", frame0: Any, mask0: PathLike, model: str | Encoder = ..., **options: Unpack[MaskOptions]
     ) -> None: ...
     @overload
     def __init__(
-        self: "LabelPropagator[NDArray[Any]]",
-        frame0: Any,
-        mask0: str | os.PathLike[str],
-        model: str | Encoder = ...,
-        *,
-        void_id: int | None = ...,
-        **options: Unpack[Options],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self: "LabelPropagator[Any]",
-        frame0: Any,
-        mask0: MaskLike,
-        model: str | Encoder = ...,
-        *,
-        void_id: int | None = ...,
-        **options: Unpack[Options],
+        self: "LabelPropagator[Any]", frame0: Any, mask0: MaskLike, model: str | Encoder = ..., **options: Unpack[MaskOptions]
     ) -> None: ...
     def __init__(
         self,
@@ -196,52 +183,32 @@ class LabelPropagator(Generic[M]):
                     stacklevel=3,
                 )
 
-    def _decode(self) -> NDArray[Any]:
+    def _decode(self) -> Array:
         config, geometry = self.config, self._propagator.geometry
         if self._form.soft:
             return upsample(self.labels, geometry.frame).cpu().numpy()
         size = geometry.frame if config.decode_at == "frame" else geometry.input
         winner = strongest_label(self.labels, size, normalize=config.normalize_objects)
         winner = resize_nearest(winner, geometry.frame, config.nearest_pixel)
-        masks: NDArray[Any] = np.asarray(self.ids)[winner.cpu().numpy()]
+        masks: Array = np.asarray(self.ids)[winner.cpu().numpy()]
         return masks
 
 
 @overload
 def propagate_labels(
-    frames: FrameSource,
-    mask0: NDArray[Any] | str | os.PathLike[str],
-    model: str | Encoder = ...,
-    *,
-    void_id: int | None = ...,
-    **options: Unpack[VideoOptions],
-) -> NDArray[Any]: ...
+    frames: FrameSource, mask0: Array | PathLike, model: str | Encoder = ..., **options: Unpack[MaskVideoOptions]
+) -> Array: ...
 @overload
 def propagate_labels(
-    frames: FrameSource,
-    mask0: Tensor,
-    model: str | Encoder = ...,
-    *,
-    void_id: int | None = ...,
-    **options: Unpack[VideoOptions],
+    frames: FrameSource, mask0: Tensor, model: str | Encoder = ..., **options: Unpack[MaskVideoOptions]
 ) -> Tensor: ...
 @overload
 def propagate_labels(
-    frames: FrameSource,
-    mask0: Image.Image,
-    model: str | Encoder = ...,
-    *,
-    void_id: int | None = ...,
-    **options: Unpack[VideoOptions],
+    frames: FrameSource, mask0: Image.Image, model: str | Encoder = ..., **options: Unpack[MaskVideoOptions]
 ) -> list[Image.Image]: ...
 @overload
 def propagate_labels(
-    frames: FrameSource,
-    mask0: MaskLike,
-    model: str | Encoder = ...,
-    *,
-    void_id: int | None = ...,
-    **options: Unpack[VideoOptions],
+    frames: FrameSource, mask0: MaskLike, model: str | Encoder = ..., **options: Unpack[MaskVideoOptions]
 ) -> Any: ...
 def propagate_labels(
     frames: FrameSource,

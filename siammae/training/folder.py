@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,12 +16,15 @@ from siammae.files import atomic, atomic_folder, read_tensors, save_tensors
 from siammae.models.card import model_card
 from siammae.models.folder import DECODER_FILE, MODEL_FILES, read_model, rewrite_metadata, write_model
 from siammae.models.load import load_model
+from siammae.models.patches import with_architecture
 from siammae.training.checkpoint import CheckpointError, checkpoints, read_state
 from siammae.training.config import TrainConfig, config_from_dict
 from siammae.training.initial import rebuilt_encoder
 from siammae.training.log import CURVE, draw_log, read_log
 from siammae.training.model import ENCODER_PREFIX, SiamMAE, encoder_weights
 from siammae.training.model_config import ModelConfig
+
+_TARGETS = {"features": ", with a teacher's features as the target", "ema": ", with its own average's features as the target"}
 
 
 def export(
@@ -31,7 +34,10 @@ def export(
     name: str | None = None,
     precision: Literal["float16", "float32"] = "float16",
     with_decoder: bool = False,
+    architecture: str | None = None,
     license: str | None = None,
+    base_model: str | None = None,
+    changes: str = "",
     data: str = "",
     results: str = "",
     metrics: Mapping[str, Any] | None = None,
@@ -46,7 +52,11 @@ def export(
         name: of the model; by default the folder's name.
         precision: of the stored weights.
         with_decoder: keep what `load_siammae` needs to reconstruct frames, in decoder.safetensors.
+        architecture: timm's name of another architecture of the same size; LayerScale that it lacks is folded into the linear
+            layers, with equal features.
         license: license of the weights, such as cc-by-nc-4.0.
+        base_model: repo on the Hub, owner/name, of the model that the run started from, for the card.
+        changes: Markdown for the card: what was made of that model, and where it was obtained.
         data: Markdown for the card: what the weights were trained on, with licences.
         results: Markdown for the card: measured results, with protocol and command.
         metrics: numbers for the config's `siammae` section.
@@ -54,20 +64,26 @@ def export(
 
     Raises:
         CheckpointError: `source` is no checkpoint, or a snapshot is asked for its decoder.
+        ValueError: the weights do not fit `architecture`.
         FileExistsError: `folder` exists and `overwrite` is not set, or it holds more than a model.
     """
     target = Path(folder).absolute()
     with atomic_folder(target, overwrite=overwrite, files={*MODEL_FILES, CURVE, DECODER_FILE}) as draft:
         run, step, config, encoder, weights = _read(Path(source))
         encoder.vit.load_state_dict(encoder_weights(weights))
+        settings = replace(config.model, teacher=_without_folders(config.model.teacher))
+        if architecture is not None:
+            encoder, settings = with_architecture(encoder, architecture), replace(settings, architecture=architecture)
         encoder.name = name or target.name
         encoder.metadata = {
             "license": license,
+            "base_model": base_model,
+            "changes": changes or None,
             "data": data,
             "training": _summary(run, step, config),
             "results": results,
             "metrics": dict(metrics or {}),
-            "decoder": asdict(config.model) if with_decoder else None,
+            "decoder": asdict(settings) if with_decoder else None,
         }
         encoder.to(dtype=getattr(torch, precision))
         draw_log(run)
@@ -170,18 +186,23 @@ def _weights(checkpoint: Path) -> dict[str, Tensor]:
     return weights
 
 
+def _without_folders(name: str) -> str:
+    """A model's name as it is, or the last part of a path, which says nothing elsewhere."""
+    return name if ":" in name else Path(name).name
+
+
 def _summary(run: Path, step: int, config: TrainConfig) -> dict[str, Any]:
     """How the weights came to be, for the config and the card."""
     log = read_log(run)
     then = min(log, key=lambda entry: abs(entry["step"] - step), default=None)  # only every few steps are logged
     return {
-        "method": "SiamMAE (Gupta et al., NeurIPS 2023)",
+        "method": "SiamMAE (Gupta et al., NeurIPS 2023)" + _TARGETS.get(config.model.target, ""),
         "steps": step,
         "pairs": step * config.batch_size * config.model.futures,
         "minutes": round(then["seconds"] / 60, 1) if then else None,
         "loss": then["loss"] if then else None,
-        "model": asdict(config.model),
-        "init": config.init or None,
+        "model": {**asdict(config.model), "teacher": _without_folders(config.model.teacher) or None},
+        "init": _without_folders(config.init) or None,
         "gap_seconds": list(config.data.gap),
         "crop_scale": list(config.data.scale),
         "crop_jitter": config.data.jitter,

@@ -1,6 +1,7 @@
-"""Frames in, film out: videos, folders and pictures as frames [3, H, W], and pictures and films of frames.
+"""Frames in, film out: read videos, folders and pictures as frames [3, H, W]; write frames as videos and pictures.
 
-`frames` reads sequences from any source, `pictures` single frames, `decode` video files; `encode` writes them.
+`frames` reads sequences from any source, `pictures` reads and writes single frames, `decode` reads video files with PyAV, and
+`encode` writes them.
 """
 
 from siammae.video.encode import write_video

@@ -9,16 +9,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siammae.files import PathLike, atomic, check_output
+from siammae.video.pictures import as_picture
 
 
-def write_video(path: PathLike, frames: Iterable[NDArray[np.uint8]], fps: float) -> None:
-    """Pictures [H, W, 3], uint8 RGB, all of one size, as .mp4 (H.264) or .gif, by the suffix. Written as they come."""
+def write_video(path: PathLike, frames: Iterable[Any], fps: float) -> None:
+    """Write frames, one by one as they come, to .mp4 (H.264) or .gif, by the suffix.
+
+    Args:
+        path: file to write; it appears when all frames are written.
+        frames: any frames that `as_frame` takes: arrays [H, W, 3], tensors [3, H, W], PIL images, paths; all of one size.
+        fps: frames per second.
+
+    Raises:
+        ValueError: another suffix, no frames, a frame of another size or form.
+        FileNotFoundError: the folder of `path` does not exist.
+    """
     import av
 
     is_gif = check_output(path, (".mp4", ".gif")) == ".gif"
     with atomic(path) as draft, av.open(str(draft), "w", format="gif" if is_gif else "mp4") as container:
         encode, size = None, None
-        for picture in frames:
+        for index, frame in enumerate(frames):
+            picture = as_picture(frame, f"frame {index}")
             if encode is None:
                 size = picture.shape
                 rate = Fraction(fps).limit_denominator(1001)
@@ -49,7 +61,7 @@ def _mp4_encoder(container: Any, picture: NDArray[np.uint8], rate: Fraction) -> 
 
 
 def _gif_encoder(container: Any, picture: NDArray[np.uint8], rate: Fraction) -> Callable[[NDArray[np.uint8] | None], None]:
-    """Each picture gets the palette of 256 colours that suits it best."""
+    """Return an encoder that gives each picture the palette of 256 colours that suits it best."""
     import av
 
     height, width = picture.shape[:2]

@@ -1,4 +1,4 @@
-"""What every reader refuses: pictures with too many pixels, and paths that are no regular file."""
+"""Limits of every reader: no pictures with too many pixels, and no paths but those of regular files."""
 
 import os
 
@@ -8,7 +8,7 @@ from siammae.errors import VideoError
 
 
 def check_pixels(width: int, height: int, label: str) -> None:
-    """VideoError where a picture or frame is larger than `PIL.Image.MAX_IMAGE_PIXELS`, the one limit of all readers."""
+    """Raise VideoError for a picture or frame larger than `PIL.Image.MAX_IMAGE_PIXELS`, the one limit of all readers."""
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and width * height > limit:
         raise VideoError(
@@ -18,6 +18,6 @@ def check_pixels(width: int, height: int, label: str) -> None:
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:
-    """VideoError for a folder, pipe or device, which may never end."""
+    """Raise VideoError for a folder, and for a pipe or device, which may never end."""
     if os.path.exists(path) and not os.path.isfile(path):
         raise VideoError(f"{os.fspath(path)} is no regular file; expected a video or picture, not a folder, pipe or device")

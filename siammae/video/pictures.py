@@ -1,4 +1,4 @@
-"""Single frames: from paths, pictures, arrays and tensors, and written as pictures."""
+"""Single frames, read from paths, PIL images, arrays and tensors, and written as pictures."""
 
 import os
 import re
@@ -22,18 +22,21 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".t
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The pictures of a folder in the natural order of their names; hidden files are none."""
+    """List the pictures of a folder, without hidden files, in the natural order of their names."""
     images = (file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith("."))
     return sorted(images, key=natural_order)
 
 
 def natural_order(path: Path) -> list[tuple[int, str]]:
-    """A sort key under which frame9 comes before frame10."""
+    """Return a sort key that puts frame9 before frame10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name)]
 
 
 def as_frame(item: Any, label: str = "the frame") -> Tensor:
-    """One frame [3, H, W], uint8 or float in [0, 1], from a path, a picture, an array [H, W, 3] or a tensor [3, H, W]."""
+    """Return one frame [3, H, W], uint8 or float in [0, 1], from a path, a PIL image, an array [H, W, 3] or a tensor [3, H, W].
+
+    `label` names the frame in errors: ValueError for another shape, type or range; VideoError or FileNotFoundError for a path.
+    """
     if isinstance(item, str | os.PathLike):
         item = read_image(item)
     if isinstance(item, Image.Image):
@@ -78,7 +81,7 @@ def as_picture(item: Any, label: str = "the frame") -> NDArray[np.uint8]:
 
 
 def _check_shape(shape: Sequence[int], channels: int, label: str) -> None:
-    """ValueError unless the axis `channels` of a frame's shape counts the three colours."""
+    """Raise ValueError unless the axis `channels` of a frame's shape counts the three colours."""
     if len(shape) == 3 and min(shape) > 0 and shape[channels] == 3:
         return
     remedy = ""
@@ -90,7 +93,7 @@ def _check_shape(shape: Sequence[int], channels: int, label: str) -> None:
 
 
 def read_image(source: str | os.PathLike[str] | BytesIO, label: str | None = None) -> Image.Image:
-    """A picture, fully decoded, of a file the first; FileNotFoundError or VideoError says what is wrong with it."""
+    """Read and decode a picture (the first page of a file); raises FileNotFoundError or VideoError."""
     if not isinstance(source, BytesIO):
         check_regular(source)
         label = label or os.fspath(source)
@@ -106,7 +109,7 @@ def read_image(source: str | os.PathLike[str] | BytesIO, label: str | None = Non
 
 @contextmanager
 def _decoding(label: str) -> Iterator[None]:
-    """Turns what Pillow raises into a VideoError: of damaged data that may be any exception."""
+    """Turn what Pillow raises, for damaged data any exception, into a VideoError."""
     try:
         yield
     except (VideoError, FileNotFoundError):
@@ -119,7 +122,7 @@ def _decoding(label: str) -> Iterator[None]:
         raise VideoError(f"{label} cannot be read as a picture: {str(error) or type(error).__name__}") from error
 
 
-def write_picture(path: PathLike, picture: NDArray[np.uint8]) -> None:
-    """A picture [H, W, 3], RGB, in the format that the suffix names."""
+def write_picture(path: PathLike, frame: Any) -> None:
+    """Write any frame that `as_frame` takes as a picture, in the format that the suffix names."""
     with atomic(path) as draft:
-        Image.fromarray(picture).save(draft)
+        Image.fromarray(as_picture(frame)).save(draft)

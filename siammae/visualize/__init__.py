@@ -1,4 +1,7 @@
-"""Pictures for people: masks, keypoints, attention, correspondence and features over frames."""
+"""Pictures for people: masks, keypoints, attention, correspondence and features over frames.
+
+Every function takes any frame that `siammae.video.as_frame` takes, and returns pictures as arrays [H, W, 3], uint8.
+"""
 
 from siammae.visualize.colors import FeatureColors
 from siammae.visualize.maps import attention_maps, correspondence, draw_heat

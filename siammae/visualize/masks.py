@@ -7,40 +7,49 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from siammae.labels.masks import davis_palette
+from siammae.labels.masks import MaskLike, as_mask, davis_palette
+from siammae.video.pictures import as_picture
 
 
 def overlay(
-    frame: NDArray[np.uint8],
-    ids: NDArray[Any],
+    frame: Any,
+    mask: MaskLike,
     palette: Sequence[int] | None = None,
     *,
     opacity: float = 0.5,
     numbers: bool = False,
 ) -> NDArray[np.uint8]:
-    """A frame [H, W, 3] with the objects of `ids` [H, W] tinted in their colours and outlined; id 0 is left as it is.
+    """Draw the objects of a mask over a frame, tinted in their colours and outlined; id 0 is left as it is.
 
     Args:
-        frame, ids: of one size; ValueError where they are not.
+        frame: any frame that `siammae.video.as_frame` takes.
+        mask: ids [H, W] of the frame, in any form that `siammae.labels.as_mask` takes.
         palette: R, G, B of the ids one after another (the first 21 colours of DAVIS if None); ids beyond it begin again at its
             second colour.
-        opacity: of the tint, 0 to 1.
-        numbers: write each object's id on it, where it is thick.
+        opacity: opacity of the tint, 0 to 1.
+        numbers: write each object's id on its thickest part.
+
+    Returns:
+        A picture [H, W, 3].
+
+    Raises:
+        ValueError: the frame and the mask differ in size.
     """
-    if ids.shape != frame.shape[:2]:
+    background, ids = as_picture(frame), as_mask(mask, empty=True).values
+    if ids.shape != background.shape[:2]:
         raise ValueError(
-            f"ids have shape {list(ids.shape)}; expected {list(frame.shape[:2])}, the height and width of the frame"
+            f"ids have shape {list(ids.shape)}; expected {list(background.shape[:2])}, the height and width of the frame"
         )
-    colours = davis_palette()[:21] if palette is None else np.asarray(palette, dtype=np.uint8).reshape(-1, 3)
-    index = np.where(ids == 0, 0, 1 + (ids.astype(np.int64) - 1) % (len(colours) - 1))
-    tint, inside = colours[index].astype(np.float32), (ids != 0)[..., None]
-    picture = np.where(inside, frame * (1 - opacity) + tint * opacity, frame)
+    colors = davis_palette()[:21] if palette is None else np.asarray(palette, dtype=np.uint8).reshape(-1, 3)
+    index = np.where(ids == 0, 0, 1 + (ids.astype(np.int64) - 1) % (len(colors) - 1))
+    tint, inside = colors[index].astype(np.float32), (ids != 0)[..., None]
+    picture = np.where(inside, background * (1 - opacity) + tint * opacity, background)
     picture = np.where(_outline(ids)[..., None], tint * 0.6 + 255 * 0.4, picture).round().astype(np.uint8)
     return _write_numbers(picture, ids) if numbers else picture
 
 
 def _outline(ids: NDArray[Any]) -> NDArray[np.bool_]:
-    """Pixels [H, W] of an object that touch another id."""
+    """Find the pixels [H, W] of objects that touch another id."""
     edge = np.zeros(ids.shape, dtype=bool)
     for axis in (0, 1):
         differs = np.diff(ids.astype(np.int64), axis=axis) != 0
@@ -56,7 +65,7 @@ def _write_numbers(picture: NDArray[np.uint8], ids: NDArray[Any]) -> NDArray[np.
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image)
     for label in np.unique(ids[ids != 0]):
-        x, y, depth = _thick_place(ids == label)
+        x, y, depth = _thickest_place(ids == label)
         text = str(int(label))
         size = max(11.0, min(1.3 * depth, 2.6 * depth / len(text), min(ids.shape) / 11))
         font = ImageFont.load_default(size)
@@ -64,11 +73,11 @@ def _write_numbers(picture: NDArray[np.uint8], ids: NDArray[Any]) -> NDArray[np.
     return np.array(image)
 
 
-def _thick_place(inside: NDArray[np.bool_]) -> tuple[int, int, int]:
-    """A pixel (x, y) well inside an object [H, W], and its depth: how many steps along rows and columns lead out of it.
+def _thickest_place(inside: NDArray[np.bool_]) -> tuple[int, int, int]:
+    """Find a pixel (x, y) well inside an object [H, W], and the greatest depth: the steps along rows and columns out of it.
 
-    Of the pixels at least three quarters as deep as the deepest, it is the one nearest to the mean of the object, so that it
-    moves little from frame to frame.
+    Among the pixels at least three quarters as deep as the deepest, the one nearest to the mean of the object is taken, so that
+    it moves little from frame to frame.
     """
     rows, columns = np.nonzero(inside)
     top, left = int(rows.min()), int(columns.min())

@@ -1,35 +1,38 @@
-"""Several pictures on one: contact sheets, before and after."""
+"""Several pictures on one sheet: contact sheets, before and after."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from siammae.labels.masks import MaskLike
+from siammae.video.pictures import as_picture
 from siammae.visualize.masks import overlay
 
 MARGIN = 4  # white pixels between pictures
 
 
-def contact_sheet(pictures: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
-    """Pictures [H, W, 3] of one size in rows of so many, with white between them."""
-    height, width = pictures[0].shape[:2]
-    rows = -(-len(pictures) // columns)
-    columns = min(columns, len(pictures))
+def contact_sheet(pictures: Iterable[Any], columns: int) -> NDArray[np.uint8]:
+    """Put frames or pictures of one size, in any form, on one sheet [H, W, 3] in rows of `columns`, with white between them."""
+    tiles = [as_picture(picture) for picture in pictures]
+    height, width = tiles[0].shape[:2]
+    rows = -(-len(tiles) // columns)
+    columns = min(columns, len(tiles))
     sheet = np.full((rows * (height + MARGIN) - MARGIN, columns * (width + MARGIN) - MARGIN, 3), 255, dtype=np.uint8)
-    for index, picture in enumerate(pictures):
+    for index, tile in enumerate(tiles):
         top, left = index // columns * (height + MARGIN), index % columns * (width + MARGIN)
-        sheet[top : top + height, left : left + width] = picture
+        sheet[top : top + height, left : left + width] = tile
     return sheet
 
 
-def before_after(frames: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[Any]], columns: int = 4) -> NDArray[np.uint8]:
-    """One picture of a clip: so many of its frames, evenly spread from the first to the last, above their overlays.
+def before_after(frames: Sequence[Any], masks: Sequence[MaskLike], columns: int = 4) -> NDArray[np.uint8]:
+    """Show a clip in one picture [H, W, 3]: frames evenly spread from the first to the last, above their overlays.
 
     Args:
-        frames: T pictures [H, W, 3] of one size.
-        masks: their ids [H, W].
-        columns: frames shown; fewer where there are fewer.
+        frames: T frames of one size, in any form that `siammae.video.as_frame` takes.
+        masks: their ids [H, W], in any form that `siammae.labels.as_mask` takes.
+        columns: number of frames that are shown, at most T.
 
     Raises:
         ValueError: no frames, or not as many masks; fewer than one column.

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from siammae.app.cached import remember_features
+from siammae.app.cached import CachedEncoder
 from siammae.app.downloads import export
 from siammae.app.session import Session
 from siammae.encoder import Encoder, build_encoder
@@ -83,7 +83,7 @@ def test_strokes_are_undone_and_erased(session: Session) -> None:
         next(session.propagate("masks"))
 
 
-def test_points_start_anew_where_they_were_corrected(session: Session, clip: Path) -> None:
+def test_points_restart_where_they_were_corrected(session: Session, clip: Path) -> None:
     session.draw(0, "Points", [(60, 40)], 2, 1)
     assert list(session.propagate("points")) == list(range(NUM_FRAMES))
     points, scores = propagate_keypoints(clip, [(np.nan, np.nan), (60, 40)], session.encoder, size=80, progress=False)
@@ -119,14 +119,14 @@ def test_results_become_files(session: Session) -> None:
 def test_views_of_the_features(session: Session, encoder: Encoder) -> None:
     session.encoder = encoder
     assert session.attention(1).shape == (2 * 80 + 4, 2 * 112 + 4, 3)
-    assert session.feature_colours(1).shape == (80, 112, 3)
+    assert session.feature_colors(1).shape == (80, 112, 3)
 
 
 def test_frames_are_encoded_before_they_are_asked_for(clip: Path, tmp_path: Path) -> None:
     encoder = build_encoder("vit_tiny_patch16_224", {"depth": 1}, name="tiny").eval()
     encoded = []
     encoder.vit.patch_embed.register_forward_hook(lambda *_: encoded.append(1))
-    session = Session(remember_features(encoder), size=80, root=tmp_path)
+    session = Session(CachedEncoder(encoder), size=80, root=tmp_path)
     list(session.open(clip))
     session.prepare(0)
     assert len(encoded) == 2

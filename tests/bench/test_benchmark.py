@@ -1,7 +1,6 @@
 """The benchmark measures what it says: contestants that agree, floors that are counted, figures that come out."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -59,13 +58,10 @@ def test_a_whole_frame_is_measured_against_the_same_features() -> None:
     assert set(found["costs"]) == {"siammae", "our encoder", "dino script"}
 
 
-def test_the_command_prints_a_table_and_writes_figures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_prints_a_table_and_writes_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "bench.json"
     sizes = ["--grids", "6x7", "--frames", "2", "--radii", "2", "3", "--models", "--device", "cpu", "--rounds", "1"]
-    monkeypatch.setattr(sys, "argv", ["siammae", "bench", *sizes, "-o", str(out)])
-    main()
+    main(["bench", *sizes, "-o", str(out)])
     shown = capsys.readouterr().out
     assert shown.count("| 6x7 | 2 |") == 2
     figures = json.loads(out.read_text())
@@ -74,8 +70,7 @@ def test_the_command_prints_a_table_and_writes_figures(
     assert figures["machine"]["torch"] == torch.__version__
 
 
-def test_a_grid_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["siammae", "bench", "--grids", "30"])
+def test_a_grid_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main()
+        main(["bench", "--grids", "30"])
     assert "expected rows x columns, such as 30x53" in capsys.readouterr().err

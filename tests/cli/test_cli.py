@@ -43,12 +43,10 @@ def home(tmp_path: Path, clip: Clip, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(*arguments: str) -> int:
     """The exit code of `siammae ARGUMENTS`."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["siammae", *arguments])
-        try:
-            main()
-        except SystemExit as stop:
-            return int(stop.code or 0)
+    try:
+        main(arguments)
+    except SystemExit as stop:
+        return int(stop.code or 0)
     return 0
 
 
@@ -212,6 +210,7 @@ def test_demo_prints_scores_and_paths(home: Path, capsys: pytest.CaptureFixture[
             "device 'gpu' cannot be used",
         ),
         (("demo", "--frames", "2"), "expected at least 3"),
+        (("demo", "--model", "small", "--size", "64", "96", "3"), "--size has 3 numbers"),
         (("train", "run.yaml"), "run.yaml"),
         (("train", "mask.png"), "mask.png"),
     ],
@@ -421,6 +420,26 @@ def test_frames_are_spread_over_a_video_of_any_length(length: int, kept: list[in
     from siammae.cli.pictures import _spread
 
     assert _spread(range(length), 4) == kept
+
+
+@pytest.mark.parametrize(
+    ("command", "out"),
+    [
+        (["attention", "clip.mp4"], "o.png"),
+        (["correspondence", "clip.mp4", "30", "20"], "o.png"),
+        (["pca", "clip.mp4"], "o.png"),
+        (["features", "clip.mp4"], "o.safetensors"),
+        (["demo", "--frames", "3"], "demo"),
+        (["keypoints", "clip.mp4", "points.csv"], "o.csv"),
+    ],
+)
+def test_commands_that_load_an_encoder_take_the_same_options(home: Path, command: list[str], out: str) -> None:
+    options = ["--model", "vitt16", "--no-pretrained", "--size", "64", "96", "--device", "cpu", "--dtype", "bfloat16"]
+    assert run(*command, "-o", out, *options) == 0
+    if out == "o.safetensors":
+        features = load_file(home / out)["features"]
+        assert (features.dtype, features.shape) == (torch.bfloat16, (5, 192, 4, 6))
+    assert run(*command, "-o", out, *options, "--dtype", "float7") == 2
 
 
 def test_reconstruct_draws_four_pictures(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

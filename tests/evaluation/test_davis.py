@@ -141,16 +141,13 @@ def test_bad_folders_are_named_before_anything_is_scored(tmp_path: Path) -> None
         Davis(tmp_path / "gt", ["a"]).score(tmp_path / "small")
 
 
-def test_the_command_prints_a_table_and_writes_json(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_prints_a_table_and_writes_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "gt" / "Annotations" / "480p" / "a", [square(5, 5, 10)] * 4)
     write(tmp_path / "gt" / "Annotations" / "480p" / "b", [square(5, 5, 10)] * 4)
     write(tmp_path / "pred" / "a", [square(5, 5, 10)] * 4)
     (tmp_path / "val.txt").write_text("a\n")
     arguments = ["score", "davis", str(tmp_path / "gt"), str(tmp_path / "pred"), "--split", str(tmp_path / "val.txt")]
-    monkeypatch.setattr("sys.argv", ["siammae", *arguments, "-o", str(tmp_path / "scores.json")])
-    main()
+    main([*arguments, "-o", str(tmp_path / "scores.json")])
     assert "| a | 100.0 | 100.0 | 100.0 | 0.0 | 100.0 | 100.0 | 0.0 |" in capsys.readouterr().out
     stored = json.loads((tmp_path / "scores.json").read_text())
     assert stored["J&F"] == 1
@@ -158,16 +155,15 @@ def test_the_command_prints_a_table_and_writes_json(
     assert len(stored["pred"]["sha256"]) == 64
 
 
-def test_json_needs_no_masks_but_those_that_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_needs_no_masks_but_those_that_count(tmp_path: Path) -> None:
     write(tmp_path / "gt" / "a", [square(5, 5, 10)] * 3)
     write(tmp_path / "pred" / "a", [square(5, 5, 10)] * 2)
     (tmp_path / "pred" / "overlays").mkdir()
-    command = ["siammae", "score", "davis", str(tmp_path / "gt"), str(tmp_path / "pred"), "-o", str(tmp_path / "scores.json")]
-    monkeypatch.setattr("sys.argv", command)
+    command = ["score", "davis", str(tmp_path / "gt"), str(tmp_path / "pred"), "-o", str(tmp_path / "scores.json")]
     digests = []
     for top in (5, 6):
         Image.fromarray(square(top, 5, 10).astype(np.uint8)).save(tmp_path / "pred" / "a" / "00001.png")
-        main()
+        main(command)
         stored = json.loads((tmp_path / "scores.json").read_text())
         digests.append((stored["gt"]["sha256"], stored["pred"]["sha256"]))
     assert digests[0][0] == digests[1][0]

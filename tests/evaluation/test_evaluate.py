@@ -83,18 +83,16 @@ def test_predictions_are_files_and_scores_are_theirs(davis: Path, tmp_path: Path
         assert fact in evaluation.table()
 
 
-def test_the_command(davis: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     options = ["--sequences", "dog", "--set", "top_k=3", "--size", "64", "--resized", "64", "120"]
-    monkeypatch.setattr("sys.argv", ["siammae", "evaluate", "davis", str(davis), "-o", str(out), *options])
-    main()
+    main(["evaluate", "davis", str(davis), "-o", str(out), *options])
     printed = capsys.readouterr().out
     assert "davis: 1 sequences" in printed
     assert "top_k 3" in printed
     assert "| all, resized to 64 x 120 |" in printed
     assert json.loads((out / "scores.json").read_text())["resized"]["size"] == [64, 120]
-    monkeypatch.setattr("sys.argv", ["siammae", "evaluate", "report", str(out), "-o", str(tmp_path / "page.html")])
-    main()
+    main(["evaluate", "report", str(out), "-o", str(tmp_path / "page.html")])
     page = (tmp_path / "page.html").read_text()
     assert page.count("<img src=") == 2  # the truth and the run
 

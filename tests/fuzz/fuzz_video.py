@@ -1,10 +1,14 @@
-"""Mutated video files, of which at most eight frames are read. Set CLIPS to a folder of real clips for more seeds."""
+"""Mutated video files, of which a few frames are read in order, by number, backwards or by time.
+
+Set CLIPS to a folder of real clips for more seeds.
+"""
 
 import os
 import sys
 import tempfile
 from itertools import islice
 from pathlib import Path
+from zlib import crc32
 
 import av
 import numpy as np
@@ -13,6 +17,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parent))
 from harness import fuzz
 
+from siammae.training.data.clips import VideoClip
 from siammae.video import read_frames
 
 CODECS = {".mp4": "libx264", ".webm": "libvpx-vp9", ".gif": "gif", ".mkv": "libx265", ".avi": "mjpeg"}
@@ -39,8 +44,17 @@ Image.MAX_IMAGE_PIXELS = 4096 * 2304  # a decoder may hold a dozen frames: at th
 
 
 def read(path: Path) -> None:
-    for _ in islice(read_frames(path), 8):
-        pass
+    way = crc32(path.read_bytes()) % 4
+    if way == 0:
+        for _ in islice(read_frames(path), 8):
+            pass
+    elif way == 1:
+        read_frames(path).at([3, 1])
+    elif way == 2:
+        list(read_frames(path).backwards(3))
+    else:
+        with VideoClip(path) as clip:
+            clip.read([0.0, 0.1])
 
 
 fuzz(read, seeds(), tuple(CODECS))

@@ -76,9 +76,7 @@ def test_the_snippet_of_a_card_runs(described: Encoder, tmp_path: Path, monkeypa
     assert np.asarray(names["masks"]).shape == (2, 96, 128)
 
 
-def test_evaluations_go_into_config_and_card(
-    described: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_evaluations_go_into_config_and_card(described: Encoder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clip = render_clip(4, (64, 96))
     for index, (frame, mask) in enumerate(zip(clip.frames, clip.masks, strict=True)):
         for kind, pixels in (("JPEGImages", frame), ("Annotations", mask.astype(np.uint8))):
@@ -90,8 +88,7 @@ def test_evaluations_go_into_config_and_card(
     evaluation = evaluate(Davis(tmp_path / "DAVIS"), tmp_path / "out", str(folder), protocol="dino", size=64)
     assert evaluation is not None
     for _ in range(2):  # the second time it replaces what the first wrote
-        monkeypatch.setattr("sys.argv", ["siammae", "card", str(folder), str(tmp_path / "out")])
-        main()
+        main(["card", str(folder), str(tmp_path / "out")])
     value = round(100 * evaluation.scores.headline[1], 2)
     (entry,) = json.loads((folder / "config.json").read_text())["siammae"]["evaluations"]
     assert (entry["dataset"], entry["protocol"], entry["metric"], entry["value"]) == ("davis", "dino", "J&F", value)
@@ -106,7 +103,6 @@ def test_evaluations_go_into_config_and_card(
     assert loaded.digest() == load_model(folder, device="cpu").digest()
     assert abs((folder / "model.safetensors").stat().st_size - before) < 2000  # still half precision
     other = save_model(build_encoder("vit_tiny_patch16_224", {"depth": 2}), tmp_path / "other")
-    monkeypatch.setattr("sys.argv", ["siammae", "card", str(other), str(tmp_path / "out")])
     with pytest.raises(SystemExit):
-        main()
+        main(["card", str(other), str(tmp_path / "out")])
     assert "is of other weights" in capsys.readouterr().err

@@ -125,14 +125,14 @@ def test_files_that_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         convert("old.pth", "model")
 
 
-def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = checkpoint(tmp_path / "catmae.pth", "catmae", depth=1, patch=8)
-    monkeypatch.setattr("sys.argv", ["siammae", "convert", str(path), "-o", str(tmp_path / "model"), "--from", "catmae"])
-    main()
+    command = ["convert", str(path), "-o", str(tmp_path / "model"), "--from", "catmae"]
+    main(command)
     printed = capsys.readouterr().out
     assert "CatMAE" in printed
     assert "vit_small_patch16_224, patch 8" in printed
     assert "decoder: none; 81 other tensors left out" in printed
     with pytest.raises(SystemExit):
-        main()
+        main(command)
     assert "exists; remove it" in capsys.readouterr().err

@@ -38,10 +38,9 @@ def test_exported_features_are_the_encoder_s(
     assert [file.name for file in tmp_path.iterdir()] == [path.name]  # complete in one file
 
 
-def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "small.onnx"
-    monkeypatch.setattr("sys.argv", ["siammae", "export", "vitt8d6", "-o", str(out), "--size", "64", "112"])
-    main()
+    main(["export", "vitt8d6", "-o", str(out), "--size", "64", "112"])
     assert "images of 3 x 64 x 112" in capsys.readouterr().out
     images = torch.randn(1, 3, 64, 112)
     with torch.inference_mode():

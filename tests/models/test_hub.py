@@ -195,24 +195,19 @@ def test_timm_loads_a_pushed_model_without_siammae(hub: HubServer, folder: Path,
         assert torch.allclose(vit.forward_features(images)[:, 1:], wanted, atol=1e-5)
 
 
-def test_the_push_command(
-    hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    monkeypatch.setattr("sys.argv", ["siammae", "push", str(folder), "me/dry", "--dry-run"])
-    main()
+def test_the_push_command(hub: HubServer, folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    main(["push", str(folder), "me/dry", "--dry-run"])
     printed = capsys.readouterr().out
     assert "model.safetensors" in printed
     assert "nothing was uploaded" in printed
     assert "me/dry" not in hub.repos
     hub.repos["me/theirs"] = Repo({"README.md": b"theirs"})
-    monkeypatch.setattr("sys.argv", ["siammae", "push", str(folder), "me/theirs", "--create-pr"])
-    main()
+    main(["push", str(folder), "me/theirs", "--create-pr"])
     assert "/me/theirs/discussions/1" in capsys.readouterr().out
     assert hub.repos["me/theirs"].branch == "refs/pr/1"
     (tmp_path / "bare").mkdir()
-    monkeypatch.setattr("sys.argv", ["siammae", "push", str(tmp_path / "bare"), "me/bare"])
     with pytest.raises(SystemExit):
-        main()
+        main(["push", str(tmp_path / "bare"), "me/bare"])
     assert "has no README.md, the model card" in capsys.readouterr().err
     assert "me/bare" not in hub.repos
 

@@ -13,7 +13,14 @@ from siammae.cli import main
 from siammae.encoder import build_encoder
 from siammae.models.checkpoints import convert
 from siammae.models.folder import save_model
-from siammae.models.patches import fit_weights, fold_layer_scale, has_fixed_positions, resize_projection, with_patch_size
+from siammae.models.patches import (
+    fit_weights,
+    fold_layer_scale,
+    has_fixed_positions,
+    resize_projection,
+    with_architecture,
+    with_patch_size,
+)
 
 SCALED = {"depth": 2, "embed_dim": 48, "num_heads": 2, "patch_size": 7, "img_size": 35}
 
@@ -50,6 +57,15 @@ def test_features_are_equal_in_an_architecture_with_layer_scale(scaled: Encoder)
     other.vit.load_state_dict(fit_weights(folded, other.vit, "folded"))
     images = torch.randn(1, 3, 35, 35)
     torch.testing.assert_close(features(other, images), features(scaled, images), atol=1e-4, rtol=1e-4)
+
+
+def test_another_architecture_of_the_same_size_gives_equal_features(scaled: Encoder) -> None:
+    plain = with_architecture(scaled, "vit_small_patch16_224")
+    images = torch.randn(1, 3, 35, 42)
+    assert (plain.architecture, plain.patch_size, plain.model_args) == ("vit_small_patch16_224", 7, SCALED)
+    torch.testing.assert_close(features(plain, images), features(scaled, images), atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match=r"does not fit the run's model: blocks\.0\.attn\.proj\.bias"):
+        with_architecture(scaled, "vit_small_patch16_18x2_224")
 
 
 @pytest.mark.parametrize("larger", [8, 12, 20])

@@ -1,5 +1,7 @@
 """KeypointPropagator: the verbs of LabelPropagator for points."""
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,8 @@ from numpy.typing import NDArray
 
 from siammae import KeypointPropagator, propagate_keypoints
 from siammae.encoder import Encoder
+from siammae.labels import read_tracks
+from siammae.propagation import propagate_keypoints_to_file
 
 Frames = NDArray[np.uint8]
 SIZE = (96, 128)
@@ -142,3 +146,18 @@ def test_points_are_copied(encoder: Encoder, texture: Frames) -> None:
     propagator = make(moving(texture, 1)[0], points, encoder)
     points += 7
     assert propagator.points.tolist() == [FIRST]
+
+
+def test_the_file_of_an_interrupted_run_holds_the_frames_before(colours: Encoder, texture: Frames, tmp_path: Path) -> None:
+    frames, points0 = moving(texture, 3), [FIRST, SECOND]
+
+    def interrupted() -> Iterator[Any]:
+        yield from frames
+        raise KeyboardInterrupt
+
+    points = propagate_keypoints_to_file(frames, points0, tmp_path / "whole.csv", colours, size=SIZE)
+    assert np.array_equal(points, propagate_keypoints(frames, points0, colours, size=SIZE)[0])
+    with pytest.raises(KeyboardInterrupt):
+        propagate_keypoints_to_file(interrupted(), points0, tmp_path / "cut.csv", colours, size=SIZE)
+    assert (tmp_path / "cut.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert np.allclose(read_tracks(tmp_path / "cut.csv", 3, 2), points, atol=5e-4)

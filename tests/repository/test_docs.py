@@ -4,7 +4,6 @@ import glob
 import re
 import shlex
 import shutil
-import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -55,27 +54,26 @@ def commands(code: str) -> Iterator[str]:
             yield line
 
 
-def run_command(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def run_command(line: str) -> None:
     """What a shell does with a line: patterns are expanded, the command is run, and the files it names appear.
 
     Commands side by side may name the same folder: what an earlier one left there is removed, unless this one resumes it.
     """
     arguments = [path for word in shlex.split(line) for path in (sorted(glob.glob(word)) or [word])]
-    monkeypatch.setattr(sys, "argv", arguments + QUICKLY.get(arguments[1], []))
     outputs = [Path(path) for option, path in pairwise(arguments) if option in ("-o", "--overlay")]
     for path in outputs:
         if path.is_dir() and "--resume" not in arguments:
             shutil.rmtree(path)
     code = 0
     try:
-        main()
+        main(arguments[1:] + QUICKLY.get(arguments[1], []))
     except SystemExit as end:
         code = end.code
     assert not code
     assert all(path.exists() for path in outputs)
 
 
-def run_page(text: str, monkeypatch: pytest.MonkeyPatch, **names: Any) -> dict[str, Any]:
+def run_page(text: str, **names: Any) -> dict[str, Any]:
     """Run the blocks of a page in their order, with one namespace, in the working directory; returns the namespace.
 
     timm's weights, which are elsewhere, are replaced by the small model `my-model`.
@@ -86,7 +84,7 @@ def run_page(text: str, monkeypatch: pytest.MonkeyPatch, **names: Any) -> dict[s
             exec(code, names)
         elif reason is None and language == "shell":
             for line in commands(code):
-                run_command(line, monkeypatch)
+                run_command(line)
     return names
 
 
@@ -114,7 +112,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Path:
     for folder, pictures in (
         ("DAVIS/JPEGImages/480p", clip.frames),
         ("DAVIS/Annotations/480p", clip.masks),
-        ("masks-of-anybody", clip.masks),
+        ("predictions", clip.masks),
     ):
         (home / folder / "horse").mkdir(parents=True)
         for index, pixels in enumerate(pictures):
@@ -134,9 +132,9 @@ def home(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_readme_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_readme_runs(home: Path) -> None:
     clip = render_clip(3, (200, 400))
-    names = run_page(README, monkeypatch, frame0=clip.frames[0], mask0=clip.masks[0], camera=iter(clip.frames[1:]))
+    names = run_page(README, frame0=clip.frames[0], mask0=clip.masks[0], camera=iter(clip.frames[1:]))
     assert np.asarray(names["masks"]).shape == (4, 200, 400)
     assert np.asarray(names["points"]).shape == (4, 2, 2)
     assert np.asarray(names["features"]).shape[:2] == (4, 192)
@@ -148,8 +146,8 @@ RUN = [
 
 
 @pytest.mark.parametrize("page", [page for page in RUN if not NONE_IS_RUN.search(PAGES[page])])
-def test_a_page_of_the_docs_runs(page: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_page(PAGES[page], monkeypatch)
+def test_a_page_of_the_docs_runs(page: str, home: Path) -> None:
+    run_page(PAGES[page])
 
 
 @pytest.mark.parametrize("text", [README, *PAGES.values()], ids=["README.md", *PAGES])

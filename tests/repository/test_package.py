@@ -63,7 +63,7 @@ def test_the_wheel_alone_runs_the_demo(dist: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     install = [sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--target", str(home), str(wheel(dist))]
     subprocess.run(install, check=True)
-    code = "import siammae.cli, sys; print(siammae.__file__); sys.argv[1:] = ['demo', '--frames', '3']; siammae.cli.main()"
+    code = "import siammae.cli; print(siammae.__file__); siammae.cli.main(['demo', '--frames', '3'])"
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(home)!r}); {code}"]
     output = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path).stdout
     assert output.startswith(str(home))

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import av
+import films
 import numpy as np
 import pytest
 import torch
@@ -24,6 +25,7 @@ from siammae.training.data.motion import cell_means, changed_share
 from siammae.training.data.samples import crop, draw_crop_pairs, draw_samples, draw_times
 from siammae.training.data.shards import ShardSource, find_shards
 from siammae.training.data.source import build_source
+from siammae.video import as_picture, read_frames
 
 GREY_STEP = 4
 
@@ -97,6 +99,49 @@ def test_video_in_memory_is_read_like_a_file(tmp_path: Path) -> None:
     with VideoClip(path.read_bytes(), "inside.tar:clip") as clip:
         assert clip.name == "inside.tar:clip"
         assert numbers(clip.read([0.55])) == [5]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "delay"), [("mp4", {"bf": "3", "g": "8"}), ("mkv", {"bf": "3", "g": "8"}), ("mp4", {"g": "1"})]
+)
+@pytest.mark.parametrize("late", [0, 137])
+def test_video_with_reordered_frames_is_read_at_any_time(tmp_path: Path, suffix: str, delay: dict[str, str], late: int) -> None:
+    times = [late + 4 * number for number in range(30)]
+    path = films.write(tmp_path / f"clip.{suffix}", [films.picture(i) for i in range(30)], options=delay, times=times)
+    expected = list(read_frames(path))
+    with VideoClip(path) as clip:
+        for number in [*range(30), 12, 0]:
+            (found,) = clip.read([0.04 * number + 0.01])
+            assert np.array_equal(found, as_picture(expected[number]))
+
+
+@pytest.mark.parametrize("matrix", [(0, films.UNITY, -films.UNITY, 0), (-films.UNITY, 0, 0, -films.UNITY)])
+def test_phone_videos_are_upright(tmp_path: Path, matrix: tuple[int, int, int, int]) -> None:
+    stored = films.write(tmp_path / "stored.mp4", [films.picture(i) for i in range(20)], options={"g": "8"})
+    turned = films.with_display_matrix(stored, matrix)
+    expected = [as_picture(frame) for frame in read_frames(turned)]
+    assert not np.array_equal(expected[0][:48, :48], as_picture(read_frames(stored)[0])[:48, :48])
+    with VideoClip(turned) as clip:
+        assert np.array_equal(clip.read([0.0, 0.5]), [expected[0], expected[12]])
+        assert np.array_equal(list(clip.every(0.04, short_side=1000)), expected)
+        (small, *_) = clip.every(0.04, short_side=24)
+    assert small.shape == ((40, 24, 3) if matrix[0] == 0 else (24, 40, 3))
+    assert films.distance(small, Image.fromarray(expected[0]).resize(small.shape[1::-1], Image.Resampling.BOX)) < 4
+    with VideoClip(turned.read_bytes(), "in a tar") as clip:
+        assert np.array_equal(clip.read([0.5])[0], expected[12])
+
+
+def test_damage_makes_a_clip_unusable(tmp_path: Path) -> None:
+    path = films.write(tmp_path / "clip.mp4", [films.picture(i) for i in range(40)], options={"bf": "0", "g": "10"})
+    data, (start, size) = bytearray(path.read_bytes()), films.packets(path)[15]
+    data[start + 8 : start + size] = np.random.default_rng(0).bytes(size - 8)
+    path.write_bytes(data)
+    with VideoClip(path) as clip:
+        assert len(clip.read([0.2, 1.0])) == 2
+        with pytest.raises(UnusableClip, match=r"clip\.mp4 is damaged: a frame near 0\.56 s cannot be decoded"):
+            clip.read([0.7])
+        with pytest.raises(UnusableClip, match=r"clip\.mp4 is damaged: frame 15 cannot be decoded"):
+            list(clip.every(0.04, short_side=48))
 
 
 def test_frames_are_taken_at_a_rate(tmp_path: Path) -> None:

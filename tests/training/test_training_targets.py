@@ -243,12 +243,25 @@ def test_an_export_keeps_statistics_and_the_start(config: TrainConfig, folder: P
     start.vit.pos_embed.data.normal_()
     save_model(start, tmp_path / "start")
     checkpoint = train(dataclasses.replace(config, model=model, init=str(tmp_path / "start")))
-    made = export(checkpoint, tmp_path / "model", with_decoder=True, precision="fp32")
+    made = export(checkpoint, tmp_path / "model", with_decoder=True, precision="float32")
     encoder = load_model(made, device="cpu")
     assert (encoder.mean, encoder.patch_size, encoder.vit.patch_embed.grid_size) == ((0.5, 0.4, 0.3), 8, (6, 6))
     whole, stored = load_siammae(made), load_file(checkpoint / "model.safetensors")
     assert all(value.equal(stored[key]) for key, value in whole.state_dict().items())
-    assert encoder.metadata["training"]["init"] == str(tmp_path / "start")
+    training = encoder.metadata["training"]
+    assert (training["init"], training["model"]["teacher"]) == ("start", "model")  # folders of this machine mean nothing there
+    assert training["method"].endswith("with a teacher's features as the target")
+    origin = {"base_model": "owner/base", "changes": "Made smaller."}
+    plain = export(checkpoint, tmp_path / "plain", precision="float32", architecture="vit_small_patch8_224", **origin)
+    card = (plain / "README.md").read_text()
+    assert "\nbase_model: owner/base\n" in card
+    assert "Made smaller." in card
+    assert str(tmp_path) not in card
+    images = torch.rand(1, 3, 32, 40)
+    folded = load_model(plain, device="cpu")
+    assert folded.architecture == "vit_small_patch8_224"
+    with torch.inference_mode():
+        torch.testing.assert_close(folded(images), encoder(images), atol=1e-4, rtol=1e-4)
 
 
 # --- where a run starts

@@ -1,6 +1,7 @@
 """Pictures for people: overlays and trails, and what a model sees: attention, correspondence, features as colours."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 
 from siammae.cli import main
 from siammae.encoder import Encoder
+from siammae.labels import as_mask
 from siammae.video import read_image
 from siammae.visualize import (
     FeatureColors,
@@ -136,6 +138,33 @@ def test_trails_fade_and_break_where_a_point_is_lost() -> None:
         draw_trails(frame, way)
 
 
+def test_everything_is_drawn_over_any_frame_with_any_mask(texture: Picture, tmp_path: Path) -> None:
+    pixels, ids = texture[:30, :40], np.zeros((30, 40), np.uint8)
+    ids[5:20, 8:30], points = 2, np.array([[9.0, 12.0], [30.5, 20.0]])
+    Image.fromarray(pixels).save(tmp_path / "frame.png")
+    Image.fromarray(ids).save(tmp_path / "mask.png")
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    frames: list[Any] = [pixels, tensor, tensor / 255, pixels / 255, Image.fromarray(pixels), tmp_path / "frame.png"]
+    masks: list[Any] = [ids, torch.from_numpy(ids), Image.fromarray(ids), tmp_path / "mask.png", as_mask(ids)]
+    tinted = overlay(pixels, ids, numbers=True)
+    assert all(np.array_equal(overlay(pixels, mask, numbers=True), tinted) for mask in masks)
+    expected = before_after([pixels], [ids])
+    assert all(np.array_equal(before_after([frame], [mask]), expected) for frame in frames for mask in masks)
+    for draw in (
+        lambda frame: overlay(frame, ids),
+        lambda frame: draw_keypoints(frame, points),
+        lambda frame: draw_keypoints(frame, torch.from_numpy(points)),
+        lambda frame: draw_trails(frame, [points, points + 3]),
+        lambda frame: draw_heat(frame, ids),
+        lambda frame: contact_sheet([frame, frame], columns=2),
+    ):
+        expected = draw(pixels)
+        assert (expected != np.resize(pixels, expected.shape)).any()
+        assert all(np.array_equal(draw(frame), expected) for frame in frames)
+    assert np.array_equal(pixels, texture[:30, :40])
+    assert np.array_equal(draw_keypoints(pixels, torch.from_numpy(points)), draw_keypoints(pixels, points))
+
+
 def test_colours_of_features_are_stable() -> None:
     generator = torch.Generator().manual_seed(3)
     features = torch.randn(5, 7, 6, 11, generator=generator) * torch.tensor([9, 4, 2, 1, 1, 1, 1])[:, None, None]
@@ -181,15 +210,12 @@ def test_a_strip_shows_a_clip_from_its_first_to_its_last_frame(texture: Picture)
         before_after(frames, masks, columns=0)
 
 
-def test_the_commands_draw_pictures(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_commands_draw_pictures(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     frames = tmp_path / "frames"
     frames.mkdir()
     for path in folder.glob("*.png"):
         path.rename(frames / path.name)
     command = [
-        "siammae",
         "correspondence",
         str(frames),
         "51.5",
@@ -200,22 +226,17 @@ def test_the_commands_draw_pictures(
         "1",
         "2",
     ]
-    monkeypatch.setattr("sys.argv", [*command, "--size", "64"])
-    main()
+    main([*command, "--size", "64"])
     printed = capsys.readouterr().out
     assert "frame 1: x 35.5, y 27.5, cosine similarity" in printed
     assert read_image(tmp_path / "points.png").size == (3 * 96 + 8, 64)
-    monkeypatch.setattr(
-        "sys.argv", ["siammae", "attention", str(frames), "-o", str(tmp_path / "attention.jpg"), "--frame", "2"]
-    )
-    main()
+    main(["attention", str(frames), "-o", str(tmp_path / "attention.jpg"), "--frame", "2"])
     assert "3 heads" in capsys.readouterr().out
     assert read_image(tmp_path / "attention.jpg").size == (4 * 96 + 12, 64)
     for extra, message in (
         (["--frame", "7"], "has only 3 frames; frame 7"),
         (["--frame", "-1"], "expected the number of a frame"),
     ):
-        monkeypatch.setattr("sys.argv", ["siammae", "attention", str(frames), "-o", str(tmp_path / "a.png"), *extra])
         with pytest.raises(SystemExit):
-            main()
+            main(["attention", str(frames), "-o", str(tmp_path / "a.png"), *extra])
         assert message in capsys.readouterr().err

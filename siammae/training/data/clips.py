@@ -7,18 +7,16 @@ Letters: H x W pixels.
 """
 
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
 from siammae import video
 from siammae.errors import VideoError
-from siammae.video.decode import open_video
+from siammae.video.decode import VideoDecoder, as_pixels
 from siammae.video.pictures import images_in
 
 Frame = NDArray[np.uint8]  # [H, W, 3], RGB
@@ -30,7 +28,7 @@ class UnusableClip(ValueError):
 
 
 class VideoClip:
-    """A video file, decoded at random access: seek to the key frame before a time, decode forward to it.
+    """A video file read by time, upright, from the last key frame before each time.
 
     Args:
         source: path of the file, or the bytes of one.
@@ -42,23 +40,14 @@ class VideoClip:
 
     def __init__(self, source: str | Path | bytes, name: str | None = None) -> None:
         self.name = name or (str(source) if not isinstance(source, bytes) else "video in memory")
-        try:
-            self._container = open_video(BytesIO(source) if isinstance(source, bytes) else Path(source), self.name)
+        try:  # one thread: loader workers are the parallelism
+            self._video = VideoDecoder(source if isinstance(source, bytes) else Path(source), self.name, threads=1)
         except VideoError as error:
             raise UnusableClip(f"{self.name}: not a readable video ({error})") from error
-        self._stream = self._container.streams.video[0]
-        self._stream.codec_context.thread_count = 1  # loader workers are the parallelism
-        self._base = self._stream.time_base or Fraction(1, 90_000)
-        self._start = self._stream.start_time or 0
-        self._frame_seconds = float(1 / (self._stream.average_rate or Fraction(30)))
-        if self._stream.duration:
-            length = float(self._stream.duration * self._base)
-        elif self._container.duration:
-            length = self._container.duration / av.time_base
-        else:
+        if self._video.duration is None:
             self.close()
             raise UnusableClip(f"{self.name}: the file does not say how long it is")
-        self.seconds = max(0.0, length - self._frame_seconds)  # time of the last frame
+        self.seconds = max(0.0, self._video.duration - 1 / self._video.fps)  # time of the last frame
 
     def __enter__(self) -> "VideoClip":
         return self
@@ -67,53 +56,35 @@ class VideoClip:
         self.close()
 
     def close(self) -> None:
-        self._container.close()
+        self._video.close()
 
     def read(self, times: Sequence[float]) -> list[Frame]:
-        """The frame shown at each of `times` (ascending, seconds), as RGB arrays [H, W, 3].
+        """Read the frame shown at each of `times` (ascending, seconds), as RGB arrays [H, W, 3].
 
         Raises:
             UnusableClip: the file cannot be decoded at one of the times.
         """
         try:
-            return [self._read_at(time) for time in times]
-        except av.FFmpegError as error:
-            raise UnusableClip(f"{self.name}: cannot be decoded ({error})") from error
-
-    def _read_at(self, time: float) -> Frame:
-        target = self._start + round(time / float(self._base))
-        self._container.seek(target, stream=self._stream, backward=True)
-        last: av.VideoFrame | None = None
-        for frame in self._container.decode(self._stream):
-            if last is not None and (frame.pts or 0) > target:
-                break
-            last = frame
-        if last is None:
-            raise UnusableClip(f"{self.name}: no frame at {time:.2f} s")
-        return _rgb(last)
+            return [as_pixels(self._video.frame_at(time)) for time in times]
+        except VideoError as error:
+            raise UnusableClip(str(error)) from error
 
     def every(self, interval: float, short_side: int) -> Iterator[Frame]:
-        """Frames `interval` seconds apart from the first on, scaled down to `short_side` pixels if they are larger.
+        """Yield frames `interval` seconds apart from the first on, scaled down to `short_side` pixels if they are larger.
 
         Raises:
             UnusableClip: the file cannot be decoded to its end.
         """
         due = 0.0
         try:
-            for frame in self._container.decode(self._stream):
-                time = float(((frame.pts or 0) - self._start) * self._base)
-                if time + self._frame_seconds / 2 < due:
+            for frame in self._video.frames():
+                time = self._video.seconds(frame.pts)
+                if time + 0.5 / self._video.fps < due:
                     continue
                 due += interval * max(1, int((time - due) / interval) + 1)
-                scale = min(1.0, short_side / min(frame.width, frame.height))
-                yield _rgb(frame, round(frame.width * scale), round(frame.height * scale))
-        except av.FFmpegError as error:
-            raise UnusableClip(f"{self.name}: cannot be decoded ({error})") from error
-
-
-def _rgb(frame: av.VideoFrame, width: int | None = None, height: int | None = None) -> Frame:
-    """A decoded frame as RGB [H, W, 3], scaled by area averaging if a size is given."""
-    return np.asarray(frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="AREA"), dtype=np.uint8)
+                yield as_pixels(frame, min(1.0, short_side / min(frame.width, frame.height)))
+        except VideoError as error:
+            raise UnusableClip(str(error)) from error
 
 
 def read_image(source: str | Path | bytes, name: str | None = None) -> Frame:
