@@ -13,7 +13,6 @@ from siammae.models.registry import DEFAULT_MODEL
 if TYPE_CHECKING:
     from siammae.encoder import Encoder
     from siammae.geometry import InputSize
-    from siammae.propagation.config import PropagationConfig
 
 Video = Annotated[Positional[str], arg(metavar="VIDEO", help="Video file, picture, folder of images, or quoted glob.")]
 Out = Annotated[Path, arg(aliases=["-o"])]
@@ -62,16 +61,18 @@ class ModelOptions:
 class PropagationOptions:
     """The settings of a propagation."""
 
-    preset: str = "default"
-    """Settings to start from: default, dino, crw or cropmae."""
+    preset: str | None = None
+    """Published settings to start from: dino, crw or cropmae; the model's own settings if not given."""
     set: tuple[str, ...] = ()
-    """Single values to change in the preset, such as top_k=7 radius=20."""
+    """Single values to change, such as top_k=7 radius=20."""
 
-    def config(self) -> "PropagationConfig":
-        """The preset with its changes; ValueError for a name or value that it does not know."""
-        from siammae.propagation.config import PropagationConfig
+    def config(self) -> dict[str, Any]:
+        """Return the preset's name and the changes, for `as_config`; ValueError for a name or value that does not exist."""
+        from siammae.propagation.config import as_config
 
-        return PropagationConfig.preset(self.preset, **read_changes(self.set))
+        values = read_changes(self.set) | ({} if self.preset is None else {"preset": self.preset})
+        as_config(values)
+        return values
 
 
 Model = Annotated[ModelOptions, arg(name="")]

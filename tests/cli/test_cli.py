@@ -151,9 +151,13 @@ def test_features_in_both_formats(home: Path) -> None:
 
 
 def test_models_info_and_env(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("models", "vits*") == 0
+    assert run("models", "vitt*") == 0
     listing = capsys.readouterr().out
-    assert "vits16" in listing
+    assert "vitt8d6" in listing
+    assert "vitt16" not in listing  # an architecture without weights
+    assert run("models", "vitt*", "--all") == 0
+    listing = capsys.readouterr().out
+    assert "vitt16" in listing
     assert "vitb16" not in listing
     assert run("info", "vits8") == 0
     assert "patch_size: 8" in capsys.readouterr().out
@@ -370,7 +374,7 @@ def test_shapes_that_cannot_be(home: Path, capsys: pytest.CaptureFixture[str], s
     [
         (["env"], "propagation"),
         (["info", "vitt8d6"], "architecture"),
-        (["models", "vits*"], 0),
+        (["models", "vits*", "--all"], 0),
         (["correspondence", "clip.mp4", "30", "20", "-o", "points.png", "--model", "small"], 0),
     ],
 )
