@@ -21,7 +21,7 @@ from siammae.evaluation import Badja, Dataset, Davis, evaluate
 from siammae.evaluation.protocols import PROTOCOLS, find_protocol
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-from raw_colours import RawColours
+from raw_colors import RawColors
 
 MODELS = "raw colours", "untrained vitt8d6", "vitt8d6"
 FRAME = 480, 854
@@ -63,7 +63,7 @@ def run(data: Dataset, out: Path, model: str, protocol: str) -> dict[str, Any]:
 
 def load(model: str) -> Encoder:
     if model == "raw colours":
-        return RawColours(PATCH).eval()
+        return RawColors(PATCH).eval()
     return load_model("vitt8d6", pretrained=not model.startswith("untrained"))
 
 

@@ -1,6 +1,6 @@
-"""Any of timm's vision transformers as the source of features: which one carries the masks of a clip best?
+"""Compare timm's vision transformers: which one propagates the masks of a clip best?
 
-python examples/any_backbone.py                            # the model of the package and DINO (a download of 86 MB)
+python examples/any_backbone.py                            # the embedded model and DINO (a download of 86 MB)
 python examples/any_backbone.py timm:vit_small_patch16_dinov3.lvd1689m timm:vit_base_patch16_224.mae --size 320
 python examples/any_backbone.py timm:vit_small_patch16_224 --no-pretrained
 """
@@ -15,9 +15,9 @@ from siammae.synthetic import render_clip
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("models", nargs="*", metavar="MODEL", default=["vitt8d6", "timm:vit_small_patch16_224.dino"])
-parser.add_argument("--no-pretrained", action="store_true", help="initial weights: nothing is downloaded, and little is known")
-parser.add_argument("--frames", type=int, default=24, help="length of the rendered clip, whose true masks are known")
-parser.add_argument("--size", type=int, help="shorter side at which the encoder sees the frames; 30 patches if left out")
+parser.add_argument("--no-pretrained", action="store_true", help="use initial weights and download nothing")
+parser.add_argument("--frames", type=int, default=24, help="length of the rendered clip")
+parser.add_argument("--size", type=int, help="shorter side in pixels at which frames are encoded; default: 30 patches")
 args = parser.parse_args()
 
 clip = render_clip(args.frames)

@@ -1,4 +1,4 @@
-"""A correction on the way: propagate, give the right mask of a later frame, go on, and see what it was worth.
+"""Correct a frame on the way, and measure the gain.
 
 python examples/correction.py
 python examples/correction.py --at 20 --model timm:vit_small_patch16_224.dino
@@ -16,11 +16,11 @@ from siammae.video import write_picture
 from siammae.visualize import contact_sheet, overlay
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument("--at", type=int, default=24, help="the frame that is corrected")
-parser.add_argument("--frames", type=int, default=36, help="length of the rendered clip, whose true masks are known")
+parser.add_argument("--at", type=int, default=24, help="number of the frame to correct")
+parser.add_argument("--frames", type=int, default=36, help="length of the rendered clip")
 parser.add_argument("-o", "--out", type=Path, default=Path("out/correction.png"))
 parser.add_argument("--model", default="vitt8d6")
-parser.add_argument("--size", type=int, help="shorter side at which the encoder sees the frames")
+parser.add_argument("--size", type=int, help="shorter side in pixels at which frames are encoded")
 args = parser.parse_args()
 
 clip = render_clip(args.frames)
@@ -29,7 +29,7 @@ start = args.at + 1
 for frame in clip.frames[1:start]:
     propagator.step(frame)
 
-state = propagator.state_dict()  # to go on twice from here: as it is, and corrected
+state = propagator.state_dict()  # continue twice from here: without and with the correction
 before = [propagator.step(frame) for frame in clip.frames[start:]]
 propagator.load_state_dict(state)
 propagator.add(clip.frames[args.at], clip.masks[args.at])
@@ -37,7 +37,7 @@ after = [propagator.step(frame) for frame in clip.frames[start:]]
 
 
 def score(masks):
-    """Mean J of both animals over the frames after the correction."""
+    """Return the mean J of both animals after the corrected frame."""
     pairs = zip(clip.masks[start:], masks, strict=True)
     return np.mean([region_similarity(truth == animal, mask == animal) for truth, mask in pairs for animal in (1, 2)])
 
@@ -47,4 +47,4 @@ shown = np.linspace(0, len(before) - 1, 3).round().astype(int)
 pictures = [overlay(clip.frames[start + i], masks[i]) for masks in (before, after, clip.masks[start:]) for i in shown]
 args.out.parent.mkdir(parents=True, exist_ok=True)
 write_picture(args.out, contact_sheet(pictures, columns=3))
-print(f"{args.out}: above without, then with the correction, below the truth")
+print(f"{args.out}: first without, then with the correction; last the true masks")

@@ -1,10 +1,10 @@
-"""Features of a large folder of videos, on a Ray cluster or on this machine: a .safetensors file for each video.
+"""Compute features of a large folder of videos, on a Ray cluster or on this machine: a .safetensors file for each video.
 
 python examples/embed_with_ray.py my-videos -o embeddings
 python examples/embed_with_ray.py /shared/videos -o /shared/embeddings --model my-model --actors 64 --gpus 0.5
 
-On a cluster both folders are shared, and RAY_ADDRESS says where it is. The same command goes on after an interruption: a file
-appears whole or not at all, so a video that has its file is done. Other settings want another folder.
+On a cluster both folders must be shared; RAY_ADDRESS is its address. The same command continues after an interruption: a file
+appears whole or not at all, so a video with a file is done. Use another folder for other settings.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import siammae
 from siammae.training.data.clips import VIDEO_SUFFIXES
 
 
-class Embedder:  # an actor: it loads the encoder once, then takes one video after another
+class Embedder:  # an actor: loads the encoder once, then encodes one video after another
     def __init__(self, args):
         self.args, self.model = args, siammae.load_model(args.model)
 
@@ -34,13 +34,13 @@ class Embedder:  # an actor: it loads the encoder once, then takes one video aft
 
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument("videos", type=Path, help="folder, searched at any depth")
+parser.add_argument("videos", type=Path, help="folder to search, at any depth")
 parser.add_argument("-o", "--out", type=Path, default=Path("out/embeddings"))
 parser.add_argument("--model", default="vitt8d6")
-parser.add_argument("--size", type=int, help="shorter side at which the encoder sees the frames")
-parser.add_argument("--every", type=int, default=10, help="take every so many frames")
-parser.add_argument("--actors", type=int, default=1, help="encoders at work")
-parser.add_argument("--gpus", type=float, default=0, help="for each of them; otherwise each has a CPU core")
+parser.add_argument("--size", type=int, help="shorter side in pixels at which frames are encoded")
+parser.add_argument("--every", type=int, default=10, help="number of frames from one encoded frame to the next")
+parser.add_argument("--actors", type=int, default=1, help="number of encoders that work in parallel")
+parser.add_argument("--gpus", type=float, default=0, help="GPUs for each encoder; 0 gives it a CPU core")
 args = parser.parse_args()
 
 source, out, failed = args.videos.resolve(), args.out.resolve(), 0

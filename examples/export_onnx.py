@@ -1,4 +1,4 @@
-"""The encoder in another runtime: export it to ONNX, run it in onnxruntime, and compare with torch.
+"""Export the encoder to ONNX, run it in onnxruntime, and compare with torch.
 
 python examples/export_onnx.py
 python examples/export_onnx.py --model timm:vit_small_patch16_224.dino --input 480 848 -o dino.onnx
@@ -19,7 +19,7 @@ from siammae.synthetic import render_clip
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("-o", "--out", type=Path, default=Path("out/encoder.onnx"))
 parser.add_argument("--model", default="vitt8d6")
-parser.add_argument("--input", type=int, nargs=2, metavar=("H", "W"), default=(240, 432), help="pixels, in whole patches")
+parser.add_argument("--input", type=int, nargs=2, metavar=("H", "W"), default=(240, 432), help="size of images, whole patches")
 args = parser.parse_args()
 
 model = siammae.load_model(args.model, device="cpu")
@@ -27,7 +27,7 @@ args.out.parent.mkdir(parents=True, exist_ok=True)
 export_encoder(model, args.out, size=tuple(args.input))
 
 frame = torch.from_numpy(render_clip(1).frames).permute(0, 3, 1, 2)  # [1, 3, H, W], uint8
-images = preprocess(frame, model, tuple(args.input))  # resized and normalised: what the exported file expects
+images = preprocess(frame, model, tuple(args.input))  # resized and normalised, as the exported file expects
 session = onnxruntime.InferenceSession(args.out, providers=["CPUExecutionProvider"])
 
 

@@ -1,4 +1,4 @@
-"""Every picture of docs/gallery.md and the README's teaser, from a clip that siammae renders itself.
+"""Make the pictures of docs/gallery.md and the README from a rendered clip.
 
 python examples/gallery.py docs/images
 """
@@ -16,7 +16,7 @@ from siammae.synthetic import render_clip
 from siammae.video import write_picture, write_video
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument("out", type=Path)
+parser.add_argument("out", type=Path, help="folder for the pictures")
 parser.add_argument("--model", default="vitt8d6", help="registered name or model folder")
 parser.add_argument("--frames", type=int, default=48, help="length of the clip")
 args = parser.parse_args()
@@ -27,24 +27,24 @@ tracks, _ = propagate_keypoints(frames, clip.points[0], model)
 shown = np.linspace(0, half, 4).round().astype(int)
 
 features = extract_features(frames[shown], model, layer=model.depth // 2)
-colours = visualize.FeatureColors(features)
+colors = visualize.FeatureColors(features)
 heads = [visualize.draw_heat(frames[half], heat) for heat in visualize.attention_maps(frames[half], model)]
 point = clip.points[0, 1:2]
-found = [visualize.draw_keypoints(frames[0], point)]
+matched = [visualize.draw_keypoints(frames[0], point)]
 for i in shown[1:]:
     matches, similarities = visualize.correspondence(frames[0], point, frames[i], model)
-    found.append(visualize.draw_keypoints(visualize.draw_heat(frames[i], similarities[0]), matches))
+    matched.append(visualize.draw_keypoints(visualize.draw_heat(frames[i], similarities[0]), matches))
 sheets = {
     "overlay": visualize.overlay(frames[half // 2], masks[half // 2], numbers=True),
     "teaser": visualize.before_after(frames[: half + 1], masks[: half + 1]),
     "trails": visualize.draw_trails(frames[half], tracks[: half + 1]),
-    "pca": visualize.contact_sheet([*frames[shown], *colours(features, size)], columns=4),
+    "pca": visualize.contact_sheet([*frames[shown], *colors(features, size)], columns=4),
     "attention": visualize.contact_sheet([frames[half], *heads], columns=4),
-    "correspondence": visualize.contact_sheet(found, columns=4),
+    "correspondence": visualize.contact_sheet(matched, columns=4),
 }
 folder = WEIGHTS_FOLDER / args.model if args.model in REGISTRY else Path(args.model)
 if (folder / DECODER_FILE).exists():
-    from siammae.training.folder import load_siammae
+    from siammae.training import load_siammae
     from siammae.training.pictures import reconstruct_future
 
     pictures = reconstruct_future(load_siammae(folder), frames[0], frames[half]).repeat(2, axis=1).repeat(2, axis=2)

@@ -1,6 +1,6 @@
-"""Points of the first frame, followed through a whole video: a CSV table and a video with the points drawn in.
+"""Follow points through a video: write a CSV table, and a video with the points drawn over it.
 
-python examples/keypoints.py                               # a clip that the library renders
+python examples/keypoints.py                               # a rendered clip
 python examples/keypoints.py dog.mp4 --point 310 142 --point 388 97 -o dog-points
 """
 
@@ -16,13 +16,13 @@ from siammae.video import write_video
 from siammae.visualize import draw_keypoints
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument("video", nargs="?", help="video file, folder of images or glob; a rendered clip if left out")
+parser.add_argument("video", nargs="?", help="video file, folder of images or glob; default: a rendered clip")
 parser.add_argument(
-    "--point", nargs=2, type=float, action="append", metavar=("X", "Y"), help="in pixels of the first frame; may be repeated"
+    "--point", nargs=2, type=float, action="append", metavar=("X", "Y"), help="point in pixels of the first frame; repeatable"
 )
 parser.add_argument("-o", "--out", type=Path, default=Path("out/keypoints"))
 parser.add_argument("--model", default="vitt8d6")
-parser.add_argument("--size", type=int, help="shorter side at which the encoder sees the frames")
+parser.add_argument("--size", type=int, help="shorter side in pixels at which frames are encoded")
 args = parser.parse_args()
 if args.video and not args.point:
     parser.error("a video needs points in its first frame: --point X Y")

@@ -1,6 +1,6 @@
-"""One mask, carried through a whole video: a PNG for every frame and a video with the masks drawn in.
+"""Propagate a mask through a video: write a PNG for every frame, and a video with the masks drawn over it.
 
-python examples/masks.py                                   # a clip that the library renders
+python examples/masks.py                                   # a rendered clip
 python examples/masks.py horse.mp4 horse.png -o horse-masks
 """
 
@@ -14,11 +14,11 @@ from siammae.video import write_video
 from siammae.visualize import overlay
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument("video", nargs="?", help="video file, folder of images or glob; a rendered clip if left out")
-parser.add_argument("mask", nargs="?", help="PNG with the ids of the objects in the first frame, 0 for the background")
+parser.add_argument("video", nargs="?", help="video file, folder of images or glob; default: a rendered clip")
+parser.add_argument("mask", nargs="?", help="PNG with the ids of the objects in the first frame; 0 is the background")
 parser.add_argument("-o", "--out", type=Path, default=Path("out/masks"))
 parser.add_argument("--model", default="vitt8d6")
-parser.add_argument("--size", type=int, help="shorter side at which the encoder sees the frames")
+parser.add_argument("--size", type=int, help="shorter side in pixels at which frames are encoded")
 args = parser.parse_args()
 if args.video and not args.mask:
     parser.error("a video needs the mask of its first frame")

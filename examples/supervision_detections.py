@@ -1,6 +1,6 @@
-"""Masks as `supervision.Detections`: drawn by supervision's annotators, ready for its zones, counters and exports.
+"""Turn masks into `supervision.Detections`, and draw them with its annotators.
 
-python examples/supervision_detections.py                  # a clip that the library renders
+python examples/supervision_detections.py                  # a rendered clip
 python examples/supervision_detections.py horse.mp4 horse.png -o horse.mp4
 """
 
@@ -15,21 +15,21 @@ from siammae.synthetic import render_clip
 from siammae.video import write_video
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument("video", nargs="?", help="video file, folder of images or glob; a rendered clip if left out")
-parser.add_argument("mask", nargs="?", help="PNG with the ids of the objects in the first frame, 0 for the background")
+parser.add_argument("video", nargs="?", help="video file, folder of images or glob; default: a rendered clip")
+parser.add_argument("mask", nargs="?", help="PNG with the ids of the objects in the first frame; 0 is the background")
 parser.add_argument("-o", "--out", type=Path, default=Path("out/supervision.mp4"))
 parser.add_argument("--model", default="vitt8d6")
-parser.add_argument("--size", type=int, help="shorter side at which the encoder sees the frames")
+parser.add_argument("--size", type=int, help="shorter side in pixels at which frames are encoded")
 args = parser.parse_args()
 if args.video and not args.mask:
     parser.error("a video needs the mask of its first frame")
 
 
 def detections(ids):
-    """The objects of a mask [H, W]; an object keeps its id as `tracker_id`."""
-    found = np.unique(ids[ids != 0])
-    masks = ids == found[:, None, None]  # [N, H, W]
-    return sv.Detections(sv.mask_to_xyxy(masks), mask=masks, class_id=np.zeros(len(found), int), tracker_id=found)
+    """Return the objects of a mask [H, W], with their ids as `tracker_id`."""
+    objects = np.unique(ids[ids != 0])
+    masks = ids == objects[:, None, None]  # [N, H, W]
+    return sv.Detections(sv.mask_to_xyxy(masks), mask=masks, class_id=np.zeros(len(objects), int), tracker_id=objects)
 
 
 annotators = [cls(color_lookup=sv.ColorLookup.TRACK) for cls in (sv.MaskAnnotator, sv.BoxAnnotator)]

@@ -1,9 +1,9 @@
-"""Pretraining on a folder of videos, without labels, and what comes of it: a model folder that the library loads.
+"""Pretrain on a folder of videos, without labels, export the model and load it.
 
-python examples/train_on_folder.py                         # clips that the library renders, for a minute
+python examples/train_on_folder.py                         # rendered clips, for a minute
 python examples/train_on_folder.py my-videos -o my-model --minutes 60
 
-Needs the extra "train". The settings suit a CPU and show that everything works; docs/training.md has the real recipes.
+This needs the extra "train". The settings suit a CPU and only show that everything works; docs/training.md has the recipes.
 """
 
 import argparse
@@ -20,11 +20,11 @@ from siammae.video import write_video
 
 if __name__ == "__main__":  # loader workers import this file too
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("videos", nargs="?", type=Path, help="folder, searched at any depth; rendered clips if left out")
-    parser.add_argument("-o", "--out", type=Path, default=Path("out/trained"), help="folder of the run and of the model")
+    parser.add_argument("videos", nargs="?", type=Path, help="folder to search, at any depth; default: rendered clips")
+    parser.add_argument("-o", "--out", type=Path, default=Path("out/trained"), help="folder for the run and the model")
     parser.add_argument("--minutes", type=float, default=1)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--workers", type=int, default=1, help="processes that load videos")
+    parser.add_argument("--workers", type=int, default=1, help="number of processes that load videos")
     args = parser.parse_args()
 
     videos = args.videos or args.out / "videos"

@@ -114,7 +114,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Path:
     for folder, pictures in (
         ("DAVIS/JPEGImages/480p", clip.frames),
         ("DAVIS/Annotations/480p", clip.masks),
-        ("masks-of-anybody", clip.masks),
+        ("predictions", clip.masks),
     ):
         (home / folder / "horse").mkdir(parents=True)
         for index, pixels in enumerate(pictures):

@@ -16,7 +16,7 @@ from siammae.labels import as_mask
 from siammae.video import write_video
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-from raw_colours import RawColours
+from raw_colors import RawColors
 
 
 def sequence(folder: Path, name: str, num_frames: int) -> tuple[list[Path], NDArray[np.uint8]]:
@@ -33,9 +33,9 @@ def mean_j(gt: NDArray[np.uint8], masks: NDArray[np.uint8]) -> float:
 
 
 @pytest.mark.parametrize("preset", ["default", "dino", "cropmae"])
-def test_raw_colours_follow_a_slow_object(real_data: Path, preset: str) -> None:
+def test_raw_colors_follow_a_slow_object(real_data: Path, preset: str) -> None:
     frames, gt = sequence(real_data, "blackswan", 8)
-    masks = propagate_labels(frames, gt[0], RawColours(), config=preset)
+    masks = propagate_labels(frames, gt[0], RawColors(), config=preset)
     assert masks.shape == gt.shape
     assert set(np.unique(masks)) == {0, 255}
     assert mean_j(gt, masks) > 0.7
@@ -50,7 +50,7 @@ def test_an_untrained_transformer_follows_a_slow_object(real_data: Path) -> None
 def test_a_gif_of_a_real_clip(real_data: Path, tmp_path: Path) -> None:
     frames, gt = sequence(real_data, "blackswan", 6)
     write_video(tmp_path / "swan.gif", (np.array(Image.open(frame)) for frame in frames), 24)
-    masks = propagate_labels(tmp_path / "swan.gif", gt[0], RawColours())
+    masks = propagate_labels(tmp_path / "swan.gif", gt[0], RawColors())
     assert mean_j(gt, masks) > 0.6
 
 
