@@ -129,7 +129,7 @@ def tuned_j(encoder: Encoder, frames: list[Tensor], truth: Sequence[np.ndarray],
             flat = rearrange(labels[k][context], "n l h w -> l (n h w)")
             carried = (flat[:, matches.indices.clamp(min=0)] * weights).sum(dim=1)  # [L, h, w]
             labels[k] = torch.cat([labels[k], carried[None]])
-            masks[k].append(strongest_label(carried, geometry.frame, interpolation=config.interpolation).numpy() > 0)
+            masks[k].append(strongest_label(carried, geometry.frame).numpy() > 0)
     return [mean_region_similarity(truth, found) for found in masks]
 
 
