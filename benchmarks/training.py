@@ -1,4 +1,4 @@
-"""What a training step costs: pairs per second, share of the machine's matmul peak (MFU), cost of the loader.
+"""Speed of training: pairs per second, share of the machine's matmul peak (MFU), cost of the loader.
 
     python benchmarks/training.py                                   # random frames: Ti/8 at 112 px, S/16 at 224 px
     python benchmarks/training.py --data FOLDER_OF_VIDEOS           # and the same steps on real videos
@@ -42,7 +42,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a large matrix product, the best of five."""
+    """Measure the FLOP/s of a large matrix product, the best of five."""
     side = 8192 if device.type == "cuda" else 1024
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     best = float("inf")
@@ -56,7 +56,7 @@ def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def flops_of_a_pair(config: ModelConfig) -> int:
-    """FLOPs of the matrix products of one pair, forward and backward."""
+    """Count the FLOPs of the matrix products of one pair, forward and backward."""
     model = build_model(config)
     frames = torch.zeros(1, 2, 3, config.image_size, config.image_size, dtype=torch.uint8)
     masks = masks_for(model, 1, seed=0, micro_batch=0, device=torch.device("cpu"))
@@ -66,7 +66,7 @@ def flops_of_a_pair(config: ModelConfig) -> int:
 
 
 class Stepper:
-    """Training steps on whatever frames are given."""
+    """Training steps on given frames."""
 
     def __init__(self, model: SiamMAE, device: torch.device, dtype: torch.dtype) -> None:
         self.model, self.device, self.dtype = model.to(device), device, dtype
@@ -85,7 +85,7 @@ class Stepper:
 
 
 def seconds_per_step(step: Stepper, batches: Iterator[Tensor], steps: int) -> float:
-    """Mean time of a step, its data included, after two steps that do not count."""
+    """Measure the mean time of a step, its data included, after two steps that do not count."""
     for frames in itertools.islice(batches, 2):
         step(frames)
     synchronize(step.device)
@@ -132,7 +132,7 @@ def measure(name: str, config: ModelConfig, options: argparse.Namespace, device:
 
 
 def sources(config: ModelConfig, options: argparse.Namespace, device: torch.device) -> dict[str, Callable[[], Source]]:
-    """Real data by name: from a cache on the device, and decoded by workers."""
+    """Return sources of real data by name: a cache on the device, and decoding workers."""
     if options.data is None:
         return {}
     data = DataConfig(path=options.data, workers=options.workers, scale=(0.5, 1.0))
@@ -151,12 +151,12 @@ def sources(config: ModelConfig, options: argparse.Namespace, device: torch.devi
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="folder of videos for the loader's cost")
-    parser.add_argument("--files", type=int, default=64, help="videos used of it")
+    parser.add_argument("--data", help="folder of videos to measure the loader with")
+    parser.add_argument("--files", type=int, default=64, help="number of its videos to use")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=5, help="of a measurement, after two that do not count")
-    parser.add_argument("--rounds", type=int, default=3, help="measurements of each kind of frames")
+    parser.add_argument("--steps", type=int, default=5, help="steps of a measurement, after two that do not count")
+    parser.add_argument("--rounds", type=int, default=3, help="number of measurements of each kind of frames")
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16"])
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--compile", action="store_true")

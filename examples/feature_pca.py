@@ -43,5 +43,5 @@ colors = F.interpolate(colors, size=frames[0].shape[1:], mode="bicubic").clamp(0
 
 pictures = [*frames, *(colors * 255).byte()]
 args.out.parent.mkdir(parents=True, exist_ok=True)
-write_picture(args.out, contact_sheet([picture.permute(1, 2, 0).numpy() for picture in pictures], columns=len(frames)))
+write_picture(args.out, contact_sheet(pictures, columns=len(frames)))
 print(f"features {list(features.shape)}; {args.out} has {len(frames)} frames above their features")

@@ -33,7 +33,7 @@ points, scores = siammae.propagate_keypoints(frames, points0, args.model, size=a
 
 args.out.mkdir(parents=True, exist_ok=True)
 write_tracks(args.out / "points.csv", points, scores)
-pictures = (draw_keypoints(frame.permute(1, 2, 0).numpy(), now, radius=5) for frame, now in zip(frames, points, strict=True))
+pictures = (draw_keypoints(frame, now, radius=5) for frame, now in zip(frames, points, strict=True))
 write_video(args.out / "points.mp4", pictures, frames.fps or 24)
 lost = np.isnan(points[-1, :, 0]).sum()
 print(f"{len(points)} frames of {len(points0)} points in {args.out}; {lost} points are lost at the end")

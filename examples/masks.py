@@ -29,6 +29,6 @@ masks = siammae.propagate_labels(frames, args.mask or render_clip(1).masks[0], a
 args.out.mkdir(parents=True, exist_ok=True)
 for index, mask in enumerate(masks):
     write_mask(args.out / f"{frames.name(index)}.png", mask)
-pictures = (overlay(frame.permute(1, 2, 0).numpy(), mask) for frame, mask in zip(frames, masks, strict=True))
+pictures = (overlay(frame, mask) for frame, mask in zip(frames, masks, strict=True))
 write_video(args.out / "overlay.mp4", pictures, frames.fps or 24)
 print(f"{len(masks)} masks and overlay.mp4 in {args.out}")

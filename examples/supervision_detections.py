@@ -12,7 +12,7 @@ import supervision as sv
 
 import siammae
 from siammae.synthetic import render_clip
-from siammae.video import write_video
+from siammae.video import as_picture, write_video
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("video", nargs="?", help="video file, folder of images or glob; default: a rendered clip")
@@ -37,7 +37,7 @@ captions = sv.LabelAnnotator(color_lookup=sv.ColorLookup.TRACK)
 
 
 def annotated(frame, objects):
-    picture = np.ascontiguousarray(frame.permute(1, 2, 0).numpy()[..., ::-1])  # supervision draws in BGR, as OpenCV does
+    picture = np.ascontiguousarray(as_picture(frame)[..., ::-1])  # supervision draws in BGR, as OpenCV does
     for annotator in annotators:
         picture = annotator.annotate(picture, objects)
     names = [f"#{i}: {area:.0f} px" for i, area in zip(objects.tracker_id, objects.area, strict=True)]

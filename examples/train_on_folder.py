@@ -11,10 +11,9 @@ from pathlib import Path
 
 import siammae
 from siammae.synthetic import render_clip
-from siammae.training.config import DataConfig, OptimConfig, TrainConfig
-from siammae.training.folder import export
+from siammae.training import TrainConfig, export, train
+from siammae.training.config import DataConfig, OptimConfig
 from siammae.training.log import read_log
-from siammae.training.loop import train
 from siammae.training.model_config import ModelConfig
 from siammae.video import write_video
 

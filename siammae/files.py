@@ -169,7 +169,10 @@ def _new_draft(target: Path) -> tuple[Path, int | None]:
     """Make a draft folder, locked while this process lives; returns it and its lock."""
     while True:
         draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}{DRAFT}")
-        draft.mkdir()
+        try:
+            draft.mkdir()
+        except OSError as error:
+            raise _of_target(error, draft, target) from error
         lock = _lock(draft)
         if draft.exists():  # else another process took it for abandoned before it was locked
             return draft, lock

@@ -67,5 +67,5 @@ def _write_points(target: Path, tracks: dict[int, tuple[NDArray[Any], NDArray[An
 
 def _drawn(session: Session) -> Iterator[NDArray[np.uint8]]:
     for index, frame in enumerate(session.frames()):
-        picture = overlay(frame.permute(1, 2, 0).numpy(), session.mask(index))
+        picture = overlay(frame, session.mask(index))
         yield draw_keypoints(picture, session.tracks[index][0]) if index in session.tracks else picture

@@ -26,7 +26,7 @@ from siammae.propagation.keypoints import KeypointPropagator
 from siammae.propagation.masks import LabelPropagator
 from siammae.propagation.walk import walk
 from siammae.video.frames import Frames, read_frames
-from siammae.video.pictures import as_frame, read_image
+from siammae.video.pictures import as_picture, read_image
 from siammae.visualize.colors import FeatureColors
 from siammae.visualize.maps import attention_maps, draw_heat
 from siammae.visualize.masks import overlay
@@ -105,7 +105,7 @@ class Session:
         self.num_frames = index + 1
 
     def _write_view(self, index: int, frame: Tensor) -> None:
-        picture = Image.fromarray(frame.permute(1, 2, 0).numpy())
+        picture = Image.fromarray(as_picture(frame))
         picture.thumbnail((MAX_VIEW, MAX_VIEW))
         with atomic(self._view(index)) as draft:
             picture.save(draft, quality=92)
@@ -120,8 +120,7 @@ class Session:
     def _read_view(self, index: int) -> Picture:
         """Read a frame as the browser shows it."""
         self._check_index(index)
-        picture: Picture = as_frame(self._view(index)).permute(1, 2, 0).numpy()
-        return picture
+        return as_picture(self._view(index))
 
     def _mask(self, kind: Literal["anchors", "masks"], index: int) -> Path:
         return self.folder / kind / f"{index:05d}.png"
@@ -191,12 +190,9 @@ class Session:
 
     def prepare(self, index: int) -> None:
         """Encode the frames that the first preview needs: the anchors, this frame and the next."""
-        numbers = {*self.anchors, index, index + 1}
-        for number, frame in enumerate(self.frames()):
-            if number in numbers:
-                extract_features([frame], self.encoder, size=self.size, progress=False)
-            if number >= max(numbers):
-                return
+        numbers = sorted(number for number in {*self.anchors, index, index + 1} if number < self.num_frames)
+        for frame in self.frames().at(numbers):
+            extract_features([frame], self.encoder, size=self.size, progress=False)
 
     def propagate(self, what: Literal["masks", "points"]) -> Iterator[int]:
         """Propagate masks or points to the other frames; yields the number of each frame when it has its labels.

@@ -18,12 +18,14 @@ def frame(video: Video, out: Out, frame: int = 0) -> None:
         frame: Number of the frame.
     """
     from siammae.files import check_output
+    from siammae.geometry import frame_size
     from siammae.video.pictures import write_picture
 
     check_output(out, PICTURES)
     (picture,) = read_numbered(video, [frame])
     write_picture(out, picture)
-    print(f"frame {frame}: {out}, {picture.shape[1]} x {picture.shape[0]} pixels (width x height)")
+    height, width = frame_size(picture)
+    print(f"frame {frame}: {out}, {width} x {height} pixels (width x height)")
 
 
 def mask(
@@ -46,6 +48,7 @@ def mask(
         overlay: Picture to write too, with the mask drawn over the frame: .png or .jpg.
     """
     from siammae.files import check_output
+    from siammae.geometry import frame_size
     from siammae.labels.masks import write_mask
     from siammae.labels.shapes import draw_shapes
     from siammae.video.pictures import write_picture
@@ -55,7 +58,7 @@ def mask(
     if overlay is not None:
         check_output(overlay, PICTURES)
     (picture,) = read_numbered(video, [frame])
-    ids = draw_shapes(shapes, picture.shape[:2])
+    ids = draw_shapes(shapes, frame_size(picture))
     write_mask(out, ids)
     print(f"mask: {out}")
     if overlay is not None:

@@ -120,24 +120,26 @@ def push(
     print(f"pull request: {pushed}" if create_pr else f"pushed: hf-hub:{pushed}")
 
 
-def models(pattern: Annotated[Positional[str], arg(metavar="PATTERN")] = "*", as_json: Json = False) -> None:
-    """List the registered models: sizes, source of the weights, whether they are on this machine, and scores.
+def models(pattern: Annotated[Positional[str], arg(metavar="PATTERN")] = "*", all: bool = False, as_json: Json = False) -> None:
+    """List the models with weights: sizes, source of the weights, whether they are on this machine, and scores.
 
-    Example: siammae models "vits*"
+    Example: siammae models --all
 
     Args:
         pattern: Shell pattern for names, such as "vits*".
+        all: Also list the architectures without weights, for training and --no-pretrained.
     """
+    names = list_models(pattern, True) + (list_models(pattern, False) if all else [])
     if as_json:
-        print_json([{**asdict(info), "here": _is_here(info)} for info in map(model_info, list_models(pattern))])
+        print_json([{**asdict(info), "here": _is_here(info)} for info in map(model_info, names)])
         return
     print(
         f"{'name':8} {'patch':>5} {'channels':>8} {'blocks':>6} {'parameters':>12}  {'weights':16} {'here':5} license  measured"
     )
-    for info in map(model_info, list_models(pattern)):
+    for info in map(model_info, names):
         measured = ", ".join(f"{name} {value:g}" for name, value in info.metrics.items())
         row = f"{info.name:8} {info.patch_size:5} {info.embed_dim:8} {info.depth:6} {info.num_parameters:12,}"
-        print(f"{row}  {info.weights or 'none yet':16} {_is_here(info):5} {info.license or '-'}  {measured or '-'}")
+        print(f"{row}  {info.weights or 'none':16} {_is_here(info):5} {info.license or '-'}  {measured or '-'}")
 
 
 def _is_here(info: ModelInfo) -> str:

@@ -11,9 +11,10 @@ from tyro.conf import Positional, arg
 from siammae.models.registry import DEFAULT_MODEL
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from siammae.encoder import Encoder
     from siammae.geometry import InputSize
-    from siammae.propagation.config import PropagationConfig
 
 Video = Annotated[Positional[str], arg(metavar="VIDEO", help="Video file, picture, folder of images, or quoted glob.")]
 Out = Annotated[Path, arg(aliases=["-o"])]
@@ -62,16 +63,18 @@ class ModelOptions:
 class PropagationOptions:
     """The settings of a propagation."""
 
-    preset: str = "default"
-    """Settings to start from: default, dino, crw or cropmae."""
+    preset: str | None = None
+    """Published settings to start from: dino, crw or cropmae; the model's own settings if not given."""
     set: tuple[str, ...] = ()
-    """Single values to change in the preset, such as top_k=7 radius=20."""
+    """Single values to change, such as top_k=7 radius=20."""
 
-    def config(self) -> "PropagationConfig":
-        """The preset with its changes; ValueError for a name or value that it does not know."""
-        from siammae.propagation.config import PropagationConfig
+    def config(self) -> dict[str, Any]:
+        """Return the preset's name and the changes, for `as_config`; ValueError for a name or value that does not exist."""
+        from siammae.propagation.config import as_config
 
-        return PropagationConfig.preset(self.preset, **read_changes(self.set))
+        values = read_changes(self.set) | ({} if self.preset is None else {"preset": self.preset})
+        as_config(values)
+        return values
 
 
 Model = Annotated[ModelOptions, arg(name="")]
@@ -99,24 +102,13 @@ def _value(text: str) -> Any:
     return {"true": True, "false": False}.get(text.lower(), text)
 
 
-def pixels(frame: Any) -> Any:
-    """Turn a frame [3, H, W] into an array [H, W, 3]."""
-    return frame.permute(1, 2, 0).numpy()
-
-
-def read_numbered(video: str, numbers: list[int]) -> list[Any]:
-    """Read the frames [H, W, 3] with these numbers, in their order, each once."""
+def read_numbered(video: str, numbers: list[int]) -> "list[Tensor]":
+    """Read the frames [3, H, W] with these numbers, in the given order; ValueError for a number below 0 or past the end."""
     from siammae.video.frames import read_frames
 
     if min(numbers) < 0:
         raise ValueError(f"frame {min(numbers)}: expected the number of a frame, 0 or more")
-    frames: dict[int, Any] = {}
-    for index, frame in enumerate(read_frames(video)):
-        if index in numbers:
-            frames[index] = pixels(frame)
-        if index == max(numbers):
-            return [frames[number] for number in numbers]
-    raise ValueError(f"{video} has only {index + 1} frames; frame {max(numbers)} was asked for")
+    return read_frames(video).at(numbers)
 
 
 def print_json(values: Any) -> None:

@@ -1,12 +1,11 @@
 """The commands that draw a model's view of a video: attention, correspondence, features as colours, reconstructions."""
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from siammae.cli.options import PICTURES, Json, Model, Out, Video, pixels, print_json, read_numbered
+from siammae.cli.options import PICTURES, Json, Model, Out, Video, print_json, read_numbered
 from siammae.models.registry import DEFAULT_MODEL, EMBEDDED, REGISTRY, WEIGHTS_FOLDER
 
 ENLARGED = 288  # side in pixels that small crops are enlarged to
@@ -104,12 +103,12 @@ def pca(video: Video, out: Out, model: Model, layer: int = -1) -> None:
 
     suffix = check_output(out, (".mp4", ".gif", *PICTURES))
     frames, encoder = read_frames(video), model.load()
-    some = _spread(frames, FITTED)
+    some = list(frames[:: spread_step(len(frames), FITTED)])
     features = extract_features(some, encoder, size=model.input_size, layer=layer)
     colors, full = FeatureColors(features), frame_size(some[0])
     if suffix in PICTURES:
         columns = np.unique(np.linspace(0, len(some) - 1, 4).round().astype(int)).tolist()
-        pictures = [*(pixels(some[i]) for i in columns), *colors(features[columns], full)]
+        pictures = [*(some[i] for i in columns), *colors(features[columns], full)]
         write_picture(out, contact_sheet(pictures, len(columns)))
     else:
         stream = progress_bar(frames, frames.length, "pca", None)
@@ -118,15 +117,12 @@ def pca(video: Video, out: Out, model: Model, layer: int = -1) -> None:
     print(f"pca: {out}, fitted to {len(some)} frames")
 
 
-def _spread(frames: Iterable[Any], most: int) -> list[Any]:
-    """Keep every n-th frame of a sequence of any length; n is the lowest power of two that leaves at most `most` frames."""
-    kept, step = [], 1
-    for index, frame in enumerate(frames):
-        if index % step == 0:
-            kept.append(frame)
-        if len(kept) > most:
-            kept, step = kept[::2], 2 * step
-    return kept
+def spread_step(num_frames: int, most: int) -> int:
+    """Return the lowest power of two n for which every n-th frame makes at most `most` frames."""
+    step = 1
+    while num_frames > most * step:
+        step *= 2
+    return step
 
 
 def reconstruct(
@@ -154,11 +150,11 @@ def reconstruct(
     from siammae.training.checkpoint import CheckpointError
     from siammae.training.folder import load_siammae
     from siammae.training.pictures import reconstruct_future
-    from siammae.video.pictures import write_picture
+    from siammae.video.pictures import as_picture, write_picture
     from siammae.visualize.sheets import contact_sheet
 
     check_output(out, PICTURES)
-    past, future = read_numbered(video, [frame, frame + gap])
+    past, future = map(as_picture, read_numbered(video, [frame, frame + gap]))
     try:
         siammae = load_siammae(_folder(model))
     except CheckpointError as error:

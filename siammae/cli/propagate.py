@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from tyro.conf import Positional, arg
 
-from siammae.cli.options import Model, Out, Propagation, pixels, stop
+from siammae.cli.options import Model, Out, Propagation, stop
 
 if TYPE_CHECKING:
     from siammae.labels.masks import Mask
@@ -151,6 +151,6 @@ def _finish(job: Job, frames: "Frames", palette: list[int] | None) -> None:
 
     print(f"masks: {job.out}")
     if job.overlay is not None:
-        pictures = (draw_masks(pixels(frame), ids, palette) for frame, ids in read_folder(frames, job.out))
+        pictures = (draw_masks(frame, ids, palette) for frame, ids in read_folder(frames, job.out))
         write_video(job.overlay, pictures, frames.fps or 25)
         print(f"overlay: {job.overlay}")

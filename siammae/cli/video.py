@@ -5,7 +5,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from siammae.cli.options import Model, Out, Propagation, Video, pixels
+from siammae.cli.options import Model, Out, Propagation, Video
 
 TRAIL = 15  # positions of a keypoint that are drawn
 
@@ -44,7 +44,7 @@ def keypoints(
     print(f"keypoints: {out}")
     if overlay is not None:
         trails = (tracks[max(0, end - TRAIL) : end] for end in range(1, len(tracks) + 1))
-        pictures = (draw_trails(pixels(frame), trail) for frame, trail in zip(frames, trails, strict=True))
+        pictures = (draw_trails(frame, trail) for frame, trail in zip(frames, trails, strict=True))
         write_video(overlay, pictures, frames.fps or 25)
         print(f"overlay: {overlay}")
 

@@ -26,7 +26,7 @@ from siammae.evaluation.protocols import find_protocol
 from siammae.files import atomic, remove_drafts
 from siammae.models.load import as_encoder
 from siammae.models.registry import DEFAULT_MODEL
-from siammae.propagation.config import PropagationConfig
+from siammae.propagation.config import as_config
 from siammae.propagation.folder import read_record
 
 SETTINGS_FILE, SCORES_FILE = "evaluation.json", "scores.json"
@@ -93,7 +93,7 @@ def evaluate(
         dataset: `Davis(root)`, `Vip(root)`, `Jhmdb(root)` or `Badja(root)`, with its own options.
         out: folder for the predictions and the scores, made if missing.
         model: an Encoder, or a name for `load_model`.
-        protocol: "best" (the library's default, which scores best), "dino", "crw", "cropmae" or "paper"; see
+        protocol: "best" (the model's own settings), "dino", "crw", "cropmae" or "paper"; see
             `siammae.evaluation.protocols`.
         size: size at which the encoder sees the frames, instead of the protocol's.
         changes: single values of the protocol's config.
@@ -111,11 +111,13 @@ def evaluate(
     if not isinstance(dataset, Dataset):
         raise ValueError(f"the data set is {dataset!r}; expected an object such as siammae.evaluation.Davis(root)")
     rules, target = find_protocol(dataset.name, protocol), Path(out)
-    config = PropagationConfig.from_mapping({**asdict(rules.config), **(changes or {})})
+    values = {**(asdict(rules.config) if rules.config else {}), **(changes or {})}
+    as_config(values)  # errors come before the model is loaded
     sequences = dataset.find()
     names = [sequence.name for sequence in sequences]
     with processes() as (rank, world, wait):
         encoder = as_encoder(model)
+        config = as_config(values, encoder)
         if world > 1 and encoder.device.type == "cuda":
             encoder = encoder.to(f"cuda:{os.environ['LOCAL_RANK']}")
         settings = {

@@ -14,7 +14,7 @@ class Protocol:
 
     Attributes:
         name: name of the protocol.
-        config: settings of the propagation.
+        config: settings of the propagation; None for the model's own.
         input: size at which the encoder sees the frames, in words.
         size: function from a frame's (H, W) and the patch size, in pixels, to the input's (H, W), or None for the model's
             default.
@@ -24,7 +24,7 @@ class Protocol:
     """
 
     name: str
-    config: PropagationConfig
+    config: PropagationConfig | None
     input: str
     size: Callable[[Size, int], Size | None]
     source: str
@@ -67,7 +67,7 @@ _CRW = "Contrastive Random Walk (Jabri et al. 2020), code/test.py with its READM
 _CRW_TOO = "Contrastive Random Walk (Jabri et al. 2020), code/test.py with the paper's values"
 
 _preset = PropagationConfig.preset
-_best = Protocol("best", PropagationConfig(), "the model's default", lambda frame, patch: None, "docs/benchmarks.md")
+_best = Protocol("best", None, "the model's default", lambda frame, patch: None, "docs/benchmarks.md")
 
 _DAVIS = (
     _best,

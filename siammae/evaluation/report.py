@@ -20,7 +20,6 @@ from siammae.evaluation.predict import PREDICTIONS
 from siammae.files import atomic, check_output
 from siammae.labels.keypoints import read_tracks
 from siammae.labels.masks import as_mask
-from siammae.video.pictures import as_frame
 from siammae.visualize.masks import overlay
 from siammae.visualize.points import draw_keypoints
 
@@ -147,17 +146,17 @@ def _frame(sequence: MaskSequence | PointSequence, number: int) -> Path:
 
 def _draw(sequence: MaskSequence | PointSequence, number: int, predictions: Path | None) -> str:
     """Draw the labels of an annotated frame, the true ones or those of a folder, as the address of an image."""
-    pixels = as_frame(_frame(sequence, number)).permute(1, 2, 0).numpy()
+    frame = _frame(sequence, number)
     if isinstance(sequence, MaskSequence):
         annotation = sequence.annotations[number]
         path = annotation if predictions is None else predictions / sequence.name / f"{annotation.stem}.png"
         ids = as_mask(path, empty=True).values
-        return _data(overlay(pixels, np.where(ids == 255, 1, ids)))
+        return _data(overlay(frame, np.where(ids == 255, 1, ids)))
     points = sequence.points[number]
     if predictions is not None:
         tracks = read_tracks(predictions / f"{sequence.name}.csv", *sequence.points.shape[:2])
         points = np.where(np.isnan(points), np.nan, tracks[number])
-    return _data(draw_keypoints(pixels, points))
+    return _data(draw_keypoints(frame, points))
 
 
 def _data(picture: Picture) -> str:

@@ -123,7 +123,7 @@ def _from_timm(name: str, pretrained: bool) -> Encoder:
     except Exception as error:
         if not pretrained:
             raise
-        raise WeightsError(f"the weights of timm:{name} cannot be fetched: {error}") from error
+        raise WeightsError(f"the weights of timm:{name} could not be fetched: {error}") from error
     cfg = vit.pretrained_cfg
     return Encoder(
         vit,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any, Literal, TypeAlias, TypedDict
 
+from siammae.encoder import Encoder
 from siammae.features import Resize
 from siammae.geometry import InputSize
 from siammae.labels.grid import Reduction
@@ -193,10 +194,22 @@ class MaskVideoOptions(MaskOptions, VideoOptions, total=False):
     """Keyword arguments of mask propagation through a whole video."""
 
 
-def as_config(config: ConfigLike) -> PropagationConfig:
-    """Return a config as it is, the preset of a name, the config of a mapping, or the default for None."""
+def as_config(config: ConfigLike, encoder: Encoder | None = None) -> PropagationConfig:
+    """Return the settings that a caller means.
+
+    Args:
+        config: settings, returned as they are; the name of a preset; a mapping of single values, which change the preset that
+            its "preset" names or else the model's own settings; None for the model's own settings.
+        encoder: model whose own settings count, those in `encoder.metadata["propagation"]`. Without a model, or for one that
+            has none, they are the defaults of PropagationConfig.
+
+    Raises:
+        ValueError: a preset or value that does not exist.
+    """
     if isinstance(config, PropagationConfig):
         return config
     if isinstance(config, str):
         return PropagationConfig.preset(config)
-    return PropagationConfig.from_mapping(config or {})
+    values = dict(config or {})
+    own = {} if encoder is None or "preset" in values else encoder.metadata.get("propagation") or {}
+    return PropagationConfig.from_mapping({**own, **values})

@@ -122,7 +122,7 @@ def _settings(
         "size": size,
         "start": start,
         "void_id": void_id,
-        "config": asdict(as_config(config)),
+        "config": asdict(as_config(config, encoder)),
     }
     plain: dict[str, Any] = json.loads(json.dumps(settings))
     return plain

@@ -70,7 +70,8 @@ class KeypointPropagator(Generic[P]):
         size: InputSize = None,
         config: ConfigLike = None,
     ) -> None:
-        self.encoder, self.size, self.config = as_encoder(model), size, as_config(config)
+        self.encoder, self.size = as_encoder(model), size
+        self.config = as_config(config, self.encoder)
         self.reset(frame0, points0)
 
     @torch.no_grad()

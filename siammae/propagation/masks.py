@@ -75,7 +75,8 @@ class LabelPropagator(Generic[M]):
         config: ConfigLike = None,
         void_id: int | None = None,
     ) -> None:
-        self.encoder, self.size, self.config, self.void_id = as_encoder(model), size, as_config(config), void_id
+        self.encoder, self.size, self.void_id = as_encoder(model), size, void_id
+        self.config = as_config(config, self.encoder)
         self.reset(frame0, mask0)
 
     @torch.no_grad()

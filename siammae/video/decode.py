@@ -32,7 +32,7 @@ class VideoDecoder:
     """A video file, or the bytes of one, opened for reading: one reading at a time, a new one ends the one before.
 
     Attributes:
-        label: how messages call it.
+        label: name of the video in messages.
         fps: frames per second on average.
         length: number of frames that the header names, or None.
         duration: seconds that the header names, or None.
@@ -60,7 +60,7 @@ class VideoDecoder:
         codec = self._stream.codec_context
         codec.thread_type = "SLICE"  # frame threads report damage late, and near the end of a file not at all
         codec.thread_count = self._threads
-        if codec.name == "hevc":  # it paints over damage; but not "h264": clips cut from longer ones fail
+        if codec.name == "hevc":  # else it conceals damage; h264 with it refuses clips cut from longer ones
             codec.options |= {"err_detect": "explode"}
         self._base = self._stream.time_base or Fraction(1, 90_000)
         self._start = self._stream.start_time or 0
@@ -76,7 +76,7 @@ class VideoDecoder:
         self._container.close()
 
     def frames(self) -> Iterator[Any]:
-        """Yield PyAV's frames in the order in which they are shown; VideoError at damage, after all the frames before it."""
+        """Return PyAV's frames in the order in which they are shown; VideoError at damage, after all the frames before it."""
         if self._moved:
             self.close()
             self._open()
@@ -84,7 +84,7 @@ class VideoDecoder:
         return self._decode(self._container.demux(self._stream), None, None)
 
     def frame_at(self, seconds: float) -> Any:
-        """Return PyAV's frame that is shown at a time, counted from the first frame; the last one after the end.
+        """Return PyAV's frame that is shown at a time, counted from the first frame; after the end, the last frame.
 
         Raises:
             VideoError: no frame can be decoded there.
@@ -103,7 +103,7 @@ class VideoDecoder:
         return float(((time or 0) - self._start) * self._base)
 
     def frames_at(self, numbers: Sequence[int], index: "VideoIndex") -> Iterator[Any]:
-        """Yield PyAV's frames of these numbers, which ascend and lie within the index; seek where that skips frames.
+        """Yield PyAV's frames of these numbers, which ascend and lie within the index; seeks where that skips frames.
 
         Raises:
             IndexMismatch: the decoder gives other frames than the index names.
@@ -138,15 +138,15 @@ class VideoDecoder:
                 break
             if key is not None and key.pts is not None and key.pts <= time:
                 return self._decode(chain([key], packets), key.pts, times)
-            goal = time - round(back / self._base)  # some formats look for decoding times, or land only near what they look for
+            goal = time - round(back / self._base)  # some formats seek by decoding time, or land only near the goal
             back *= 2
         return self.frames()
 
     def _decode(self, packets: Iterator[Any], begin: int | None, times: Sequence[int] | None) -> Iterator[Any]:
         """Yield the frames of packets from the key frame shown at `begin` on, or from the first of the file on if None.
 
-        Frames shown before `begin` refer to frames before the key frame, and are left out. `times`, those of the video's
-        frames, number them in messages.
+        Frames shown before `begin` need frames before the key frame, and are left out. `times`, the times of all frames,
+        number them in messages.
         """
         import av
 
@@ -200,7 +200,7 @@ class VideoDecoder:
         formats, codec = set(self._container.format.name.split(",")), self._stream.codec_context.codec
         if codec.canonical_name not in ONE_BY_ONE or not (formats & TIMED or codec.intra_only):
             return None
-        with VideoDecoder(self._source, self.label) as other:  # packets before the first frame refer to what was cut off
+        with VideoDecoder(self._source, self.label) as other:  # packets shown before the first frame cannot be decoded
             first = next(other.frames(), None)
         begin = None if first is None else first.pts
         times: list[Any] = []
@@ -232,9 +232,9 @@ class VideoIndex:
     """The times at which a video's frames are shown, and those of its key frames, ascending.
 
     Attributes:
-        times: of the frames from the first on.
-        keys: of the key frames.
-        complete: whether these are all frames; not so if the file is cut off.
+        times: times of the frames from the first on.
+        keys: times of the key frames.
+        complete: True if these are all frames of a file that is not cut off.
     """
 
     times: list[int]
@@ -248,13 +248,13 @@ class VideoIndex:
 
 
 class IndexMismatch(Exception):
-    """Frames that differ from what the packets of their file announced."""
+    """An error raised where a file's frames differ from what its packets announced."""
 
 
 def open_video(source: Path | BytesIO, label: str, formats: str | None = None) -> Any:
     """Open a video that can be decoded, as PyAV's container; no other file is opened.
 
-    `formats` names those of FFmpeg's that may be tried, with commas between them; None is all but playlists.
+    `formats` lists the FFmpeg formats to try, separated by commas; None tries all but playlists.
 
     Raises:
         VideoError: the file is no video that can be decoded; the message says why.

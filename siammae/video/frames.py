@@ -33,11 +33,11 @@ class Frames(ABC):
     and `frames[10:50]`, itself such a sequence, of which nothing is read until it is used.
 
     Attributes:
-        label: how messages call the source.
+        label: name of the source in messages.
         length: number of frames, or None where only reading to the end would tell.
         fps: frames per second of a video file, else None.
         names: file name without suffix of each frame of a folder, glob or list of paths, else None.
-        folder: that holds the first of these files, else None.
+        folder: folder of the first of these files, else None.
     """
 
     label: str
@@ -122,7 +122,7 @@ class Frames(ABC):
             yield from reversed(list(self._pick(numbers[start : start + self._window][::-1])))
 
     def _checked(self, frames: Iterable[tuple[int, Tensor]]) -> Iterator[Tensor]:
-        """Yield numbered frames; VideoError where one has not the size of those before it."""
+        """Yield the frames of pairs (number, frame); VideoError where their sizes differ."""
         size = None
         for index, frame in frames:
             size = size or frame.shape[1:]
@@ -223,7 +223,7 @@ class _VideoFile(Frames):
         with VideoDecoder(path) as decoder:
             self.fps, self.length = decoder.fps, decoder.length
         self._window = REVERSED_WINDOW
-        self._index: VideoIndex | None = VideoIndex([], [], complete=False)  # of the part that was asked for; None: no use
+        self._index: VideoIndex | None = VideoIndex([], [], complete=False)  # grows on demand; None: the file allows none
         self._count: int | None = None
 
     def __len__(self) -> int:

@@ -151,9 +151,13 @@ def test_features_in_both_formats(home: Path) -> None:
 
 
 def test_models_info_and_env(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("models", "vits*") == 0
+    assert run("models", "vitt*") == 0
     listing = capsys.readouterr().out
-    assert "vits16" in listing
+    assert "vitt8d6" in listing
+    assert "vitt16" not in listing  # an architecture without weights
+    assert run("models", "vitt*", "--all") == 0
+    listing = capsys.readouterr().out
+    assert "vitt16" in listing
     assert "vitb16" not in listing
     assert run("info", "vits8") == 0
     assert "patch_size: 8" in capsys.readouterr().out
@@ -370,7 +374,7 @@ def test_shapes_that_cannot_be(home: Path, capsys: pytest.CaptureFixture[str], s
     [
         (["env"], "propagation"),
         (["info", "vitt8d6"], "architecture"),
-        (["models", "vits*"], 0),
+        (["models", "vits*", "--all"], 0),
         (["correspondence", "clip.mp4", "30", "20", "-o", "points.png", "--model", "small"], 0),
     ],
 )
@@ -417,9 +421,9 @@ def test_pca_is_drawn_as_a_film_and_as_a_picture(home: Path, capsys: pytest.Capt
 
 @pytest.mark.parametrize(("length", "kept"), [(3, [0, 1, 2]), (4, [0, 1, 2, 3]), (5, [0, 2, 4]), (17, [0, 8, 16])])
 def test_frames_are_spread_over_a_video_of_any_length(length: int, kept: list[int]) -> None:
-    from siammae.cli.pictures import _spread
+    from siammae.cli.pictures import spread_step
 
-    assert _spread(range(length), 4) == kept
+    assert list(range(length)[:: spread_step(length, 4)]) == kept
 
 
 @pytest.mark.parametrize(
@@ -467,7 +471,7 @@ def test_reconstruct_draws_four_pictures(home: Path, capsys: pytest.CaptureFixtu
     assert (masked == future).all(axis=2).mean() == pytest.approx(0.5, abs=0.01)
     for extra, message in (
         (("--mask-ratio", "1"), "leaves 0 of 16 patches visible"),
-        (("--gap", "9"), "has only 5 frames; frame 9"),
+        (("--gap", "9"), "holds only 5 frames; frame 9"),
         (("--model", "small"), "small has no decoder"),
         (("--model", "vits16"), "no model folder is called 'vits16'"),
     ):

@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,23 @@ def test_frames_by_number_are_those_of_iteration(tmp_path: Path, name: str) -> N
     assert equal(source[5:40][::2].at([-1, 3]), [expected[39], expected[11]])
     for stop in (COUNT, 33, 1):
         assert equal(source.backwards(stop), expected[:stop][::-1])
+
+
+def forbid_reading_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(decoder: decode.VideoDecoder) -> None:
+        raise AssertionError(f"{decoder.label} is read from its first frame on")
+
+    monkeypatch.setattr(decode.VideoDecoder, "frames", refuse)
+
+
+@pytest.mark.parametrize("name", sorted(set(FILMS) - {"H.264 in AVI", "MPEG-4"}))
+def test_a_late_frame_is_sought(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = read_frames(film(tmp_path, name))
+    expected = list(source)
+    forbid_reading_from_the_start(monkeypatch)
+    for index in (44, *range(10, COUNT)):  # the first group begins at the start anyway
+        assert torch.equal(source[index], expected[index])
+    assert equal(islice(source.backwards(COUNT), 32), expected[:12:-1])
 
 
 @pytest.mark.parametrize("name", FILMS)
@@ -165,7 +183,9 @@ def test_a_cut_video_tells_of_the_cut_and_not_of_a_number_too_large(tmp_path: Pa
         assert str(again.value) == str(caught.value)
 
 
-def test_a_clip_cut_at_an_open_group_has_the_numbers_of_its_shown_frames(tmp_path: Path) -> None:
+def test_a_clip_cut_at_an_open_group_has_the_numbers_of_its_shown_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = {"x265-params": f"{QUIET}:keyint=10:min-keyint=10:bframes=3:open-gop=1:b-adapt=0"}
     path = write(tmp_path / "long.mp4", [picture(i) for i in range(40)], "libx265", options=options)
     for suffix in ("mp4", "mkv"):
@@ -180,7 +200,9 @@ def test_a_clip_cut_at_an_open_group_has_the_numbers_of_its_shown_frames(tmp_pat
         expected = list(iter(short))
         assert len(packets(tmp_path / f"short.{suffix}")) > len(expected)  # the first ones refer to the group cut off
         assert len(short) == len(expected)
-        assert equal([short[index] for index in range(len(expected))], expected)
+        with monkeypatch.context() as patch:
+            forbid_reading_from_the_start(patch)
+            assert equal([short[index] for index in range(len(expected))], expected)
 
 
 def test_frames_hidden_by_an_edit_list_have_no_number(tmp_path: Path) -> None:

@@ -234,7 +234,7 @@ def test_the_commands_draw_pictures(folder: Path, tmp_path: Path, capsys: pytest
     assert "3 heads" in capsys.readouterr().out
     assert read_image(tmp_path / "attention.jpg").size == (4 * 96 + 12, 64)
     for extra, message in (
-        (["--frame", "7"], "has only 3 frames; frame 7"),
+        (["--frame", "7"], "holds only 3 frames; frame 7"),
         (["--frame", "-1"], "expected the number of a frame"),
     ):
         with pytest.raises(SystemExit):
