@@ -15,7 +15,7 @@ STATE = "run.json"
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint cannot be written or does not belong to this run."""
+    """A checkpoint that cannot be written or read, or that belongs to another run."""
 
 
 def checkpoints(output: Path) -> list[Path]:

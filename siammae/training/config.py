@@ -3,7 +3,6 @@
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -225,8 +224,8 @@ def config_to_dict(config: TrainConfig) -> dict[str, Any]:
     return values
 
 
-@cache
 def _adapter() -> "TypeAdapter[TrainConfig]":
+    """Return pydantic's reader and writer of configurations."""
     try:
         from pydantic import TypeAdapter
     except ImportError as error:

@@ -105,7 +105,7 @@ class Run:
 
     @property
     def progress(self) -> float:
-        """Share of the run that is done, 0 to 1: of its minutes if it has a time budget, else of its steps."""
+        """Return the finished share of the run, 0 to 1: of its minutes if it has a time budget, else of its steps."""
         if self.total is None:
             return min(1.0, self.seconds / (60 * (self.config.max_minutes or math.inf)))
         return min(1.0, self.step / self.total)

@@ -209,11 +209,11 @@ class SiamMAE(nn.Module):
         return (self.unpatchify(patches) * self.std + self.mean).clamp(0, 1)
 
     def _predict(self, past: Tensor, futures: Tensor, masks: Masks) -> Tensor:
-        """past [B, 3, S, S], futures [B * T, 3, S, S] -> predicted masked patches [B * T, M, C]."""
+        """Predict from past [B, 3, S, S] and futures [B * T, 3, S, S] -> predicted masked patches [B * T, M, C]."""
         return self._decode(*self._encode(past, futures, masks), masks)
 
     def _decode(self, past_tokens: Tensor, future_tokens: Tensor, masks: Masks) -> Tensor:
-        """Encoded tokens [B * T, 1 + K, D] of past and futures -> predicted masked patches [B * T, M, C]."""
+        """Decode tokens [B * T, 1 + K, D] of past and futures -> predicted masked patches [B * T, M, C]."""
         times = len(future_tokens) // len(masks.past.visible)
         past_tokens, future_tokens = self.decoder_embed(past_tokens), self.decoder_embed(future_tokens)
         past_visible = masks.past.visible.repeat_interleave(times, dim=0)

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from siammae.training.config import CacheConfig, DataConfig, ShardsConfig, TrainConfig
-from siammae.training.data.batches import Batch, Source
+from siammae.training.data import Batch, Source
 from siammae.training.data.cache import CachedClip, CachedSource, FrameCache, build_cache
 from siammae.training.data.clips import Frame, UnusableClip, VideoClip, folder_clip, read_image
 from siammae.training.data.crops import Box, moved_box, random_box, resample, resized

@@ -330,17 +330,18 @@ def test_nan_loss_stops_with_the_state_before_it(config: TrainConfig, monkeypatc
     assert checkpoints(Path(config.output))[-1].name == "checkpoint-0000005"
 
 
-def test_batch_must_divide_into_its_parts(config: TrainConfig) -> None:
+def test_batch_must_divide_into_micro_batches(config: TrainConfig) -> None:
     with pytest.raises(ValueError, match="batch_size 8 is no multiple of 3"):
         train(dataclasses.replace(config, accumulation=3))
 
 
-@pytest.mark.parametrize("package", ["accelerate", "yaml", "webdataset"])
+@pytest.mark.parametrize("package", ["accelerate", "yaml", "pydantic", "webdataset"])
 def test_missing_package_is_named_with_its_remedy(config: TrainConfig, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     attempts = {
         "accelerate": lambda: train(config),
         "yaml": lambda: load_config(None),
+        "pydantic": lambda: load_config(None),
         "webdataset": lambda: find_shards("a.tar"),
     }
     with pytest.raises(ImportError, match=rf"{'pyyaml' if package == 'yaml' else package}; .*pip install \"siammae\[train\]\""):

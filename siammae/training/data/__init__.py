@@ -4,8 +4,7 @@
 `crops`, `motion` and `samples` draw from them, and `files`, `shards` and `cache` are the sources.
 """
 
-from siammae.training.data.batches import Batch, Source
-from siammae.training.data.load import load
+from siammae.training.data.batches import Batch, Source, load
 from siammae.training.data.source import build_source
 
 __all__ = ["Batch", "Source", "build_source", "load"]

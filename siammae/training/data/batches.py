@@ -1,14 +1,17 @@
-"""Batches: the input of a training step, from any source.
+"""Batches: the input of a training step, from any source, made ahead in worker processes.
 
 A step's `batch_size` pairs are cut into micro-batches, one for every backward pass of every process. Micro-batch number
 `step * micro_batches + k` is drawn from a random generator of its own, so the run is the same for any number of
 processes, loader workers and resumes.
 """
 
+import signal
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 
 class Batch(NamedTuple):
@@ -33,3 +36,20 @@ class Source(Protocol):
     def micro_batches(self, first: int, stride: int) -> Iterator[Batch]:
         """Yield the micro-batches first, first + stride, first + 2 * stride, ... without end."""
         ...
+
+
+def load(dataset: Dataset[Batch], workers: int, pin: bool, **options: Any) -> Iterator[Batch]:
+    """Yield the data set's batches, made ahead in worker processes."""
+    if workers:
+        options |= {"prefetch_factor": 2, "worker_init_fn": _leave_signals_to_parent}
+        options["multiprocessing_context"] = "forkserver"
+    loader: DataLoader[Batch] = DataLoader(dataset, batch_size=None, num_workers=workers, pin_memory=pin, **options)
+    for frames, names, skipped in loader:
+        yield Batch(frames, list(names), [tuple(pair) for pair in skipped])
+
+
+def _leave_signals_to_parent(worker: int) -> None:
+    """Ignore signals in a worker: a launcher sends SIGTERM to all processes, and workers stay until the training has saved."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

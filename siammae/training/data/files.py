@@ -15,9 +15,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from siammae.training.config import DataConfig
-from siammae.training.data.batches import Batch
+from siammae.training.data.batches import Batch, load
 from siammae.training.data.clips import VIDEO_SUFFIXES, UnusableClip, VideoClip, folder_clip, read_image
-from siammae.training.data.load import load
 from siammae.training.data.samples import draw_crop_pairs, draw_samples
 from siammae.video.pictures import IMAGE_SUFFIXES
 

@@ -22,7 +22,7 @@ class Clip(Protocol):
     seconds: float  # time of the last frame
 
     def read(self, times: list[float]) -> list[Frame]:
-        """The frame shown at each of `times` (ascending, seconds)."""
+        """Read the frame shown at each of `times` (ascending, seconds)."""
         ...
 
 

@@ -20,10 +20,9 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from siammae.training.config import DataConfig
-from siammae.training.data.batches import Batch
+from siammae.training.data.batches import Batch, load
 from siammae.training.data.clips import VIDEO_SUFFIXES, FramesClip, UnusableClip, VideoClip
 from siammae.training.data.files import MAX_UNUSABLE
-from siammae.training.data.load import load
 from siammae.training.data.samples import draw_samples
 from siammae.video.pictures import IMAGE_SUFFIXES
 

@@ -3,9 +3,8 @@
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-import torch
 from tqdm import tqdm
 
 from siammae.training.config import TrainConfig
@@ -14,22 +13,16 @@ from siammae.training.data.cache import CachedSource, FrameCache, build_cache
 from siammae.training.data.files import FileSource, find_files
 from siammae.training.data.shards import ShardSource, find_shards
 
-
-class Processes(Protocol):
-    """The part of accelerate's `Accelerator` that is used here."""
-
-    device: torch.device
-    is_local_main_process: bool
-
-    def wait_for_everyone(self) -> None: ...
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
-def build_source(config: TrainConfig, size: int, processes: Processes, *, side: int) -> Source:
+def build_source(config: TrainConfig, size: int, processes: "Accelerator", *, side: int) -> Source:
     """Open the source that `config.data` describes.
 
     Args:
         size: pairs of one micro-batch.
-        processes: the run's processes, for this one's device and turn.
+        processes: the run's processes; this one's device takes a cache of `data.cache.kind=device`.
         side: pixels of a crop's side.
 
     Raises:
@@ -46,7 +39,7 @@ def build_source(config: TrainConfig, size: int, processes: Processes, *, side: 
     return CachedSource(cache, data, weights=Counter(map(str, files)), **common)
 
 
-def _load_cache(files: list[Path], config: TrainConfig, processes: Processes) -> FrameCache:
+def _load_cache(files: list[Path], config: TrainConfig, processes: "Accelerator") -> FrameCache:
     """Load the decoded frames; one process of each machine decodes them while the others wait."""
     data = config.data
 
