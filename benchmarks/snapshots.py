@@ -149,7 +149,7 @@ def told(encoder: Encoder, frames: list[Tensor]) -> tuple[float, float]:
 
 
 def _explained(targets: Tensor, values: Tensor) -> float:
-    """Return the share of targets' variance, [P, D] that a quadratic function of values [P, n] explains, on every other row."""
+    """Return the share of the variance of targets [P, D] that a quadratic of values [P, n] explains, on every other row."""
     products = (values[:, :, None] * values[:, None]).flatten(1)
     terms = torch.cat([torch.ones(len(values), 1, dtype=values.dtype), values, products], dim=1)
     fit, test = slice(0, None, 2), slice(1, None, 2)
