@@ -19,7 +19,7 @@ class CacheConfig(Section):
 
     prefix: ClassVar[str] = "data.cache."
     kind: Literal["none", "disk", "host", "device"] = "none"  # a file mapped into memory | host memory | the device's memory
-    folder: str = ""  # where decoded frames are kept on disk
+    folder: str = ""  # folder of the decoded frames
     short_side: int = 208  # pixels
     fps: float = 8.0
 

@@ -94,7 +94,7 @@ class Run:
         self.source = build_source(config, config.batch_size // self.micro_batches, self.accelerator, side=side)
         self.total = self._total_steps()
         self.step = 0
-        self.seconds = 0.0  # of training, over all resumes
+        self.seconds = 0.0  # trained so far, over all resumes
         self.snapshots = 0
         self.skipped: dict[str, str] = {}
         for name, reason in self.source.skipped:
@@ -202,7 +202,7 @@ class Run:
         self.raw_model.standardizer.estimate(torch.cat(features).to(self.device))
 
     def _agree(self, loss: Tensor, seconds: float, stop: bool) -> tuple[float, float, bool]:
-        """Return the mean loss, the first process's clock, and True if any process was asked to stop: alike in all."""
+        """Return the mean loss, the first process's clock and True if any was asked to stop, the same in every process."""
         mine = torch.tensor([[float(loss), seconds, float(stop)]], device=self.device, dtype=torch.float32)
         everyone = self.accelerator.gather(mine)
         return float(everyone[:, 0].mean()), float(everyone[0, 1]), bool(everyone[:, 2].any())
@@ -235,7 +235,7 @@ class Run:
         }  # fmt: skip
         if norm is not None:
             entry["grad_norm"] = round(norm, 4)
-        entry |= {f"loss_{name}": round(float(term), 6) for name, term in self.raw_model.terms.items()}  # of the last pass
+        entry |= {f"loss_{name}": round(float(term), 6) for name, term in self.raw_model.terms.items()}  # the last pass's
         self.accelerator.log({key: entry[key] for key in ("loss", "lr", "pairs_per_second")}, step=self.step)
         if self.main:
             left = self.seconds / self.progress - self.seconds

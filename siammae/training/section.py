@@ -7,7 +7,7 @@ class Section:
     """A section of a run's configuration.
 
     Attributes:
-        prefix: what stands before the names of its fields in a file and in errors, such as "model.".
+        prefix: the sections above its fields, as files and errors write them, such as "model.".
     """
 
     prefix: ClassVar[str] = ""

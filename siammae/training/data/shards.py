@@ -80,7 +80,7 @@ class ShardMicroBatches(IterableDataset[Batch]):
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
         streams = self._config.shards.streams
         readers: dict[int, Iterator[Batch]] = {}
-        number = self._done + worker  # of this process, counted from the start of the run; the loader takes turns
+        number = self._done + worker  # counted in this process from the start of the run; the loader takes turns
         while True:
             stream = number % streams
             if stream not in readers:
