@@ -18,4 +18,5 @@ class Section:
         for name, hint in get_type_hints(type(self)).items():
             value = getattr(self, name)
             if get_origin(hint) is Literal and value not in get_args(hint):
-                raise ValueError(f"{self.prefix}{name} is {value!r}; expected {' or '.join(get_args(hint))}")
+                *words, last = get_args(hint)
+                raise ValueError(f"{self.prefix}{name} is {value!r}; expected {', '.join(words)} or {last}")

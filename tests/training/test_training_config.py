@@ -99,7 +99,7 @@ def test_other_mistakes(tmp_path: Path) -> None:
 def test_python_checks_the_choices_too() -> None:
     with pytest.raises(ValueError, match=r"precision is 'half'; expected float32 or bfloat16"):
         TrainConfig(output="o", steps=1, precision="half")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"data\.cache\.kind is 'gpu'; expected none or disk or host or device"):
+    with pytest.raises(ValueError, match=r"data\.cache\.kind is 'gpu'; expected none, disk, host or device"):
         CacheConfig(kind="gpu")  # type: ignore[arg-type]
 
 
