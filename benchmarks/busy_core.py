@@ -1,4 +1,4 @@
-"""How propagation slows down when another process keeps one core busy: no more than its fair share of the cores explains.
+"""Slow-down of propagation while another process keeps one core busy, beside its fair share of the cores.
 
     python benchmarks/busy_core.py
 

@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def run(data: Dataset, out: Path, model: str, protocol: str) -> dict[str, Any]:
-    """Figures of one run, with its speed."""
+    """Return the figures of one run, with its speed."""
     encoder = load(model)
     size = find_protocol(data.name, protocol).size(FRAME, PATCH)
     scaled = None if size is None else (size[0] * encoder.patch_size // PATCH, size[1] * encoder.patch_size // PATCH)

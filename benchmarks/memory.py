@@ -24,7 +24,7 @@ HEIGHT, WIDTH = 480, 854
 
 
 def moving_square(num_frames: int) -> Iterator[NDArray[np.uint8]]:
-    """Frames [H, W, 3] of a square that circles over noise, made one at a time."""
+    """Yield frames [H, W, 3] of a square that circles over noise."""
     background = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     for index in range(num_frames):
         frame = background.copy()
@@ -34,7 +34,7 @@ def moving_square(num_frames: int) -> Iterator[NDArray[np.uint8]]:
 
 
 def measure(num_frames: int, size: int) -> tuple[float, list[float]]:
-    """Of propagating over `num_frames` frames: this process's peak memory in MB, and milliseconds a frame in each fifth."""
+    """Propagate over `num_frames` frames; return this process's peak memory in MB, and milliseconds a frame in each fifth."""
     from siammae.encoder import build_encoder
     from siammae.propagation import propagate_to_folder
 
@@ -61,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, nargs=2, default=[100, 2000], metavar=("SHORT", "LONG"))
     parser.add_argument("--size", type=int, default=240, help="shorter side at which the encoder sees the frames, pixels")
-    parser.add_argument("--limit", type=float, default=150, help="how far the peaks may lie apart, MB")
+    parser.add_argument("--limit", type=float, default=150, help="largest allowed difference of the peaks, MB")
     arguments = parser.parse_args()
     peaks = []
     for num_frames in arguments.frames:

@@ -56,8 +56,10 @@ def main() -> None:
     parser.add_argument("--model", default="vitt8d6")
     parser.add_argument("--sizes", type=int, nargs="+", default=[240])
     parser.add_argument("--layers", type=int, nargs="+", default=[-1])
-    parser.add_argument("--frames", type=int, default=50, help="of each sequence, from its first on")
-    parser.add_argument("--start", nargs="*", default=[], help="settings, such as top_k=7; the library's default without")
+    parser.add_argument("--frames", type=int, default=50, help="frames of each sequence, from its first on")
+    parser.add_argument(
+        "--start", nargs="*", default=[], help="settings to start from, such as top_k=7; the defaults if not given"
+    )
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--processes", type=int, default=2)
@@ -77,7 +79,7 @@ def main() -> None:
 
 
 def report(table: "Table", names: Sequence[str], folds: int) -> None:
-    """Print what the settings tried have scored, and what choosing by other sequences is worth."""
+    """Print the scores of the settings tried, and the score if each sequence's settings are chosen on the others."""
     default = asdict(PropagationConfig())
     settings = [json.loads(key) for key in table.known]
     scores = np.array(list(table.known.values()))  # [settings, S]
@@ -94,7 +96,7 @@ def report(table: "Table", names: Sequence[str], folds: int) -> None:
 
 
 def descend(table: "Table", start: dict[str, Any], space: dict[str, list[Any]]) -> dict[str, Any]:
-    """The settings that no change of a single one improves."""
+    """Return settings that no change of a single one improves."""
     best, changed = dict(start), True
     while changed:
         changed = False
@@ -116,7 +118,7 @@ class Table:
         self.known: dict[str, list[float]] = json.loads(self.path.read_text()) if self.path.exists() else {}
 
     def scores(self, settings: dict[str, Any]) -> NDArray[np.float64]:
-        """Mean J of each sequence, [S]."""
+        """Return the mean J of each sequence, [S]."""
         key = json.dumps(settings, sort_keys=True)
         if key not in self.known:
             began = time.perf_counter()
@@ -135,7 +137,7 @@ class Table:
 
 @torch.inference_mode()
 def score(one: MaskSequence, *, settings: dict[str, Any], model: str, cache: Path) -> float:
-    """Mean J of one sequence."""
+    """Return the mean J of one sequence."""
     config = PropagationConfig.from_mapping({name: value for name, value in settings.items() if name != "size"})
     encoder = loaded(model)
     frame = as_frame(one.frames[0])
@@ -164,7 +166,7 @@ def loaded(model: str) -> Encoder:
 
 
 def features(one: MaskSequence, encoder: Encoder, geometry: Geometry, layer: int, cache: Path) -> torch.Tensor:
-    """Features [T, D, h, w] of unit length, float16, from the cache or for it."""
+    """Return features [T, D, h, w] of unit length, float16, from the cache, which is filled if need be."""
     path = cache / f"{encoder.name}-{geometry.input[0]}-{layer}-{one.name}-{len(one.frames)}.npy"
     if not path.exists():
         grids = [F.normalize(encode(encoder, [as_frame(frame)], geometry, layer).float(), dim=1).half() for frame in one.frames]

@@ -1,4 +1,4 @@
-"""How features change with training: J of every snapshot of a run, with the temperature tuned for each.
+"""J of every snapshot of a training run, with the temperature tuned for each, over the past frames seen.
 
     python benchmarks/snapshots.py RUN DAVIS [--frames 40] [--dtype bfloat16] [--last 1] [--curve curve.png] [--json curve.json]
 
@@ -46,13 +46,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run")
     parser.add_argument("davis", type=Path)
-    parser.add_argument("--sequences", nargs="+", help="all that the folder has if not given")
+    parser.add_argument("--sequences", nargs="+", help="sequences to score; all in the folder if not given")
     parser.add_argument("--frames", type=int, default=40)
     parser.add_argument("--temperatures", nargs="+", type=float, default=list(TEMPERATURES))
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the encoder")
-    parser.add_argument("--last", type=int, help="only so many of the newest snapshots, without the beginning")
-    parser.add_argument("--curve", type=Path, help="PNG of the mean over the past frames")
-    parser.add_argument("--json", type=Path, help="all scores")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="number type of the encoder")
+    parser.add_argument("--last", type=int, help="number of newest snapshots to score, without the initial model")
+    parser.add_argument("--curve", type=Path, help="PNG to draw the mean over the past frames in")
+    parser.add_argument("--json", type=Path, help="JSON file for all scores")
     options = parser.parse_args()
 
     temperatures = sorted({*options.temperatures, PropagationConfig().temperature})
@@ -87,7 +87,7 @@ def main() -> None:
 
 
 def encoders(source: str, last: int | None) -> Iterator[tuple[int, Encoder]]:
-    """The encoders of a run, each with the past frames seen until then: its beginning, then its snapshots; or one model."""
+    """Return a run's encoders with the past frames seen until then: the initial one, then the snapshots; or one model."""
     found = checkpoints(Path(source)) if Path(source).is_dir() else []
     if not found:
         yield 0, load_model(source, device="cpu")
@@ -105,7 +105,7 @@ def encoders(source: str, last: int | None) -> Iterator[tuple[int, Encoder]]:
 
 @torch.no_grad()
 def tuned_j(encoder: Encoder, frames: list[Tensor], truth: Sequence[np.ndarray], temperatures: Sequence[float]) -> list[float]:
-    """Mean J of a clip's masks for each temperature, first and last frame dropped."""
+    """Return the mean J of a clip's masks for each temperature, first and last frame dropped."""
     config = PropagationConfig()
     geometry = Geometry.of(frame_size(frames[0]), encoder)
     features = F.normalize(extract_features(frames, encoder, batch_size=4, progress=False).float(), dim=1)
@@ -135,7 +135,7 @@ def tuned_j(encoder: Encoder, frames: list[Tensor], truth: Sequence[np.ndarray],
 
 @torch.no_grad()
 def told(encoder: Encoder, frames: list[Tensor]) -> tuple[float, float]:
-    """The shares of the features' variance that color and position explain."""
+    """Return the shares of the features' variance that colour and position explain."""
     features, colors, places = [], [], []
     for frame in frames:
         geometry = Geometry.of(frame_size(frame), encoder)
@@ -149,7 +149,7 @@ def told(encoder: Encoder, frames: list[Tensor]) -> tuple[float, float]:
 
 
 def _explained(targets: Tensor, values: Tensor) -> float:
-    """The share of the variance of targets [P, D] that a quadratic function of values [P, n] explains, on every other row."""
+    """Return the share of the variance of targets [P, D] that a quadratic of values [P, n] explains, on every other row."""
     products = (values[:, :, None] * values[:, None]).flatten(1)
     terms = torch.cat([torch.ones(len(values), 1, dtype=values.dtype), values, products], dim=1)
     fit, test = slice(0, None, 2), slice(1, None, 2)

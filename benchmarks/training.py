@@ -1,4 +1,4 @@
-"""What a training step costs: pairs per second, share of the machine's matmul peak (MFU), cost of the loader.
+"""Speed of training: pairs per second, share of the machine's matmul peak (MFU), cost of the loader.
 
     python benchmarks/training.py                                   # random frames: Ti/8 at 112 px, S/16 at 224 px
     python benchmarks/training.py --data FOLDER_OF_VIDEOS           # and the same steps on real videos
@@ -22,7 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from siammae.training.config import DataConfig, OptimConfig
-from siammae.training.data.batches import Source
+from siammae.training.data import Source
 from siammae.training.data.cache import CachedSource, build_cache
 from siammae.training.data.files import FileSource, find_files
 from siammae.training.initial import build_model
@@ -42,7 +42,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a large matrix product, the best of five."""
+    """Measure the FLOP/s of a large matrix product, the best of five."""
     side = 8192 if device.type == "cuda" else 1024
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     best = float("inf")
@@ -56,26 +56,26 @@ def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def flops_of_a_pair(config: ModelConfig) -> int:
-    """FLOPs of the matrix products of one pair, forward and backward."""
+    """Count the FLOPs of the matrix products of one pair, forward and backward."""
     model = build_model(config)
     frames = torch.zeros(1, 2, 3, config.image_size, config.image_size, dtype=torch.uint8)
-    masks = masks_for(model, 1, seed=0, part=0, device=torch.device("cpu"))
+    masks = masks_for(model, 1, seed=0, micro_batch=0, device=torch.device("cpu"))
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         model(frames, masks).backward()
     return counter.get_total_flops()
 
 
 class Stepper:
-    """Training steps on whatever frames are given."""
+    """Training steps on given frames."""
 
     def __init__(self, model: SiamMAE, device: torch.device, dtype: torch.dtype) -> None:
         self.model, self.device, self.dtype = model.to(device), device, dtype
         self.optimizer = build_optimizer(model, OptimConfig())
-        self.part = 0
+        self.micro_batch = 0
 
     def __call__(self, frames: Tensor) -> None:
-        self.part += 1
-        masks = masks_for(self.model, len(frames), seed=0, part=self.part, device=self.device)
+        self.micro_batch += 1
+        masks = masks_for(self.model, len(frames), seed=0, micro_batch=self.micro_batch, device=self.device)
         context = torch.autocast(self.device.type, self.dtype) if self.dtype != torch.float32 else contextlib.nullcontext()
         with context:
             loss = self.model(frames.to(self.device, non_blocking=True), masks)
@@ -85,7 +85,7 @@ class Stepper:
 
 
 def seconds_per_step(step: Stepper, batches: Iterator[Tensor], steps: int) -> float:
-    """Mean time of a step, its data included, after two steps that do not count."""
+    """Measure the mean time of a step, its data included, after two steps that do not count."""
     for frames in itertools.islice(batches, 2):
         step(frames)
     synchronize(step.device)
@@ -102,7 +102,7 @@ def random_frames(config: ModelConfig, batch: int, device: torch.device) -> Iter
 
 
 def real_frames(source: Source) -> Iterator[Tensor]:
-    return (batch.frames for batch in source.parts(0, 1))
+    return (batch.frames for batch in source.micro_batches(0, 1))
 
 
 def measure(name: str, config: ModelConfig, options: argparse.Namespace, device: torch.device) -> None:
@@ -115,7 +115,7 @@ def measure(name: str, config: ModelConfig, options: argparse.Namespace, device:
     for label, open_source in sources(config, options, device).items():
         contestants[label] = lambda open_source=open_source: real_frames(open_source())
     for precision in options.precisions:
-        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+        dtype = getattr(torch, precision)
         peak = matmul_peak(device, dtype)
         print(f"  {precision}  large matrix product {peak / 1e12:.2f} TFLOP/s")
         step = Stepper(model, device, dtype)
@@ -132,7 +132,7 @@ def measure(name: str, config: ModelConfig, options: argparse.Namespace, device:
 
 
 def sources(config: ModelConfig, options: argparse.Namespace, device: torch.device) -> dict[str, Callable[[], Source]]:
-    """Real data by name: from a cache on the device, and decoded by workers."""
+    """Return sources of real data by name: a cache on the device, and decoding workers."""
     if options.data is None:
         return {}
     data = DataConfig(path=options.data, workers=options.workers, scale=(0.5, 1.0))
@@ -151,13 +151,13 @@ def sources(config: ModelConfig, options: argparse.Namespace, device: torch.devi
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="folder of videos for the loader's cost")
-    parser.add_argument("--files", type=int, default=64, help="videos used of it")
+    parser.add_argument("--data", help="folder of videos to measure the loader with")
+    parser.add_argument("--files", type=int, default=64, help="number of its videos to use")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=5, help="of a measurement, after two that do not count")
-    parser.add_argument("--rounds", type=int, default=3, help="measurements of each kind of frames")
-    parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
+    parser.add_argument("--steps", type=int, default=5, help="steps of a measurement, after two that do not count")
+    parser.add_argument("--rounds", type=int, default=3, help="number of measurements of each kind of frames")
+    parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16"])
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""The page of the commands, made from their own help.
+"""Write docs/cli.md, the page of the commands, from their own help.
 
 python docs/make_cli.py
 """
@@ -18,7 +18,7 @@ WIDTH = 80  # of the help, in characters
 
 
 def help_of(*command: str) -> str:
-    """What a command says to --help, without rulers."""
+    """Return the help of a command, without rulers."""
     text = io.StringIO()
     with (
         mock.patch.dict(os.environ, {"COLUMNS": str(WIDTH), "NO_COLOR": "1"}),
@@ -31,23 +31,23 @@ def help_of(*command: str) -> str:
 
 
 def _wrapped(line: str) -> str:
-    """A line of prose, which tyro leaves as long as it is; usage, examples and options stay as they are."""
+    """Wrap a line of prose, which tyro does not; usage, examples and options stay as they are."""
     return line if line.startswith(("usage", "Example", " ")) else textwrap.fill(line, WIDTH)
 
 
 def commands(*group: str) -> list[tuple[str, ...]]:
-    """All commands of a group, those of the groups in it too."""
-    found: list[tuple[str, ...]] = []
+    """List all commands of a group and of the groups in it."""
+    names: list[tuple[str, ...]] = []
     for name in re.findall(r"• ([\w-]+)", help_of(*group)):
-        found += commands(*group, name) or [(*group, name)]
-    return found
+        names += commands(*group, name) or [(*group, name)]
+    return names
 
 
 def page() -> str:
     helps = {" ".join(command): help_of(*command) for command in commands()}
     parts = [
         "# Commands\n",
-        "What each command says to `--help`. The exit code is 0 for success, 2 for bad usage or input, 1 for a failure, 130 "
+        "The help of each command. The exit code is 0 for success, 2 for bad usage or input, 1 for a failure, 130 "
         "after Ctrl-C.\n",
         "| command | what it does |\n|---|---|",
     ]

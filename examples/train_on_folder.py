@@ -39,7 +39,7 @@ if __name__ == "__main__":  # loader workers import this file too
         optim=OptimConfig(base_lr=1e-2, clip=1.0),
         batch_size=args.batch,
         max_minutes=args.minutes,
-        precision="fp32",
+        precision="float32",
         log_every=1,
     )
     checkpoint = train(config)

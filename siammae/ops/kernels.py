@@ -237,7 +237,7 @@ def mix_labels(  # type: ignore[no-untyped-def]
 ):
     """Compute labels [B, L, h, w], similarities [B, k, h, w] and indices [B, k, h, w] from candidates [B, S, P, C].
 
-    A program (cell, video) takes one cell: merges its lists, computes the similarities of the C best candidates anew in
+    A program (cell, video) takes one cell: merges its lists, recomputes the similarities of the C best candidates in
     float32, and mixes the labels of the best k of these.
 
     query [B, h, w, D] and context [B, N, h, w, D] have channel stride 1; labels [B, N, L, h, w] any strides.

@@ -30,7 +30,7 @@ ANIMALS = (  # kind, then the colours of a koi: ground, patches, spots; of a tur
 
 
 def _disc(shape: "_Shape", x: float, y: float, radius: float) -> Floats:
-    """Two soft spots, at (x, y) and (x, -y)."""
+    """Draw two soft spots, at (x, y) and (x, -y)."""
     distance: Floats = np.hypot(shape.x - x, np.abs(shape.y) - y) / radius
     return np.asarray(np.exp(-(distance**4)))
 
@@ -46,7 +46,7 @@ class _Part:
 
 
 class _Shape:
-    """An outline along its own x axis, on the grid of its texture: what a part is painted on.
+    """An outline along its own x axis, on the grid of its texture, for a part to be painted on.
 
     `half_widths` stand at even steps of the length; the larger `blunt`, the squarer the ends; `notch` is the share of the
     length that is cut out of the far end. x, y, q (x as a share of the length), coverage and dome (height of a round
@@ -127,7 +127,7 @@ def _turtle(rng: np.random.Generator, scale: float, base: ArrayLike, patch: Arra
 
 
 class Animal:
-    """One koi or turtle: its parts, and where they are at any time."""
+    """One koi or turtle: its parts, and their places at any time."""
 
     def __init__(self, index: int, count: int, height: int, width: int, seed: int) -> None:
         rng = np.random.default_rng((seed, 1, index))
@@ -147,7 +147,7 @@ class Animal:
         self.frame = np.array((width, height))
 
     def place(self, t: float) -> Floats:
-        """(x, y) in pixels of the middle of the body: on a loop that drifts slowly, seen by a hand-held camera."""
+        """Return (x, y) in pixels of the middle of the body: on a loop that drifts slowly, seen by a hand-held camera."""
         turn = self.start + 2 * np.pi * (t - MEETING) / (222 + 6 * self.loop)
         x = 0.5 + 0.29 * np.cos(turn) + 0.03 * np.sin(t / 83 + self.lag[0])
         y = 0.5 + 0.11 * self.loop + 0.19 * np.sin(turn) + 0.02 * np.sin(t / 67 + self.lag[1])
@@ -158,7 +158,7 @@ class Animal:
         return float(np.arctan2(y, x))
 
     def bend(self, x: Any, t: float) -> Any:
-        """How far to the side the body is at `x`: a koi curves into its turns and beats its tail."""
+        """Return the offset of the body to the side at `x`: a koi curves into its turns and beats its tail."""
         turning = np.sin(self.heading(t + 3) - self.heading(t - 3)) / 6  # radians per frame
         beat = np.sin(2 * np.pi * (t / 26 + 0.6 * x) + self.lag[2])
         return self.supple * (np.float32(0.5 * np.tanh(9 * turning)) * x**2 + 0.11 * (0.45 - x) ** 2 * beat)
@@ -167,14 +167,14 @@ class Animal:
         return part.angle + part.swing * float(np.sin(2 * np.pi * t / 34 + self.lag[3]))
 
     def locate(self, mark: int, t: float) -> Floats:
-        """(x, y) in pixels of one of the marks."""
+        """Return (x, y) in pixels of one of the marks."""
         index, x, y = self.marks[mark]
         part = self.parts[index]
         x, y = np.add(rotate(x, y, self.angle(part, t)), part.pivot)
         return np.asarray(self.place(t) + self.length * np.array(rotate(x, y + self.bend(x, t), self.heading(t))))
 
     def draw(self, t: float, canvas: Floats, mask: NDArray[np.uint8], number: int) -> None:
-        """Puts the animal and its shadow on `canvas` [H, W, 3], and `number` where it is in `mask` [H, W]."""
+        """Draw the animal and its shadow on `canvas` [H, W, 3], and `number` where it is in `mask` [H, W]."""
         center, heading, drop = self.place(t), self.heading(t), 0.085 * self.length
         x0, y0 = np.floor(center - 0.62 * self.length).astype(int).clip(0)
         x1, y1 = np.ceil(center + 0.62 * self.length).astype(int)
@@ -197,7 +197,7 @@ class Animal:
 
 
 def _paint(layer: Floats, texture: Floats, x: Floats, y: Floats, sun: tuple[Any, Any]) -> None:
-    """Puts a lit texture over `layer` [H, W, 5], whose pixels are at x, y [H, W] from its pivot, in texels."""
+    """Draw a lit texture over `layer` [H, W, 5], whose pixels are at x, y [H, W] from its pivot, in texels."""
     rows, columns, channels = texture.shape
     x, y = x + PAD, y + rows // 2
     inside = np.flatnonzero((x >= 0) & (x < columns - 1) & (y >= 0) & (y < rows - 1))
@@ -222,5 +222,5 @@ def _paint(layer: Floats, texture: Floats, x: Floats, y: Floats, sun: tuple[Any,
 
 
 def sway(t: float) -> Floats:
-    """How far (x, y) the hand that holds the camera moves the picture, as shares of its sides."""
+    """Return how far (x, y) the hand-held camera moves the picture, as shares of its sides."""
     return 0.0025 * np.array((np.sin(t / 13) + 0.5 * np.sin(t / 5.3), np.sin(t / 11 + 1) + 0.4 * np.sin(t / 4.1)))

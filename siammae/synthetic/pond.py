@@ -44,15 +44,15 @@ class Clip:
 
 
 def render_clip(num_frames: int = 48, size: tuple[int, int] = (240, 432), *, num_objects: int = 2, seed: int = 0) -> Clip:
-    """A clip of animals that swim, turn and cross under a slowly panning camera; four points on each, in their order.
+    """Render a clip of animals that swim, turn and cross under a slowly panning camera; four points on each, in their order.
 
     A seed always gives the same clip, and frame t is the same whatever `num_frames` is. Object 1 is the topmost.
 
     Args:
         num_frames: T, at least 1.
-        size: (H, W) in pixels, each at least 32; what is seen scales with it.
+        size: (H, W) in pixels, each at least 32; the picture scales with it.
         num_objects: 1 to 8.
-        seed: of the ground, the patterns and the ways of the animals, at least 0.
+        seed: seed of the ground, the patterns and the animals' paths, at least 0.
 
     Raises:
         ValueError: an argument outside these bounds.
@@ -81,7 +81,7 @@ def render_clip(num_frames: int = 48, size: tuple[int, int] = (240, 432), *, num
 
 
 def _river_bed(rng: np.random.Generator, height: int, width: int, scale: float) -> Floats:
-    """Pebbles on sand, lit from the upper left: [height, width, 3]; `scale` 1 suits frames of 240 x 432."""
+    """Draw pebbles on sand, lit from the upper left: [height, width, 3]; `scale` 1 suits frames of 240 x 432."""
     relief = 1.5 * scale * cloud(rng, (height, width), 1.6)  # pixels of height
     sand = cloud(rng, (height, width), 0.9)
     albedo = mix((0.50, 0.44, 0.33), (0.62, 0.55, 0.42), (sand * 0.3 + 0.5).clip(0, 1))
@@ -128,7 +128,7 @@ class _Pond:
         self.haze = 0.05 + 0.025 * (y - 0.4 * x + 1).clip(0) ** 1.5
 
     def render(self, t: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Frame [H, W, 3] and mask [H, W] at time t."""
+        """Render frame [H, W, 3] and mask [H, W] at time t."""
         pan = np.array((0.16, 0.10)) * (1.05 + np.sin(2 * np.pi * t / np.array((620, 840)) + self.phase))
         canvas = crop(self.ground, (pan - sway(t)) * self.frame, self.size)
         drift = np.array(((0.0016 * t, 0.0011 * t), (-0.0016 * t, 0.0008 * t + 0.4))) % 1 * self.frame

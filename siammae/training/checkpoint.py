@@ -2,9 +2,14 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from siammae.files import atomic_folder
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 STATE = "run.json"
 
@@ -14,51 +19,36 @@ class CheckpointError(RuntimeError):
 
 
 def checkpoints(output: Path) -> list[Path]:
-    """Complete checkpoints of a run, oldest first."""
-    found = (path for path in output.glob("checkpoint-*") if path.suffix != ".tmp" and (path / STATE).exists())
-    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+    """List the checkpoints of a run, oldest first."""
+    return sorted((state.parent for state in output.glob(f"checkpoint-*/{STATE}")), key=lambda path: int(path.name[11:]))
 
 
-def write_checkpoint(
-    output: Path,
-    name: str,
-    state: dict[str, Any],
-    save: Callable[[Path], None],
-    *,
-    main: bool,
-    wait: Callable[[], None],
-) -> Path:
-    """Write the folder `output/name` through a temporary one beside it.
+def write_checkpoint(target: Path, state: dict[str, Any], accelerator: "Accelerator") -> None:
+    """Write a checkpoint folder; called by every process, each of which writes its own tensors.
 
     Args:
-        state: written as run.json, last.
-        save: writes tensors into the folder it is given; called by every process.
-        main: whether this process makes, names and removes folders.
-        wait: a barrier over all processes.
+        target: the folder; it appears whole or not at all.
+        state: written as run.json.
+        accelerator: saves models, optimizers and random states.
 
     Raises:
         CheckpointError: the disk refused; earlier checkpoints are untouched.
     """
-    target, unfinished = output / name, output / f"{name}.tmp"
+    from accelerate.utils import broadcast_object_list
+
     try:
-        if main:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir(parents=True)
-        wait()
-        save(unfinished)
-        wait()
-        if main:
-            (unfinished / STATE).write_text(json.dumps(state, indent=1))
-            shutil.rmtree(target, ignore_errors=True)
-            unfinished.rename(target)
-        wait()
+        with ExitStack() as stack:
+            draft = stack.enter_context(atomic_folder(target, overwrite=True)) if accelerator.is_main_process else None
+            folder = broadcast_object_list([draft])[0]
+            accelerator.save_state(str(folder))
+            accelerator.wait_for_everyone()
+            if accelerator.is_main_process:
+                (folder / STATE).write_text(json.dumps(state, indent=1))
+        accelerator.wait_for_everyone()
     except (OSError, RuntimeError) as error:
-        if main:
-            shutil.rmtree(unfinished, ignore_errors=True)
-        earlier = checkpoints(output)
+        earlier = checkpoints(target.parent)
         intact = f"; the newest whole checkpoint is {earlier[-1]}" if earlier else "; there is no earlier checkpoint"
         raise CheckpointError(f"could not write checkpoint {target}: {error}{intact}") from error
-    return target
 
 
 def remove_old(output: Path, keep: int) -> None:
@@ -68,7 +58,7 @@ def remove_old(output: Path, keep: int) -> None:
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
-    """The run.json of a checkpoint.
+    """Read the run.json of a checkpoint.
 
     Raises:
         CheckpointError: the folder is no checkpoint.
@@ -81,7 +71,7 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
 
 
 def check_same_model(checkpoint: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Refuse to resume from another model's checkpoint.
+    """Refuse to resume from a checkpoint of another model.
 
     Raises:
         CheckpointError: the model sections differ; each difference is named.

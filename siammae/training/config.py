@@ -1,21 +1,55 @@
 """The configuration of a training run: a YAML file, `key=value` overrides, and errors that name the closest field."""
 
-import dataclasses
 import difflib
-import types
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from siammae.training.model_config import ModelConfig
+from siammae.training.section import Section
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
 
 
 @dataclass(frozen=True)
-class DataConfig:
-    """Where pairs come from and how they are drawn."""
+class CacheConfig(Section):
+    """Decoded videos: every video is decoded once and its frames are kept."""
 
+    prefix: ClassVar[str] = "data.cache."
+    kind: Literal["none", "disk", "host", "device"] = "none"  # a file mapped into memory | host memory | the device's memory
+    folder: str = ""  # where decoded frames are kept on disk
+    short_side: int = 208  # pixels
+    fps: float = 8.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kind != "none" and not self.folder:
+            raise ValueError(f"data.cache.kind is {self.kind}; it needs a data.cache.folder for the decoded frames")
+        if self.fps <= 0 or self.short_side < 1:
+            raise ValueError("data.cache.fps must be above 0 and data.cache.short_side at least 1")
+
+
+@dataclass(frozen=True)
+class ShardsConfig(Section):
+    """Readers of tar shards."""
+
+    prefix: ClassVar[str] = "data.shards."
+    streams: int = 8  # readers of each process, shared out over its workers
+    shuffle_buffer: int = 1000  # clips held back in each process to be mixed
+
+    def __post_init__(self) -> None:
+        if min(self.streams, self.shuffle_buffer) < 1:
+            raise ValueError("data.shards.streams and data.shards.shuffle_buffer are at least 1")
+
+
+@dataclass(frozen=True)
+class DataConfig(Section):
+    """Source of pairs, and the way they are drawn."""
+
+    prefix: ClassVar[str] = "data."
     path: str = ""  # a folder, a file, a list of paths in a .txt file, or a tar pattern (shard-{0000..0099}.tar)
     kind: Literal["videos", "frames", "images", "shards"] = "videos"
     gap: tuple[float, float] = (4 / 30, 48 / 30)  # seconds between the frames; the paper: 4 to 48 frames at 30 per second
@@ -24,24 +58,15 @@ class DataConfig:
     ratio: tuple[float, float] = (3 / 4, 4 / 3)  # width / height of the crop before it is resampled to a square
     local_scale: tuple[float, float] = (0.3, 1.0)  # images: area of the masked crop as a share of the visible one's
     jitter: float = 0.0  # videos: how far each future's crop moves and grows or shrinks, in shares of its sides; the paper: 0
-    # cached videos: share of changed cells from which on a pair is always kept; a stiller one is kept more rarely; 0 keeps all
-    motion: float = 0.0
+    motion: float = 0.0  # cached videos: pairs with a smaller share of changed cells are drawn more rarely; 0 keeps all
     flip: float = 0.5  # share of samples mirrored left to right
     repeats: int = 2  # samples drawn from one opened file
     workers: int = 4  # loader processes for each training process; 0 loads in the training process itself
-    shuffle_buffer: int = 1000  # shards: clips held back in each process to be mixed
-    streams: int = 8  # shards: readers of each process, shared out over its workers
-    # decode every video once and keep the frames: in a file mapped into memory | host memory | the device's memory
-    cache: Literal["none", "disk", "host", "device"] = "none"
-    cache_folder: str = ""  # where decoded frames are kept on disk
-    cache_short_side: int = 208  # pixels
-    cache_fps: float = 8.0
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    shards: ShardsConfig = field(default_factory=ShardsConfig)
 
     def __post_init__(self) -> None:
-        if self.kind not in ("videos", "frames", "images", "shards"):
-            raise ValueError(f"data.kind is {self.kind!r}; expected videos, frames, images or shards")
-        if self.cache not in ("none", "disk", "host", "device"):
-            raise ValueError(f"data.cache is {self.cache!r}; expected none, disk, host or device")
+        super().__post_init__()
         if not 0 < self.gap[0] <= self.gap[1]:
             raise ValueError(f"data.gap is {list(self.gap)}; expected seconds, 0 < shortest <= longest")
         for name, (smallest, largest) in (("scale", self.scale), ("local_scale", self.local_scale)):
@@ -53,33 +78,33 @@ class DataConfig:
             raise ValueError(f"data.jitter is {self.jitter:g}; expected a share, 0 to below 1")
         if not 0 <= self.flip <= 1:
             raise ValueError(f"data.flip is {self.flip:g}; expected a share, 0 to 1")
-        if not 0 <= self.motion <= 1 or (self.motion and self.cache == "none"):
+        if not 0 <= self.motion <= 1 or (self.motion and self.cache.kind == "none"):
             raise ValueError(f"data.motion is {self.motion:g}; expected a share, 0 to 1, and with more than 0 a data.cache")
-        if min(self.repeats, self.shuffle_buffer, self.streams) < 1 or self.workers < 0:
-            raise ValueError("data.repeats, data.shuffle_buffer and data.streams are at least 1, data.workers at least 0")
-        if self.cache != "none" and (self.kind != "videos" or not self.cache_folder):
-            raise ValueError("data.cache works with data.kind=videos and needs a data.cache_folder")
-        if self.cache_fps <= 0 or self.fps <= 0 or self.cache_short_side < 1:
-            raise ValueError("data.fps, data.cache_fps and data.cache_short_side must be above 0")
+        if self.repeats < 1 or self.workers < 0 or self.fps <= 0:
+            raise ValueError("data.repeats is at least 1, data.workers at least 0, and data.fps above 0")
+        if self.cache.kind != "none" and self.kind != "videos":
+            raise ValueError(f"data.kind is {self.kind}; data.cache keeps decoded videos and works with data.kind=videos")
 
 
 @dataclass(frozen=True)
-class OptimConfig:
-    """The optimiser and its learning rate."""
+class OptimConfig(Section):
+    """The optimizer and its learning rate."""
 
-    kind: Literal["adamw", "muon"] = "adamw"  # the paper's | Muon for the matrices, AdamW for the rest: learns faster early on
-    base_lr: float = 1.5e-4  # learning rate for a batch of 256; the rate used is base_lr * batch_size / 256
+    prefix: ClassVar[str] = "optim."
+    kind: Literal["adamw", "muon"] = (
+        "adamw"  # the paper's | Muon for matrices and AdamW for the rest, which learns faster at first
+    )
+    base_lr: float = 1.5e-4  # learning rate for a batch of 256; the rate is base_lr * batch_size / 256
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.05  # not on norms, biases and tokens
     warmup: float = 0.1  # share of the run in which the rate rises from 0; the paper: 40 of 400 epochs, 40 of 2000
     encoder_lr: float = 1.0  # the encoder's rate as a share of the decoder's, for encoders that start from trained weights
-    layer_decay: float = 1.0  # how much smaller the rate of each block is than that of the next one
+    layer_decay: float = 1.0  # each block's rate as a share of the next one's
     clip: float | None = None  # largest norm of the gradient
-    ema: float | None = None  # decay of an average of the weights, which is then what is exported; 0.999
+    ema: float | None = None  # decay of an average of the weights, such as 0.999; the average is exported
 
     def __post_init__(self) -> None:
-        if self.kind not in ("adamw", "muon"):
-            raise ValueError(f"optim.kind is {self.kind!r}; expected adamw or muon")
+        super().__post_init__()
         if self.base_lr <= 0 or self.weight_decay < 0:
             raise ValueError("optim.base_lr must be above 0 and optim.weight_decay not below 0")
         if not 0 <= self.warmup < 1:
@@ -95,35 +120,36 @@ class OptimConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """A training run. Exactly one of `steps`, `epochs` and `max_minutes` says how long it is."""
+class TrainConfig(Section):
+    """A training run. Exactly one of `steps`, `epochs` and `max_minutes` sets its length."""
 
     output: str  # folder of checkpoints, logs and pictures
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     init: str = ""  # model whose encoder the run starts from: a name, a folder or a .safetensors file; empty: initial weights
-    freeze_encoder: bool = False  # train the decoder alone, such as that of a model that came without one
-    batch_size: int = 256  # pairs of one optimiser step, over all processes and accumulation
-    accumulation: int = 1  # backward passes of one optimiser step
+    freeze_encoder: bool = False  # train only the decoder, such as for a model that came without one
+    batch_size: int = 256  # pairs of one optimizer step, over all processes and accumulation
+    accumulation: int = 1  # backward passes of one optimizer step in each process
     steps: int | None = None
     epochs: float | None = None  # pairs drawn, in multiples of the number of files (the usual effective epochs)
-    max_minutes: float | None = None  # the schedule follows the clock and ends after so long
+    max_minutes: float | None = None  # the schedule follows the clock and ends after this time
     seed: int = 0
-    precision: Literal["fp32", "bf16"] = "bf16"
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
     compile: bool = False
     fsdp: bool = False  # shard weights over the processes (FSDP2) instead of copying them to each (DDP)
     device: Literal["auto", "cpu"] = "auto"
     log_every: int = 10  # steps
     picture_every: int = 500  # steps between reconstruction pictures
     checkpoint_every: int = 1000  # steps between checkpoints
-    checkpoint_minutes: float = 10.0  # at most so long between two checkpoints
+    checkpoint_minutes: float = 10.0  # longest time between two checkpoints
     keep: int = 3  # newest checkpoints kept
-    snapshots: int = 0  # encoders kept on the way, evenly spread, to see how features change with training
+    snapshots: int = 0  # encoders kept during the run, evenly spread, to see how features change
     resume: bool = True  # go on from the newest checkpoint in `output`; false refuses a folder that has one
     trackers: tuple[str, ...] = ()  # accelerate's trackers, such as tensorboard
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         lengths = [name for name in ("steps", "epochs", "max_minutes") if getattr(self, name) is not None]
         if len(lengths) != 1:
             raise ValueError(f"set exactly one of steps, epochs and max_minutes; got {', '.join(lengths) or 'none'}")
@@ -131,10 +157,6 @@ class TrainConfig:
             raise ValueError(f"{lengths[0]} is {getattr(self, lengths[0])}; expected more than 0")
         if not self.output:
             raise ValueError("output is empty; expected a folder for checkpoints and logs")
-        if self.precision not in ("fp32", "bf16"):
-            raise ValueError(f"precision is {self.precision!r}; expected fp32 or bf16")
-        if self.device not in ("auto", "cpu"):
-            raise ValueError(f"device is {self.device!r}; expected auto or cpu")
         if min(self.batch_size, self.accumulation, self.log_every, self.picture_every, self.keep) < 1:
             raise ValueError("batch_size, accumulation, log_every, picture_every and keep are at least 1")
         if self.checkpoint_every < 1 or self.checkpoint_minutes <= 0:
@@ -154,7 +176,7 @@ class TrainConfig:
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> TrainConfig:
-    """A run's configuration from a YAML file and `key=value` overrides, such as `model.decoder=cross`.
+    """Read a run's configuration from a YAML file and `key=value` overrides, such as `model.decoder=cross`.
 
     Raises:
         ValueError: an unknown key (the closest field is named), a value of the wrong kind, or one that cannot work.
@@ -187,81 +209,60 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Train
 
 
 def config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
-    """The inverse of `config_to_dict`, with the checks of `load_config`."""
-    config: TrainConfig = _build(TrainConfig, values, "")
-    return config
+    """Build a configuration from nested values, with the checks of `load_config`; the inverse of `config_to_dict`."""
+    adapter = _adapter()
+    from pydantic import ValidationError
+
+    try:
+        return adapter.validate_python(values)
+    except ValidationError as error:
+        raise ValueError(_explain(error)) from None
 
 
 def config_to_dict(config: TrainConfig) -> dict[str, Any]:
-    """Plain nested values, as YAML and JSON hold them."""
-    plain: dict[str, Any] = _plain(asdict(config))
-    return plain
+    """Return plain nested values, as YAML and JSON hold them."""
+    values: dict[str, Any] = _adapter().dump_python(config, mode="json")
+    return values
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return list(value) if isinstance(value, tuple) else value
+@cache
+def _adapter() -> "TypeAdapter[TrainConfig]":
+    try:
+        from pydantic import TypeAdapter
+    except ImportError as error:
+        raise ImportError('training configs need pydantic; install it with: pip install "siammae[train]"') from error
+    return TypeAdapter(TrainConfig)
 
 
-def _build(kind: Any, values: Mapping[str, Any], prefix: str) -> Any:
-    hints = typing.get_type_hints(kind)
-    for key in values:
-        if key not in hints:
-            raise ValueError(f"unknown key {prefix}{key}{_closest(key, prefix)}")
-    required = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]
-    for name in required:
-        if name not in values:
-            raise ValueError(f"{prefix}{name} is missing")
-    return kind(**{key: _convert(value, hints[key], f"{prefix}{key}") for key, value in values.items()})
+def _explain(error: "ValidationError") -> str:
+    """Say in one line what came, what was expected, and for an unknown key the closest one."""
+    unknown = "unexpected_keyword_argument"
+    first = min(error.errors(), key=lambda mistake: mistake["type"] != unknown)  # a typo may make another key missing
+    kind, value, path = first["type"], first["input"], ".".join(map(str, first["loc"]))
+    if kind == unknown:
+        return f"unknown key {path}; {_remedy(path)}"
+    if kind == "value_error":  # from a section's own checks
+        return str(first["ctx"]["error"])
+    if kind == "missing" and isinstance(first["loc"][-1], int):
+        return f"{path.rpartition('.')[0]} is {value!r}; value number {first['loc'][-1] + 1} is missing"
+    if kind == "missing":
+        return f"{path} is missing"
+    expected = "a section with keys of its own" if kind == "dataclass_type" else first["msg"].removeprefix("Input should be ")
+    return f"{path} is {value!r}; expected {expected.replace('tuple', 'list').replace('Tuple should have ', '')}"
 
 
-def _closest(key: str, prefix: str) -> str:
-    names = _all_names(TrainConfig, "")
-    here = [name for name in names if name.startswith(prefix) and "." not in name[len(prefix) :]]
-    close = difflib.get_close_matches(prefix + key, here, n=1, cutoff=0.5)
-    close = close or [name for name in names if name.rpartition(".")[2] == key]
-    close = close or difflib.get_close_matches(prefix + key, names, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f"; fields here: {', '.join(here)}"
+def _remedy(key: str) -> str:
+    """Name the field that an unknown key most likely means, or else the fields of its section."""
+    names = list(_names(asdict(TrainConfig(output="x", steps=1))))
+    last, section = key.rpartition(".")[2], key.rpartition(".")[0]
+    close = [name for name in names if name.rpartition(".")[2] == last] or difflib.get_close_matches(key, names, 1, cutoff=0.5)
+    siblings = [name for name in names if name.rpartition(".")[0] == section]
+    return f"did you mean {close[0]}?" if close else f"fields here: {', '.join(siblings)}"
 
 
-def _all_names(kind: Any, prefix: str) -> list[str]:
-    names = []
-    for name, hint in typing.get_type_hints(kind).items():
-        names.append(prefix + name)
-        if dataclasses.is_dataclass(hint):
-            names += _all_names(hint, f"{prefix}{name}.")
-    return names
-
-
-def _convert(value: Any, hint: Any, name: str) -> Any:
-    """`value` as YAML gave it, as the field's type, or a ValueError that says what was expected."""
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, dict):
-            raise ValueError(f"{name} is {value!r}; expected a section with keys of its own")
-        return _build(hint, value, f"{name}.")
-    if get_origin(hint) is types.UnionType:
-        if value is None:
-            return None
-        return _convert(value, next(arm for arm in get_args(hint) if arm is not types.NoneType), name)
-    if get_origin(hint) is tuple:
-        arms = get_args(hint)
-        if not isinstance(value, list | tuple) or (arms[-1] is not Ellipsis and len(value) != len(arms)):
-            count = "a list" if arms[-1] is Ellipsis else f"a list of {len(arms)} values"
-            raise ValueError(f"{name} is {value!r}; expected {count}")
-        return tuple(_convert(item, arms[0], name) for item in value)
-    if get_origin(hint) is Literal:
-        choices = get_args(hint)
-        if value not in choices:
-            raise ValueError(f"{name} is {value!r}; expected {' or '.join(map(str, choices))}")
-        return value
-    if hint is float and not isinstance(value, bool):
-        try:
-            return float(value)  # YAML reads 1e-4 as text
-        except (TypeError, ValueError):
-            pass
-    elif hint is int and isinstance(value, int | float) and not isinstance(value, bool) and value == int(value):
-        return int(value)
-    elif isinstance(value, hint):
-        return value
-    raise ValueError(f"{name} is {value!r}; expected {hint.__name__}")
+def _names(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the names of all fields, those of sections with a dot."""
+    for name, value in values.items():
+        yield prefix + name
+        if isinstance(value, dict):
+            yield from _names(value, f"{prefix}{name}.")

@@ -1,6 +1,6 @@
-"""The decoder's blocks: how tokens of the future frame look at those of the past frame.
+"""The decoder's blocks, by which tokens of the future frame look at those of the past frame.
 
-The paper names three kinds and leaves their inside open. Here every block is pre-norm with LayerNorm eps 1e-6, an MLP
+The paper names three kinds and does not describe their inside. Here every block is pre-norm with LayerNorm eps 1e-6, an MLP
 of ratio 4 with GELU and no dropout, and keys and values have a norm of their own.
 
 Letters: B pairs, Q query tokens (future), S source tokens (past), D channels, A heads.
@@ -29,7 +29,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, queries: Tensor, sources: Tensor) -> Tensor:
-        """queries [B, Q, D], sources [B, S, D] -> [B, Q, D]."""
+        """Mix sources [B, S, D] into queries [B, Q, D] -> [B, Q, D]."""
         query = rearrange(self.query(queries), "b n (a d) -> b a n d", a=self.heads)
         key, value = rearrange(self.key_value(sources), "b n (two a d) -> two b a n d", two=2, a=self.heads)
         mixed = F.scaled_dot_product_attention(query, key, value)
@@ -45,7 +45,7 @@ class Mlp(nn.Sequential):
 
 
 class CrossSelfBlock(nn.Module):
-    """Cross-attention to the past, then self-attention, then MLP: the order of the original Transformer decoder."""
+    """A block of cross-attention to the past, self-attention and MLP, in the order of the original Transformer decoder."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class CrossSelfBlock(nn.Module):
         self.mlp = Mlp(width)
 
     def forward(self, tokens: Tensor, sources: Tensor) -> Tensor:
-        """tokens [B, Q, D], sources [B, S, D] -> [B, Q, D]."""
+        """Update tokens [B, Q, D] from sources [B, S, D] -> [B, Q, D]."""
         tokens = tokens + self.cross(self.norm_query(tokens), self.norm_source(sources))
         normed = self.norm_self(tokens)
         tokens = tokens + self.self(normed, normed)
@@ -67,7 +67,7 @@ class CrossSelfBlock(nn.Module):
 
 
 class CrossBlock(nn.Module):
-    """Cross-attention to the past, then MLP: tokens of the future never see each other."""
+    """A block of cross-attention to the past and MLP: tokens of the future never see each other."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -78,14 +78,14 @@ class CrossBlock(nn.Module):
         self.mlp = Mlp(width)
 
     def forward(self, tokens: Tensor, sources: Tensor) -> Tensor:
-        """tokens [B, Q, D], sources [B, S, D] -> [B, Q, D]."""
+        """Update tokens [B, Q, D] from sources [B, S, D] -> [B, Q, D]."""
         tokens = tokens + self.cross(self.norm_query(tokens), self.norm_source(sources))
         mixed: Tensor = tokens + self.mlp(self.norm_mlp(tokens))
         return mixed
 
 
 class JointBlock(nn.Module):
-    """Self-attention over the tokens of both frames together, then MLP."""
+    """A block of self-attention over the tokens of both frames together, and MLP."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -95,26 +95,28 @@ class JointBlock(nn.Module):
         self.mlp = Mlp(width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """tokens [B, Q + S, D] -> [B, Q + S, D]."""
+        """Update tokens [B, Q + S, D] -> [B, Q + S, D]."""
         normed = self.norm_self(tokens)
         tokens = tokens + self.self(normed, normed)
         mixed: Tensor = tokens + self.mlp(self.norm_mlp(tokens))
         return mixed
 
 
+BLOCKS: dict[DecoderKind, type[nn.Module]] = {"cross-self": CrossSelfBlock, "cross": CrossBlock, "joint": JointBlock}
+
+
 class DecoderBlocks(nn.Module):
-    """A stack of one kind of block: tokens of the future in, the same tokens out, having looked at the past."""
+    """A stack of one kind of block, which updates the tokens of the future by those of the past."""
 
     def __init__(self, kind: DecoderKind, depth: int, width: int, heads: int) -> None:
         super().__init__()
-        block = {"cross-self": CrossSelfBlock, "cross": CrossBlock, "joint": JointBlock}[kind]
         self.kind = kind
-        self.layers = nn.ModuleList([block(width, heads) for _ in range(depth)])
-        if kind == "joint":  # the same patch of both frames has the same position: say which frame a token is of
+        self.layers = nn.ModuleList([BLOCKS[kind](width, heads) for _ in range(depth)])
+        if kind == "joint":  # the same patch of both frames has the same position: this says which frame a token belongs to
             self.frame_embed = nn.Parameter(torch.zeros(2, 1, 1, width))
 
     def forward(self, future: Tensor, past: Tensor) -> Tensor:
-        """future [B, Q, D], past [B, S, D] -> [B, Q, D]."""
+        """Update future [B, Q, D] from past [B, S, D] -> [B, Q, D]."""
         if self.kind == "joint":
             tokens = torch.cat([future + self.frame_embed[1], past + self.frame_embed[0]], dim=1)
             for layer in self.layers:

@@ -3,15 +3,14 @@
 from typing import TYPE_CHECKING, Any
 
 from siammae.training.config import TrainConfig
+from siammae.training.decoder import BLOCKS
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-DECODER_BLOCKS = {"cross-self": "CrossSelfBlock", "cross": "CrossBlock", "joint": "JointBlock"}
-
 
 def build_accelerator(config: TrainConfig) -> "Accelerator":
-    """One object for a single process, DDP and FSDP2.
+    """Build accelerate's object for a single process, DDP or FSDP2.
 
     Raises:
         ImportError: accelerate is missing.
@@ -25,7 +24,7 @@ def build_accelerator(config: TrainConfig) -> "Accelerator":
     except ImportError as error:
         raise ImportError('training needs accelerate; install it with: pip install "siammae[train]"') from error
 
-    AcceleratorState._reset_state(reset_partial_state=True)  # an earlier run in this process may have had other settings
+    AcceleratorState._reset_state(reset_partial_state=True)  # an earlier run in this process may have other settings
     available = [str(getattr(tracker, "value", tracker)) for tracker in get_available_trackers()]
     missing = [name for name in config.trackers if name not in available]
     if missing:
@@ -35,12 +34,12 @@ def build_accelerator(config: TrainConfig) -> "Accelerator":
         options["fsdp_plugin"] = FullyShardedDataParallelPlugin(
             fsdp_version=2,
             auto_wrap_policy="transformer_based_wrap",
-            transformer_cls_names_to_wrap=["Block", DECODER_BLOCKS[config.model.decoder]],  # gathered one at a time
+            transformer_cls_names_to_wrap=["Block", BLOCKS[config.model.decoder].__name__],  # each gathered on its own
             state_dict_type="SHARDED_STATE_DICT",
         )
     accelerator = Accelerator(
         cpu=config.device == "cpu",
-        mixed_precision="bf16" if config.precision == "bf16" else "no",
+        mixed_precision="bf16" if config.precision == "bfloat16" else "no",
         gradient_accumulation_steps=config.accumulation,
         log_with=list(config.trackers) or None,
         project_dir=config.output,

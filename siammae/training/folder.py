@@ -49,15 +49,15 @@ def export(
         source: a checkpoint folder; a run's folder, for its newest checkpoint; or one of a run's snapshots, a
             .safetensors file. Where a run averages its weights, the average is taken.
         folder: the model folder to write; it appears whole or not at all.
-        name: of the model; by default the folder's name.
-        precision: of the stored weights.
+        name: name of the model; by default the folder's name.
+        precision: number type of the stored weights.
         with_decoder: keep what `load_siammae` needs to reconstruct frames, in decoder.safetensors.
         architecture: timm's name of another architecture of the same size; LayerScale that it lacks is folded into the linear
             layers, with equal features.
         license: license of the weights, such as cc-by-nc-4.0.
         base_model: repo on the Hub, owner/name, of the model that the run started from, for the card.
-        changes: Markdown for the card: what was made of that model, and where it was obtained.
-        data: Markdown for the card: what the weights were trained on, with licences.
+        changes: Markdown for the card: changes made to that model, and where it was obtained.
+        data: Markdown for the card: the training data, with licenses.
         results: Markdown for the card: measured results, with protocol and command.
         metrics: numbers for the config's `siammae` section.
         overwrite: replace `folder` if it exists.
@@ -120,16 +120,16 @@ def add_decoder(source: str | os.PathLike[str], folder: str | os.PathLike[str]) 
 
 
 def save_decoder(path: Path, weights: Mapping[str, Tensor], dtype: torch.dtype) -> None:
-    """What is not the encoder's of a SiamMAE's weights."""
+    """Write the decoder's weights: all of a SiamMAE's that are not the encoder's."""
     decoder = {key: value.to(dtype).contiguous() for key, value in weights.items() if not key.startswith(ENCODER_PREFIX)}
     if not decoder:
-        raise CheckpointError("a snapshot holds the encoder alone; export a checkpoint to keep the decoder")
+        raise CheckpointError("a snapshot holds only the encoder; export a checkpoint to keep the decoder")
     with atomic(path) as draft:
         save_tensors(draft, decoder)
 
 
 def load_siammae(folder: str | os.PathLike[str]) -> SiamMAE:
-    """The whole model, decoder included, of a folder exported with `with_decoder`, in evaluation mode.
+    """Load the whole model, decoder included, from a folder exported with `with_decoder`, in evaluation mode.
 
     Raises:
         CheckpointError: the folder has no decoder.
@@ -150,12 +150,14 @@ def load_siammae(folder: str | os.PathLike[str]) -> SiamMAE:
 
 
 def _read(source: Path) -> tuple[Path, int, TrainConfig, Encoder, dict[str, Tensor]]:
-    """The run's folder, the step, the run's config, its encoder to be filled and the weights by the names of a SiamMAE."""
+    """Read the run's folder, the step, the config, an encoder without its weights, and the weights by a SiamMAE's names."""
     if source.suffix == ".safetensors":
         run = source.parent.parent
         found = checkpoints(run)
         if not found:
-            raise CheckpointError(f"{run} has no checkpoint, so nothing says what model {source.name} is of")
+            raise CheckpointError(
+                f"{run} has no checkpoint, so the model of {source.name} is unknown; keep at least one checkpoint of the run"
+            )
         state = read_state(found[-1])
         config = config_from_dict(state["config"])
         step = int(source.stem.rpartition("-")[2])
@@ -169,7 +171,7 @@ def _read(source: Path) -> tuple[Path, int, TrainConfig, Encoder, dict[str, Tens
 
 
 def _weights(checkpoint: Path) -> dict[str, Tensor]:
-    """A checkpoint's weights, whole however many processes wrote them, averaged where the run averages."""
+    """Read a checkpoint's weights, whole however many processes wrote them, averaged where the run averages."""
     sharded = checkpoint / "pytorch_model_fsdp_0"
     if sharded.is_dir():
         from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
@@ -182,17 +184,17 @@ def _weights(checkpoint: Path) -> dict[str, Tensor]:
     average = checkpoint / "custom_checkpoint_0.pkl"
     if average.exists():
         averaged = torch.load(average, map_location="cpu", weights_only=True)
-        weights |= {key: value for key, value in averaged.items() if key in weights}
+        weights |= {key: value for path, value in averaged.items() if (key := path.removeprefix("module.")) in weights}
     return weights
 
 
 def _without_folders(name: str) -> str:
-    """A model's name as it is, or the last part of a path, which says nothing elsewhere."""
+    """Return a model's name as it is, or the last name of a path, since folders mean nothing elsewhere."""
     return name if ":" in name else Path(name).name
 
 
 def _summary(run: Path, step: int, config: TrainConfig) -> dict[str, Any]:
-    """How the weights came to be, for the config and the card."""
+    """Return the facts of a training, for the config and the card."""
     log = read_log(run)
     then = min(log, key=lambda entry: abs(entry["step"] - step), default=None)  # only every few steps are logged
     return {

@@ -1,4 +1,4 @@
-"""The encoder that a run starts with, and the one that its weights are put back into."""
+"""The encoder that a run starts with, and the one that a checkpoint is read into."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ from siammae.training.model_config import ModelConfig
 def build_model(
     config: ModelConfig, seed: int = 0, *, encoder: Encoder | None = None, teacher_width: int | None = None
 ) -> SiamMAE:
-    """A SiamMAE whose decoder has initial weights by `seed`, and its encoder those of `build_encoder` if none is given."""
+    """Build a SiamMAE with an initial decoder by `seed`, and an initial encoder if none is given."""
     encoder = encoder or initial_encoder(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -26,17 +26,17 @@ def build_model(
 
 
 def start_from(config: ModelConfig, name: str) -> Encoder:
-    """The encoder that `config` describes, with the weights of another model, which may have another patch size and grid.
+    """Build the encoder that `config` describes, with the weights of a model that may have another patch size and grid.
 
-    A table of positions that is fixed is that of the crops; a learned one keeps its grid and is resampled to the crops'.
+    A fixed table of positions is made for the crops; a learned one keeps its grid and is resampled to theirs.
 
     Args:
-        config: of the run; its patch size and architecture count.
-        name: what `load_model` takes, or a .safetensors file of a plain vision transformer by timm's keys, whose images are
-            taken to be normalised by ImageNet's mean and deviation.
+        config: the run's model; its patch size and architecture count.
+        name: a model as `load_model` takes it, or a .safetensors file of a plain vision transformer by timm's keys, whose
+            images are taken to be normalized by ImageNet's mean and deviation.
 
     Raises:
-        ValueError: the weights have another width, depth or other parts.
+        ValueError: the weights have another width or depth, or lack some.
         siammae.WeightsError: there are no such weights.
     """
     if name.endswith(".safetensors") and "config" not in read_header(Path(name)):
@@ -48,7 +48,7 @@ def start_from(config: ModelConfig, name: str) -> Encoder:
 
 
 def initial_encoder(config: ModelConfig) -> Encoder:
-    """The encoder that `config` describes, with initial weights and a table of positions for the crops' grid."""
+    """Build the encoder that `config` describes, with initial weights and a table of positions for the crops' grid."""
     return build_encoder(config.architecture, _arguments(config, config.image_size))
 
 
@@ -61,18 +61,18 @@ def continued_encoder(
     mean: tuple[float, ...],
     std: tuple[float, ...],
 ) -> Encoder:
-    """The encoder that `config` describes, with another model's weights.
+    """Build the encoder that `config` describes, with another model's weights.
 
     Args:
-        config: of the run.
+        config: the run's model.
         state: weights by timm's keys, of any patch size.
-        fixed: whether their positions are the fixed table, which the crops' grid has exactly; learned ones keep their grid.
+        fixed: the positions are the fixed table, which is made for the crops' grid; learned ones keep their grid.
         source: name of the weights, for errors.
-        mean: per channel, with which the other model's images are normalised.
-        std: likewise.
+        mean: means of R, G and B by which the other model's images are normalized.
+        std: deviations of R, G and B, as the means.
 
     Raises:
-        ValueError: the weights have another width, depth or other parts.
+        ValueError: the weights have another width or depth, or lack some.
     """
     if PROJECTION not in state or POSITIONS not in state:
         raise ValueError(f"{source} is no plain vision transformer: it lacks {PROJECTION} or {POSITIONS}")
@@ -87,13 +87,13 @@ def continued_encoder(
 
 
 def encoder_facts(encoder: Encoder) -> dict[str, Any]:
-    """What rebuilds an encoder beside its weights, for a checkpoint's run.json."""
+    """Return what rebuilds an encoder without its weights, for a checkpoint's run.json."""
     facts = {"architecture": encoder.architecture, "model_args": encoder.model_args}
     return facts | {"mean": list(encoder.mean), "std": list(encoder.std)}
 
 
 def rebuilt_encoder(config: ModelConfig, facts: Mapping[str, Any] | None) -> Encoder:
-    """The encoder of a checkpoint, without its weights; `facts` is None in checkpoints that do not have them."""
+    """Rebuild the encoder of a checkpoint, without its weights, from `encoder_facts`; None builds what `config` describes."""
     if facts is None:
         return initial_encoder(config)
     mean, std = tuple(facts["mean"]), tuple(facts["std"])

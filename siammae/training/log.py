@@ -11,7 +11,7 @@ LOG, CURVE = "log.jsonl", "loss.png"
 
 
 def read_log(output: Path) -> list[dict[str, Any]]:
-    """The entries of a run's log, in order; none if it has not begun.
+    """Read the entries of a run's log, in order; none if it has not begun.
 
     Each has step, progress (0 to 1), seconds, loss (mean since the entry before), lr, pairs_per_second, skipped (files so
     far), and grad_norm where gradients are clipped.
@@ -21,20 +21,20 @@ def read_log(output: Path) -> list[dict[str, Any]]:
 
 
 def append_log(output: Path, entry: dict[str, Any]) -> None:
-    """One more line."""
+    """Add a line to the log."""
     with open(output / LOG, "a") as file:
         file.write(json.dumps(entry) + "\n")
 
 
 def rewind_log(output: Path, step: int) -> None:
-    """Drop what was logged after `step`, from which the run goes on."""
+    """Drop the entries after `step`, from which the run goes on."""
     kept = [json.dumps(entry) + "\n" for entry in read_log(output) if entry["step"] <= step]
     with atomic(output / LOG) as draft:
         draft.write_text("".join(kept))
 
 
 def draw_log(output: Path) -> None:
-    """The loss curve so far, if anything is logged."""
+    """Draw the loss curve so far, if anything is logged."""
     points = [(entry["step"], entry["loss"]) for entry in read_log(output)]
     if points:
         save_png(draw_curve(points, title="loss on masked patches", x_label="steps"), output / CURVE)

@@ -1,8 +1,8 @@
-"""The training loop, on accelerate: one CPU core or a cluster, the same code.
+"""The training loop, on accelerate: the same code for one CPU core and for a cluster.
 
-A step is `accumulation` backward passes in each process; every pass trains on one part of the step's batch
-(`siammae.training.batches`). Loss, clock and requests to stop are exchanged once a step, so that all processes decide
-alike.
+A step is `accumulation` backward passes in each process; every pass trains on one micro-batch
+(`siammae.training.data.batches`). Loss, clock and requests to stop are exchanged once a step, so that all processes take
+the same decisions.
 """
 
 import math
@@ -19,13 +19,12 @@ from tqdm import tqdm
 from siammae.files import atomic, save_tensors
 from siammae.training import checkpoint as ck
 from siammae.training.config import TrainConfig, config_from_dict, config_to_dict
-from siammae.training.data.batches import Batch
-from siammae.training.data.source import build_source
+from siammae.training.data import Batch, build_source
 from siammae.training.engine import build_accelerator
 from siammae.training.initial import build_model, encoder_facts, initial_encoder, start_from
 from siammae.training.log import append_log, draw_log, rewind_log
-from siammae.training.model import ENCODER_PREFIX, encoder_weights, masks_for
-from siammae.training.optim import WeightAverage, build_optimizer, learning_rate, peak_rate
+from siammae.training.model import Masks, SiamMAE, encoder_weights, masks_for
+from siammae.training.optim import average_of, build_optimizer, learning_rate, peak_rate
 from siammae.training.pictures import draw_reconstructions, save_png
 from siammae.training.signals import stop_requests
 from siammae.training.teacher import STATISTICS_FRAMES, Teacher, build_teacher, fit
@@ -35,26 +34,26 @@ if TYPE_CHECKING:
 
 
 class TrainingStopped(RuntimeError):
-    """The loss is no number. The message names the step, the batch's files and where the state was saved."""
+    """A training whose loss is no number. The message names the step, the batch's files and where the state was saved."""
 
 
 def train(config: TrainConfig) -> Path:
     """Run a training to its end, or to SIGTERM, and return its last checkpoint.
 
-    Called by every process of a launch (`torchrun`, `accelerate launch`) or by a single one. Goes on from the newest
-    checkpoint in `config.output`, if there is one. Loader workers import the calling script anew: guard its call with
+    Every process of a launch (`torchrun`, `accelerate launch`) calls it, or a single one. It goes on from the newest
+    checkpoint in `config.output`, if there is one. Loader workers import the calling script again: guard its call with
     `if __name__ == "__main__":`.
 
     Raises:
         ValueError: the config or the data cannot work.
-        siammae.training.checkpoint.CheckpointError: a checkpoint cannot be written, or is another model's.
+        siammae.training.checkpoint.CheckpointError: a checkpoint cannot be written, or belongs to another model.
         TrainingStopped: the loss became NaN or infinite.
     """
     return Run(config).run()
 
 
 class Run:
-    """One training run: model, optimiser, data, clock and log."""
+    """A training run: model, optimizer, data, clock and log."""
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
@@ -63,10 +62,10 @@ class Run:
         self.device = self.accelerator.device
         self.processes, self.process = self.accelerator.num_processes, self.accelerator.process_index
         self.main = self.accelerator.is_main_process
-        self.parts = self.processes * config.accumulation  # of one step
-        if config.batch_size % self.parts:
+        self.micro_batches = self.processes * config.accumulation  # in one step
+        if config.batch_size % self.micro_batches:
             raise ValueError(
-                f"batch_size {config.batch_size} is no multiple of {self.parts} "
+                f"batch_size {config.batch_size} is no multiple of {self.micro_batches} "
                 f"({self.processes} processes x accumulation {config.accumulation})"
             )
         if not config.resume and ck.checkpoints(self.output):
@@ -74,16 +73,17 @@ class Run:
         self.output.mkdir(parents=True, exist_ok=True)
         encoder = start_from(config.model, config.init) if config.init else initial_encoder(config.model)
         encoder.to(self.device)
-        dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+        dtype = getattr(torch, config.precision)
         self.teacher = build_teacher(config.model, encoder, dtype)
         width = self.teacher.encoder.embed_dim if self.teacher else None
         self.raw_model = build_model(config.model, config.seed, encoder=encoder, teacher_width=width)
         if config.freeze_encoder:
             self.raw_model.encoder.requires_grad_(False)
         self.raw_model.to(self.device)
-        self.average = WeightAverage(self.raw_model, config.optim.ema) if config.optim.ema else None
+        self.average = average_of(self.raw_model, config.optim.ema) if config.optim.ema else None
         if self.average and self.teacher and config.model.target == "ema":
-            self.average.share(ENCODER_PREFIX, self.teacher.encoder.vit)
+            assert isinstance(self.average.module, SiamMAE)
+            self.teacher.encoder = self.average.module.encoder.eval()
         if config.compile:
             self.raw_model.compile()
         optimizer = build_optimizer(self.raw_model, config.optim)
@@ -91,7 +91,7 @@ class Run:
         if self.average:
             self.accelerator.register_for_checkpointing(self.average)
         side = max(config.model.image_size, self.teacher.size if self.teacher else 0)
-        self.source = build_source(config, config.batch_size // self.parts, self.accelerator, side=side)
+        self.source = build_source(config, config.batch_size // self.micro_batches, self.accelerator, side=side)
         self.total = self._total_steps()
         self.step = 0
         self.seconds = 0.0  # of training, over all resumes
@@ -115,7 +115,7 @@ class Run:
         if self.resumed and self.progress >= 1:
             return self.resumed
         config = self.config
-        parts = self.source.parts(self.step * self.parts + self.process, self.processes)
+        micro_batches = self.source.micro_batches(self.step * self.micro_batches + self.process, self.processes)
         start = time.monotonic() - self.seconds
         saved, losses, window_start = self.seconds, list[float](), self.seconds
         path = self.output
@@ -123,7 +123,7 @@ class Run:
         bar = tqdm(total=self.total, initial=self.step, unit="step", disable=not self.main, dynamic_ncols=True)
         with stop_requests() as requests, bar:
             while self.progress < 1:
-                batches, loss = self._backward(parts)
+                batches, loss = self._backward(micro_batches)
                 mean, self.seconds, stop = self._agree(loss, time.monotonic() - start, bool(requests))
                 if not math.isfinite(mean):
                     self._stop_at_bad_loss(mean, batches)
@@ -149,21 +149,21 @@ class Run:
         return path
 
     def _total_steps(self) -> int | None:
-        """Steps of the run; None if a time budget decides."""
+        """Return the steps of the run; None if a time budget decides."""
         if self.config.epochs is None:
             return self.config.steps
         if self.source.num_files is None:
             raise ValueError("the number of clips in shards is not known: set steps (clips x epochs / batch_size), not epochs")
         return max(1, math.ceil(self.config.epochs * self.source.num_files / self.config.batch_size))
 
-    def _backward(self, parts: Iterator[Batch]) -> tuple[list[Batch], Tensor]:
-        """This process's backward passes of one step: its batches and their mean loss."""
+    def _backward(self, micro_batches: Iterator[Batch]) -> tuple[list[Batch], Tensor]:
+        """Run this process's backward passes of one step; returns its batches and their mean loss."""
         batches: list[Batch] = []
         losses: list[Tensor] = []
         for k in range(self.config.accumulation):
-            batch = next(parts)
-            part = self.step * self.parts + k * self.processes + self.process
-            masks = masks_for(self.raw_model, len(batch.frames), seed=self.config.seed, part=part, device=self.device)
+            batch = next(micro_batches)
+            number = self.step * self.micro_batches + k * self.processes + self.process
+            masks = self._masks(len(batch.frames), number)
             frames = batch.frames.to(self.device, non_blocking=True)
             features = self._features(self.teacher, frames, moving=True) if self.teacher else None
             with self.accelerator.accumulate(self.model):
@@ -175,8 +175,11 @@ class Run:
             losses.append(loss.detach())
         return batches, torch.stack(losses).mean()
 
+    def _masks(self, batch: int, micro_batch: int) -> Masks:
+        return masks_for(self.raw_model, batch, seed=self.config.seed, micro_batch=micro_batch, device=self.device)
+
     def _features(self, teacher: Teacher, frames: Tensor, *, moving: bool) -> Tensor:
-        """The teacher's features of crops [B, 1 + T, 3, S, S]: [B, 1 + T, N, D].
+        """Compute the teacher's features of crops [B, 1 + T, 3, S, S]: [B, 1 + T, N, D].
 
         With `moving` the statistics of a teacher that changes follow its features.
         """
@@ -189,23 +192,23 @@ class Run:
         return features
 
     def _estimate_statistics(self, teacher: Teacher) -> None:
-        """Mean and deviation of the teacher's features over the run's own first crops, the same in every process."""
+        """Estimate mean and deviation of the teacher's features on the run's first crops, the same in every process."""
         assert self.raw_model.standardizer is not None
-        found: list[Tensor] = []
-        for batch in self.source.parts(0, 1):
-            found.append(self._features(teacher, batch.frames.to(self.device), moving=False).cpu())
-            if sum(features.shape[0] * features.shape[1] for features in found) >= STATISTICS_FRAMES:
+        features: list[Tensor] = []
+        for batch in self.source.micro_batches(0, 1):
+            features.append(self._features(teacher, batch.frames.to(self.device), moving=False).cpu())
+            if sum(crops.shape[0] * crops.shape[1] for crops in features) >= STATISTICS_FRAMES:
                 break
-        self.raw_model.standardizer.estimate(torch.cat(found).to(self.device))
+        self.raw_model.standardizer.estimate(torch.cat(features).to(self.device))
 
     def _agree(self, loss: Tensor, seconds: float, stop: bool) -> tuple[float, float, bool]:
-        """Mean loss, the first process's clock, whether any process was asked to stop: the same in every process."""
+        """Return the mean loss, the first process's clock, and True if any process was asked to stop: alike in all."""
         mine = torch.tensor([[float(loss), seconds, float(stop)]], device=self.device, dtype=torch.float32)
         everyone = self.accelerator.gather(mine)
         return float(everyone[:, 0].mean()), float(everyone[0, 1]), bool(everyone[:, 2].any())
 
     def _update(self) -> float | None:
-        """The optimiser's step at the rate of this moment; the gradient's norm where it is clipped."""
+        """Take the optimizer's step at the current rate; returns the gradient's norm where it is clipped."""
         optim, norm = self.config.optim, None
         if optim.clip is not None:
             norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), optim.clip))
@@ -216,7 +219,7 @@ class Run:
         self.optimizer.zero_grad()
         self.step += 1
         if self.average:
-            self.average.update(self.raw_model)
+            self.average.update_parameters(self.raw_model)
         return norm
 
     def _skip(self, name: str, reason: str) -> None:
@@ -240,25 +243,25 @@ class Run:
             append_log(self.output, entry)
 
     def _draw(self, batch: Batch) -> None:
-        """The loss curve so far, and reconstructions of a few samples (not where FSDP shards the weights)."""
+        """Draw the loss curve so far, and reconstructions of a few samples (not where FSDP shards the weights)."""
         if not self.main:
             return
         draw_log(self.output)
         if not self.config.fsdp and not self.teacher:
             few = batch.frames[:6].to(self.device)
-            masks = masks_for(self.raw_model, len(few), seed=self.config.seed, part=self.step, device=self.device)
+            masks = self._masks(len(few), self.step)
             with self.accelerator.autocast():
                 reconstruction = self.raw_model.reconstruct(few, masks)
             save_png(draw_reconstructions(few, reconstruction), self.output / f"reconstruction-{self.step:07d}.png")
 
     def _snapshot(self) -> None:
-        """The encoder as it is now (or its average), by timm's keys."""
+        """Write the encoder as it is now (or its average), by timm's keys."""
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-        whole = StateDictOptions(full_state_dict=True, cpu_offload=True)  # gathered where FSDP shards them
+        whole = StateDictOptions(full_state_dict=True, cpu_offload=True)  # gathers what FSDP shards
         weights: dict[str, Any] = dict(get_model_state_dict(self.model, options=whole))
         if self.main:
-            weights |= self.average.weights if self.average else {}
+            weights |= self.average.module.state_dict() if self.average else {}
             folder = self.output / "snapshots"
             folder.mkdir(exist_ok=True)
             encoder = {key: value.cpu() for key, value in encoder_weights(weights).items()}
@@ -270,14 +273,8 @@ class Run:
             "step": self.step, "seconds": self.seconds, "snapshots": self.snapshots, "skipped": self.skipped,
             "config": config_to_dict(self.config), "encoder": encoder_facts(self.raw_model.encoder), **more,
         }  # fmt: skip
-        path = ck.write_checkpoint(
-            self.output,
-            name or f"checkpoint-{self.step:07d}",
-            state,
-            lambda folder: self.accelerator.save_state(str(folder)),
-            main=self.main,
-            wait=self.accelerator.wait_for_everyone,
-        )
+        path = self.output / (name or f"checkpoint-{self.step:07d}")
+        ck.write_checkpoint(path, state, self.accelerator)
         if self.main:
             ck.remove_old(self.output, self.config.keep)
         return path
@@ -288,7 +285,9 @@ class Run:
         if not found:
             return None
         state = ck.read_state(found[-1])
-        stored = config_to_dict(config_from_dict(state["config"]))["model"]  # with what has been added to the config since
+        stored = config_to_dict(config_from_dict(state["config"]))[
+            "model"
+        ]  # fields that the config got since have their defaults
         ck.check_same_model(found[-1], stored, config_to_dict(self.config)["model"])
         self.accelerator.load_state(str(found[-1]))
         self.step, self.seconds, self.snapshots = state["step"], state["seconds"], state["snapshots"]

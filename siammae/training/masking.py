@@ -1,4 +1,4 @@
-"""Masks: which patches of a frame the encoder sees.
+"""Masks: the patches of a frame that the encoder sees.
 
 Letters: B frames, N patches of a frame, K of them visible, M = N - K of them masked.
 """
@@ -11,29 +11,29 @@ from torch import Tensor
 MaskKind = Literal["random", "grid"]
 
 
-class Mask(NamedTuple):
-    """Patches of B frames, told apart: indices into the N patches of a frame, row by row."""
+class PatchMask(NamedTuple):
+    """Visible and masked patches of B frames, as indices into the N patches of a frame, row by row."""
 
     visible: Tensor  # [B, K], int64
     masked: Tensor  # [B, M], int64
 
 
 def visible_count(num_patches: int, ratio: float) -> int:
-    """K = floor(N * (1 - ratio)), free of float error: 9 of 196 at 0.95, 10 of 100 at 0.9."""
+    """Return K = floor(N * (1 - ratio)) without float error: 9 of 196 at 0.95, 10 of 100 at 0.9."""
     return int(num_patches * (1 - ratio) + 1e-6)
 
 
-def random_mask(batch: int, num_patches: int, ratio: float, generator: torch.Generator) -> Mask:
-    """Every frame keeps its own random K patches, any set as likely as any other."""
+def random_mask(batch: int, num_patches: int, ratio: float, generator: torch.Generator) -> PatchMask:
+    """Keep random K patches of every frame, any set as likely as any other."""
     order = torch.rand(batch, num_patches, generator=generator).argsort(dim=1)
     visible = visible_count(num_patches, ratio)
-    return Mask(order[:, :visible], order[:, visible:])
+    return PatchMask(order[:, :visible], order[:, visible:])
 
 
-def grid_mask(batch: int, height: int, width: int, ratio: float) -> Mask:
-    """Every frame keeps the same regular grid of patches.
+def grid_mask(batch: int, height: int, width: int, ratio: float) -> PatchMask:
+    """Keep the same regular grid of patches in every frame.
 
-    The grid is the a x b lattice with a * b nearest to `visible_count` (among equals the squarest), spread evenly over
+    The grid is the a x b lattice with a * b nearest to `visible_count` (the squarest of equal ones), spread evenly over
     the height x width patches: 3 x 3 of 14 x 14 at 0.95, 7 x 7 at 0.75.
     """
     wanted = visible_count(height * width, ratio)
@@ -43,24 +43,24 @@ def grid_mask(batch: int, height: int, width: int, ratio: float) -> Mask:
     keep[_spread(rows, height)[:, None], _spread(columns, width)] = True
     flat = keep.flatten()
     visible, masked = flat.nonzero().flatten(), (~flat).nonzero().flatten()
-    return Mask(visible.expand(batch, -1), masked.expand(batch, -1))
+    return PatchMask(visible.expand(batch, -1), masked.expand(batch, -1))
 
 
 def _spread(count: int, length: int) -> Tensor:
-    """`count` different positions in 0 .. length - 1, evenly spread."""
+    """Return `count` different positions in 0 .. length - 1, evenly spread."""
     return ((torch.arange(count) + 0.5) * (length / count)).long()
 
 
-def draw_mask(kind: MaskKind, batch: int, height: int, width: int, ratio: float, generator: torch.Generator) -> Mask:
-    """A mask of `batch` frames of height x width patches; ratio 0 keeps all of them, in order."""
+def draw_mask(kind: MaskKind, batch: int, height: int, width: int, ratio: float, generator: torch.Generator) -> PatchMask:
+    """Draw a mask for `batch` frames of height x width patches; ratio 0 keeps all of them, in order."""
     if ratio == 0:
         everything = torch.arange(height * width).expand(batch, -1)
-        return Mask(everything, everything[:, :0])
+        return PatchMask(everything, everything[:, :0])
     if kind == "grid":
         return grid_mask(batch, height, width, ratio)
     return random_mask(batch, height * width, ratio, generator)
 
 
 def gather_patches(tokens: Tensor, index: Tensor) -> Tensor:
-    """Tokens [B, N, D] at index [B, K] -> [B, K, D]."""
+    """Gather tokens [B, N, D] at index [B, K] -> [B, K, D]."""
     return tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[-1]))

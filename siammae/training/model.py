@@ -17,29 +17,29 @@ from torch import Tensor, nn
 from siammae.encoder import Encoder, sincos_positions
 from siammae.models.patches import has_fixed_positions
 from siammae.training.decoder import EPS, DecoderBlocks
-from siammae.training.masking import Mask, draw_mask, gather_patches
+from siammae.training.masking import PatchMask, draw_mask, gather_patches
 from siammae.training.model_config import ModelConfig, decoder_size
 from siammae.training.targets import Standardizer, cosine_loss
 
-ENCODER_PREFIX = "encoder.vit."  # of the encoder's weights among a SiamMAE's
+ENCODER_PREFIX = "encoder.vit."  # before the names of the encoder's weights among a SiamMAE's
 
 
 def encoder_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The encoder's part of a SiamMAE's weights, by timm's own keys."""
+    """Return the encoder's weights among a SiamMAE's, by timm's own keys."""
     return {key.removeprefix(ENCODER_PREFIX): value for key, value in weights.items() if key.startswith(ENCODER_PREFIX)}
 
 
 class Masks(NamedTuple):
-    """Masks of a batch: one for the B past frames, one for the B * T future frames."""
+    """Masks of a batch: of the B past frames, and of the B * T future frames."""
 
-    past: Mask
-    future: Mask
+    past: PatchMask
+    future: PatchMask
 
 
 class Reconstruction(NamedTuple):
     """Pictures of a batch, RGB in [0, 1], each [B, T, 3, S, S]."""
 
-    masked: Tensor  # the future frame as the encoder sees it, masked patches grey
+    masked: Tensor  # the future frame as the encoder sees it, masked patches gray
     prediction: Tensor  # visible patches as they are, masked ones as predicted
 
 
@@ -51,11 +51,11 @@ class SiamMAE(nn.Module):
     Args:
         encoder: trained with the decoder; a learned table of positions is resampled to the grid of the crops
             where it has another.
-        config: of the run.
+        config: the run's model.
         teacher_width: channels of the teacher's features, where the target is features; None is the encoder's width.
 
     Attributes:
-        terms: parts of the newest loss, detached, by name, where it has several.
+        terms: terms of the newest loss, detached, by name, where it has several.
     """
 
     def __init__(self, encoder: Encoder, config: ModelConfig, *, teacher_width: int | None = None) -> None:
@@ -99,9 +99,9 @@ class SiamMAE(nn.Module):
         self._initialize_decoder()
 
     def _initialize_decoder(self) -> None:
-        """Xavier-uniform linear layers, zero biases, normal mask token (0.02), and a prediction that starts near zero.
+        """Set Xavier-uniform linear layers, zero biases, a normal mask token (0.02), and a prediction near zero.
 
-        The last makes the first loss about 1, the variance of the normalised target.
+        Predictions near zero make the first loss about 1, the variance of the normalized target.
         """
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear) and not name.startswith("encoder."):
@@ -113,15 +113,15 @@ class SiamMAE(nn.Module):
             nn.init.normal_(self.decoder.frame_embed, std=0.02)
 
     def draw_masks(self, batch: int, generator: torch.Generator) -> Masks:
-        """Masks for `batch` pairs from a CPU generator: the past frames' first, then the future frames'."""
+        """Draw masks for `batch` pairs from a CPU generator: for the past frames first, then for the future frames."""
         kind, grid, config = self.config.mask, self.grid, self.config
         past = draw_mask(kind, batch, grid, grid, config.past_ratio, generator)
         return Masks(past, draw_mask(kind, batch * config.futures, grid, grid, config.future_ratio, generator))
 
     def forward(self, frames: Tensor, masks: Masks, features: Tensor | None = None) -> Tensor:
-        """The loss of the masked patches of the futures.
+        """Compute the loss of the masked patches of the futures.
 
-        For pixels it is their mean squared error, normalised as `config.target` says; for features it is 1 - cosine to the
+        For pixels it is their mean squared error, normalized as `config.target` says; for features it is 1 - cosine to the
         teacher's, plus `config.past_weight` times that of the past frame's own visible tokens.
 
         Args:
@@ -143,7 +143,7 @@ class SiamMAE(nn.Module):
         return (predicted.float() - target).square().mean()
 
     def _feature_loss(self, predicted: Tensor, past: Tensor, masks: Masks, target: Tensor) -> Tensor:
-        """predicted [B * T, M, C], past tokens [B, K, D], target [B, 1 + T, N, C] -> the loss."""
+        """Compare predicted [B * T, M, C], past tokens [B, K, D], target [B, 1 + T, N, C]: the loss."""
         loss = cosine_loss(predicted, gather_patches(target[:, 1:].flatten(0, 1), masks.future.masked))
         if not self.config.past_weight:
             return loss
@@ -152,10 +152,10 @@ class SiamMAE(nn.Module):
         return loss + self.config.past_weight * own
 
     def _as_target(self, tokens: Tensor) -> Tensor:
-        """The encoder's own tokens [B, K, D] in the space of the target, [B, K, C].
+        """Bring the encoder's own tokens [B, K, D] into the space of the target, [B, K, C].
 
-        Tokens as wide as the teacher's are held against them and standardised alike; principal components as wide as the
-        tokens are met by the tokens themselves; other widths take a linear layer.
+        Tokens as wide as the teacher's are standardized like them; where the target is as many principal components as the
+        tokens have channels, the tokens stay as they are; other widths take a linear layer.
         """
         assert self.standardizer is not None
         if isinstance(self.past_head, nn.Identity) and self.standardizer.basis is None:
@@ -165,25 +165,24 @@ class SiamMAE(nn.Module):
         return projected
 
     def normalize(self, frames: Tensor) -> Tensor:
-        """uint8 RGB [..., 3, S, S] -> what the encoder expects, float32."""
+        """Normalize uint8 RGB [..., 3, S, S] as the encoder expects it, float32."""
         return (frames.float() / 255 - self.mean) / self.std
 
     def patchify(self, images: Tensor) -> Tensor:
-        """[B, 3, S, S] -> [B, N, 3 * p * p], pixels in the order row, column, channel."""
+        """Cut images [B, 3, S, S] into patches [B, N, 3 * p * p], pixels in the order row, column, channel."""
         p = self.config.patch_size
         return rearrange(images, "b c (h p) (w q) -> b (h w) (p q c)", p=p, q=p)
 
     def unpatchify(self, patches: Tensor) -> Tensor:
-        """The inverse of `patchify`."""
+        """Put patches together again: the inverse of `patchify`."""
         p = self.config.patch_size
         return rearrange(patches, "b (h w) (p q c) -> b c (h p) (w q)", h=self.grid, p=p, q=p, c=3)
 
     @torch.no_grad()
     def reconstruct(self, frames: Tensor, masks: Masks) -> Reconstruction:
-        """Pictures of what a model of pixels predicts, for eyes and for PSNR.
+        """Draw what a model of pixels predicts, for eyes and for PSNR.
 
-        Where predictions are of normalised patches, each is given back its own patch's mean and deviation, as MAE's
-        pictures are.
+        Predictions of normalized patches get the mean and deviation of the true patch back, as in MAE's pictures.
 
         Args:
             frames: [B, 1 + T, 3, S, S], uint8.
@@ -225,7 +224,7 @@ class SiamMAE(nn.Module):
         return predicted
 
     def _encode(self, past: Tensor, futures: Tensor, masks: Masks) -> tuple[Tensor, Tensor]:
-        """Encoded visible tokens, CLS first, of the past frames (once for each of their futures) and of the futures."""
+        """Encode the visible patches, CLS token first: the past frames (once for each of their futures) and the futures."""
         times = len(futures) // len(past)
         past_tokens = self._embed(past, masks.past.visible)
         future_tokens = self._embed(futures, masks.future.visible)
@@ -239,17 +238,17 @@ class SiamMAE(nn.Module):
         return together[:, :count], torch.cat([together[:, :1], together[:, count:]], dim=1)
 
     def _embed(self, images: Tensor, visible: Tensor) -> Tensor:
-        """Patch projection plus positions, gathered to the visible ones, behind the CLS token: [B, 1 + K, D]."""
+        """Embed the visible patches, with positions, behind the CLS token: [B, 1 + K, D]."""
         tokens = self.encoder.embed(images)
         return torch.cat([tokens[:, :1], gather_patches(tokens[:, 1:], visible)], dim=1)
 
     def _positions(self, visible: Tensor) -> Tensor:
-        """Decoder positions of the CLS token (zeros) and of the visible patches: [B, 1 + K, E]."""
+        """Gather decoder positions of the CLS token (zeros) and of the visible patches: [B, 1 + K, E]."""
         table = self.decoder_positions.expand(len(visible), -1, -1)
         return torch.cat([table[:, :1], gather_patches(table[:, 1:], visible)], dim=1)
 
-    def _fill(self, tokens: Tensor, mask: Mask) -> Tensor:
-        """Encoded tokens [B, 1 + K, E] and mask tokens, in the order of the patches, with positions: [B, 1 + N, E]."""
+    def _fill(self, tokens: Tensor, mask: PatchMask) -> Tensor:
+        """Put encoded tokens [B, 1 + K, E] and mask tokens in the order of the patches, with positions: [B, 1 + N, E]."""
         full = repeat(self.mask_token, "1 1 e -> b n e", b=len(tokens), n=self.grid**2).to(tokens.dtype)
         index = mask.visible[..., None].expand(-1, -1, tokens.shape[-1])
         full = full.scatter(1, index, tokens[:, 1:])
@@ -257,13 +256,13 @@ class SiamMAE(nn.Module):
 
 
 def normalize_patches(patches: Tensor) -> Tensor:
-    """Every patch [..., 3 * p * p] with mean 0 and unbiased variance 1 (eps 1e-6): the target of the loss."""
+    """Give every patch [..., 3 * p * p] mean 0 and unbiased variance 1 (eps 1e-6): the target of the loss."""
     mean, var = patches.mean(-1, keepdim=True), patches.var(-1, keepdim=True)
     return (patches - mean) / (var + 1e-6).sqrt()
 
 
-def masks_for(model: SiamMAE, batch: int, *, seed: int, part: int, device: torch.device) -> Masks:
-    """The masks of part number `part` of a run, the same in whatever process they are drawn."""
-    state = np.random.SeedSequence([seed, 0, part]).generate_state(1, np.uint64)[0]
+def masks_for(model: SiamMAE, batch: int, *, seed: int, micro_batch: int, device: torch.device) -> Masks:
+    """Draw the masks of a run's micro-batch by its number, the same in every process."""
+    state = np.random.SeedSequence([seed, 0, micro_batch]).generate_state(1, np.uint64)[0]
     masks = model.draw_masks(batch, torch.Generator().manual_seed(int(state >> 1)))
-    return Masks(*(Mask(*(index.to(device, non_blocking=True) for index in mask)) for mask in masks))
+    return Masks(*(PatchMask(*(index.to(device, non_blocking=True) for index in mask)) for mask in masks))

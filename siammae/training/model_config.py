@@ -1,21 +1,23 @@
 """The `model` section of a run's configuration: encoder, decoder, masks and target."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from siammae.training.decoder import DecoderKind
 from siammae.training.masking import MaskKind, visible_count
+from siammae.training.section import Section
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """What is trained. Sizes left at None follow the encoder's width (`decoder_size`)."""
+class ModelConfig(Section):
+    """The model that is trained. Sizes left at None follow the encoder's width (`decoder_size`)."""
 
+    prefix: ClassVar[str] = "model."
     architecture: str = "vit_small_patch16_224"  # timm's name of the encoder
     patch_size: int = 16
     depth: int | None = None  # blocks of the encoder; None is the architecture's own number
     image_size: int = 224  # side of the crops in pixels
-    encoder: Literal["siamese", "joint"] = "siamese"  # frames apart with shared weights | all visible patches together
+    encoder: Literal["siamese", "joint"] = "siamese"  # frames apart, with shared weights | all visible patches together
     decoder: DecoderKind = "cross-self"
     decoder_depth: int | None = None
     decoder_width: int | None = None
@@ -23,27 +25,19 @@ class ModelConfig:
     mask: MaskKind = "random"
     past_ratio: float = 0.0  # masked share of the past frame
     future_ratio: float = 0.95  # masked share of every future frame
-    # each patch with mean 0 and variance 1 (the paper) | as it is | a teacher's features | those of the encoder's own average
+    # patches with mean 0 and variance 1 (the paper) | as they are | a teacher's features | features of the encoder's average
     target: Literal["normalized", "pixels", "features", "ema"] = "normalized"
     futures: int = 1  # future frames predicted from one past frame; the paper has 1
-    teacher: str = ""  # features: the model that gives them, as load_model takes it
+    teacher: str = ""  # features: the model that gives them, a name or folder for load_model
     teacher_layer: int = -1  # features, ema: -1 is the last block and the final norm, else a block
-    teacher_size: int | None = (
-        None  # features, ema: side in pixels at which the teacher sees a crop; None: its patches x the grid
-    )
-    teacher_norm: Literal["mean", "deviation"] = (
-        "deviation"  # features, ema: subtract the corpus mean | and divide by deviations
-    )
+    teacher_size: int | None = None  # features, ema: side in pixels at which the teacher sees a crop; None: its patches x grid
+    # features, ema: subtract the corpus mean | and divide by deviations
+    teacher_norm: Literal["mean", "deviation"] = "deviation"
     teacher_channels: int | None = None  # features: principal components that are predicted; None: the features themselves
     past_weight: float = 0.0  # features, ema: weight of the visible past tokens' own loss against the teacher's
 
     def __post_init__(self) -> None:
-        if self.encoder not in ("siamese", "joint"):
-            raise ValueError(f"model.encoder is {self.encoder!r}; expected siamese or joint")
-        if self.decoder not in ("cross-self", "cross", "joint"):
-            raise ValueError(f"model.decoder is {self.decoder!r}; expected cross-self, cross or joint")
-        if self.mask not in ("random", "grid"):
-            raise ValueError(f"model.mask is {self.mask!r}; expected random or grid")
+        super().__post_init__()
         if self.image_size < 1 or self.patch_size < 1 or self.image_size % self.patch_size:
             raise ValueError(
                 f"model.image_size {self.image_size} is no multiple of model.patch_size {self.patch_size}; "
@@ -68,10 +62,6 @@ class ModelConfig:
             raise ValueError(f"model.decoder_width {width} must be a multiple of 4 and of model.decoder_heads {heads}")
 
     def _check_target(self) -> None:
-        if self.target not in ("normalized", "pixels", "features", "ema"):
-            raise ValueError(f"model.target is {self.target!r}; expected normalized, pixels, features or ema")
-        if self.teacher_norm not in ("mean", "deviation"):
-            raise ValueError(f"model.teacher_norm is {self.teacher_norm!r}; expected mean or deviation")
         if (self.target == "features") != bool(self.teacher):
             raise ValueError(
                 f"model.teacher is {self.teacher!r} and model.target {self.target}; features need a teacher, and only they do"
@@ -93,9 +83,9 @@ class ModelConfig:
 
 
 def decoder_size(embed_dim: int) -> tuple[int, int, int]:
-    """Default (depth, width, heads) for an encoder of `embed_dim` channels: narrower than the encoder on purpose.
+    """Return the default (depth, width, heads) for an encoder of `embed_dim` channels, narrower than the encoder.
 
-    The paper is silent; a wide decoder does the encoder's work. ViT-Ti 4 x 128, -S 4 x 256, -B 8 x 512, -L 12 x 1024.
+    The paper gives no sizes; a wide decoder does the encoder's work. ViT-Ti 4 x 128, -S 4 x 256, -B 8 x 512, -L 12 x 1024.
     """
     if embed_dim <= 192:
         return 4, 128, 4

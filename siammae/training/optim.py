@@ -1,18 +1,20 @@
-"""AdamW with weight decay where it belongs, Muon for the matrices where asked for, and an average of the weights."""
+"""The optimizer (AdamW, or Muon for the matrices), the learning rate, and the average of the weights."""
 
 import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from siammae.training.config import OptimConfig
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """Matrices decay, norms, biases and tokens do not. The rate is set at every step: the run's times a group's `lr_scale`.
+    """Build the optimizer: matrices decay; norms, biases and tokens do not.
 
-    With `config.kind` "muon" the matrices between the patch projection and the prediction step along orthogonal directions.
+    The loop sets every group's rate at every step: the run's rate times the group's `lr_scale`. With `config.kind` "muon"
+    the matrices between the patch projection and the prediction step along orthogonal directions.
     """
     depth = 1 + max((_block(name) for name, _ in model.named_parameters()), default=-1)
     found: dict[tuple[float, str], list[nn.Parameter]] = {}
@@ -36,7 +38,7 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
 
 
 def rate_scale(name: str, depth: int, config: OptimConfig) -> float:
-    """A parameter's learning rate as a share of the run's.
+    """Return a parameter's learning rate as a share of the run's.
 
     The encoder has `config.encoder_lr`, times `config.layer_decay` for every block (of `depth`) behind the parameter.
     """
@@ -49,17 +51,17 @@ def rate_scale(name: str, depth: int, config: OptimConfig) -> float:
 
 
 def _block(name: str) -> int:
-    """The encoder's block that a parameter belongs to; -1 where it comes before the blocks, or is not the encoder's."""
+    """Return the number of a parameter's block in the encoder; -1 before the blocks and outside the encoder."""
     prefix = "encoder.vit.blocks."
     return int(name.removeprefix(prefix).partition(".")[0]) if name.startswith(prefix) else -1
 
 
 class Muon(torch.optim.AdamW):
-    """AdamW, but for groups marked `orthogonal` (Jordan et al. 2024, "Muon"; scaled as by Liu et al., arXiv 2502.16982).
+    """AdamW with orthogonal steps for marked groups (Jordan et al. 2024, "Muon"; scaled as by Liu et al., arXiv 2502.16982).
 
-    Their matrices step along U V^T of the momentum U S V^T, by 0.2 sqrt(longer side) times the rate: entries of the size that
-    AdamW's have, so rate and decay mean the same for both. Computed in the parameters' own precision: torch.optim.Muon
-    computes in bfloat16, which is slow on most CPUs.
+    Matrices of groups marked `orthogonal` step along U V^T of the momentum U S V^T, by 0.2 sqrt(longer side) times the rate:
+    entries are as large as AdamW's, so rate and decay mean the same for both. It computes in the parameters' own precision;
+    torch.optim.Muon computes in bfloat16, which is slow on most CPUs.
     """
 
     MOMENTUM = 0.95
@@ -70,7 +72,7 @@ class Muon(torch.optim.AdamW):
             for parameter in group["params"] if group.get("orthogonal") else ():
                 if parameter.grad is not None:
                     self._orthogonal_step(parameter, group["lr"], group["weight_decay"])
-                    parameter.grad = None  # AdamW passes it over
+                    parameter.grad = None  # so that AdamW skips it
         return super().step(closure)
 
     def _orthogonal_step(self, parameter: Tensor, rate: float, decay: float) -> None:
@@ -84,7 +86,7 @@ class Muon(torch.optim.AdamW):
 
 
 def orthogonalize(matrix: Tensor) -> Tensor:
-    """About U V^T of a matrix U S V^T [m, n]: five Newton-Schulz steps, which leave singular values of 0.7 to 1.2."""
+    """Approximate U V^T of a matrix U S V^T [m, n]: five Newton-Schulz steps leave singular values of 0.7 to 1.2."""
     tall = matrix.shape[0] > matrix.shape[1]
     x: Tensor = matrix.T if tall else matrix
     x = x / (x.norm() + 1e-7)
@@ -94,41 +96,23 @@ def orthogonalize(matrix: Tensor) -> Tensor:
     return x.T if tall else x
 
 
-class WeightAverage:
-    """Exponential average of a model's parameters, kept beside them on the same device.
+def average_of(model: nn.Module, decay: float) -> AveragedModel:
+    """Return the exponential average of a model's weights: a copy of the model that follows by `update_parameters`.
 
-    The average starts at the first weights; its decay rises as (1 + n) / (10 + n) to `decay`, so that a short run does
-    not keep its beginning.
+    The average starts at the weights as they are; its decay rises as (1 + n) / (10 + n) to `decay`, so that a short run
+    does not keep its beginning.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.updates = 0
-        self.weights = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    def follow(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        return averaged.lerp(current, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
 
-    def share(self, prefix: str, module: nn.Module) -> None:
-        """Give a module's parameters the averages of those under `prefix`, so that the module is the average from now on."""
-        for name, parameter in module.named_parameters():
-            parameter.data = self.weights[prefix + name]
-
-    @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        for name, parameter in model.named_parameters():
-            self.weights[name].lerp_(parameter.detach(), 1 - decay)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {**self.weights, "updates": torch.tensor(self.updates)}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.updates = int(state["updates"])
-        for name, weight in self.weights.items():
-            weight.copy_(state[name])
+    average = AveragedModel(model, avg_fn=follow).requires_grad_(False)
+    average.n_averaged += 1  # the copy itself: else the first update would overwrite it
+    return average
 
 
 def learning_rate(progress: float, peak: float, warmup: float) -> float:
-    """Linear rise from 0 over the first `warmup` of the run, then half a cosine down to 0.
+    """Compute the rate: a linear rise from 0 over the first `warmup` of the run, then half a cosine down to 0.
 
     Args:
         progress: share of the run that is done, 0 to 1, in steps or in time.
@@ -141,5 +125,5 @@ def learning_rate(progress: float, peak: float, warmup: float) -> float:
 
 
 def peak_rate(base_lr: float, batch_size: int) -> float:
-    """The linear scaling rule: the base rate is meant for 256 pairs."""
+    """Scale the base rate, which is meant for 256 pairs, linearly with the batch."""
     return base_lr * batch_size / 256

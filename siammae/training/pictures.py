@@ -22,11 +22,11 @@ from siammae.training.data.samples import crop
 from siammae.training.masking import draw_mask
 from siammae.training.model import Masks, Reconstruction, SiamMAE
 
-MARGIN, GREY, BLUE, LIGHT = 48, (90, 90, 90), (31, 92, 170), (225, 225, 225)
+MARGIN, GRAY, BLUE, LIGHT = 48, (90, 90, 90), (31, 92, 170), (225, 225, 225)
 
 
 def draw_curve(points: Sequence[tuple[float, float]], *, title: str, x_label: str, size: int = 640) -> Image.Image:
-    """A line through (x, y) points, with five marked values on either axis.
+    """Draw a line through (x, y) points, with five marked values on either axis.
 
     Raises:
         ValueError: there is no point to draw.
@@ -47,26 +47,26 @@ def draw_curve(points: Sequence[tuple[float, float]], *, title: str, x_label: st
     for tick in range(5):
         x, y = x_low + tick / 4 * (x_high - x_low), y_low + tick / 4 * (y_high - y_low)
         draw.line([place(x_low, y), place(x_high, y)], fill=LIGHT)
-        draw.text((6, place(x_low, y)[1] - 6), f"{y:.3g}", fill=GREY)
-        draw.text((place(x, y_low)[0] - 10, height - MARGIN + 6), f"{x:.4g}", fill=GREY)
+        draw.text((6, place(x_low, y)[1] - 6), f"{y:.3g}", fill=GRAY)
+        draw.text((place(x, y_low)[0] - 10, height - MARGIN + 6), f"{x:.4g}", fill=GRAY)
     draw.line([place(x, y) for x, y in points], fill=BLUE, width=2)
-    draw.text((MARGIN, 14), title, fill=GREY)
-    draw.text((width // 2 - 20, height - 20), x_label, fill=GREY)
+    draw.text((MARGIN, 14), title, fill=GRAY)
+    draw.text((width // 2 - 20, height - 20), x_label, fill=GRAY)
     return image
 
 
 def _rounded_range(low: float, high: float) -> tuple[float, float]:
-    """A range around low .. high whose ends are multiples of a power of ten."""
+    """Return a range around low .. high whose ends are multiples of a power of ten."""
     step = 10 ** math.floor(math.log10(max(high - low, 1e-3)))
     return math.floor(low / step) * step, (math.floor(high / step) + 1) * step
 
 
 def draw_reconstructions(frames: Tensor, reconstruction: Reconstruction) -> Image.Image:
-    """One row for every sample and future: past, masked future, prediction, future.
+    """Draw one row for every sample and future: past, masked future, prediction, future.
 
     Args:
         frames: [B, 1 + T, 3, S, S], uint8.
-        reconstruction: of the same frames, pictures [B, T, 3, S, S] in [0, 1].
+        reconstruction: pictures [B, T, 3, S, S] in [0, 1] of the same frames.
     """
     sheet = rearrange(_columns(frames, reconstruction), "b t n c h w -> (b t h) (n w) c")
     return Image.fromarray(sheet.numpy())
@@ -75,16 +75,15 @@ def draw_reconstructions(frames: Tensor, reconstruction: Reconstruction) -> Imag
 def reconstruct_future(
     model: SiamMAE, past: Frame, future: Frame, *, mask_ratio: float | None = None, seed: int = 0
 ) -> NDArray[np.uint8]:
-    """What a model makes of a future frame whose patches are mostly hidden, from the past frame and the few that are left.
+    """Predict the hidden patches of a future frame from its few visible ones and the past frame.
 
-    Each predicted patch is given the mean and contrast of the true one where the model predicts normalised patches (see
-    `SiamMAE.reconstruct`).
+    Where the model predicts normalized patches, each gets the mean and contrast of the true one (see `SiamMAE.reconstruct`).
 
     Args:
-        model: in evaluation mode, such as from `siammae.training.folder.load_siammae`.
+        model: a model in evaluation mode, such as from `siammae.training.folder.load_siammae`.
         past, future: frames [H, W, 3] of one size; their central squares are taken.
-        mask_ratio: hidden share of the future frame's patches; None is the model's own.
-        seed: of the choice of patches.
+        mask_ratio: hidden share of the future frame's patches; None takes the model's own.
+        seed: seed of the choice of patches.
 
     Returns:
         Four pictures [4, S, S, 3]: past, masked future, prediction, future.
@@ -106,7 +105,7 @@ def reconstruct_future(
 
 
 def _columns(frames: Tensor, reconstruction: Reconstruction) -> Tensor:
-    """Past, masked future, prediction and future of every sample and future: [B, T, 4, 3, S, S], uint8."""
+    """Stack past, masked future, prediction and future of every sample and future: [B, T, 4, 3, S, S], uint8."""
     frames = frames.cpu()
     masked, prediction = ((picture.cpu() * 255).round().to(torch.uint8) for picture in reconstruction)
     future = frames[:, 1:]

@@ -1,4 +1,4 @@
-"""Requests to stop: a scheduler's SIGTERM or a Ctrl-C, heard between two steps."""
+"""Requests to stop: a scheduler's SIGTERM or a Ctrl-C, read between two steps."""
 
 import signal
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ from types import FrameType
 
 @contextmanager
 def stop_requests() -> Iterator[list[str]]:
-    """A list that receives a signal's name when SIGTERM or SIGINT arrives, instead of the process ending."""
+    """Yield a list that receives a signal's name when SIGTERM or SIGINT arrives; the process does not end."""
     received: list[str] = []
 
     def remember(number: int, frame: FrameType | None) -> None:
         if received and number == signal.SIGINT:
-            raise KeyboardInterrupt  # asked twice from a keyboard: now
+            raise KeyboardInterrupt  # a second Ctrl-C ends the process at once
         received.append(signal.Signals(number).name)
 
     before = {number: signal.signal(number, remember) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -1,4 +1,4 @@
-"""Feature targets: a teacher's features, standardised over the corpus, and the loss that compares with them.
+"""Feature targets: a teacher's features, standardized over the corpus, and the loss that compares with them.
 
 Letters: D channels of the teacher, C of the target.
 """
@@ -9,14 +9,14 @@ from torch.nn import functional as F
 
 
 class Standardizer(nn.Module):
-    """Statistics of a teacher's features over the corpus, and what they are turned into.
+    """Standardization of a teacher's features by their statistics over the corpus.
 
-    Its buffers are saved with the model. They are the identity until `estimate` or `move` is called.
+    The statistics are buffers that are saved with the model. Until `estimate` or `move` is called, they change nothing.
 
     Args:
         width: D.
         kind: "mean" subtracts the mean, "deviation" divides each channel by its deviation as well.
-        channels: C, principal components that are kept; None keeps the channels as they are.
+        channels: C, number of principal components to keep; None keeps the channels as they are.
 
     Raises:
         ValueError: more components are asked for than there are channels.
@@ -38,7 +38,7 @@ class Standardizer(nn.Module):
         self.basis: Tensor | None
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features [..., D] -> [..., C], float32."""
+        """Standardize features [..., D] -> [..., C], float32."""
         centered = features.float() - self.mean
         if self.kind == "deviation":
             centered = centered / self.deviation
@@ -66,5 +66,5 @@ class Standardizer(nn.Module):
 
 
 def cosine_loss(predicted: Tensor, target: Tensor) -> Tensor:
-    """1 - cosine similarity of [..., C] and [..., C], averaged, in float32."""
+    """Average 1 - cosine similarity of [..., C] and [..., C], in float32."""
     return (1 - F.cosine_similarity(predicted.float(), target.float(), dim=-1)).mean()

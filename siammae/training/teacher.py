@@ -1,4 +1,4 @@
-"""The teacher of feature targets: an encoder, or the moving average of the one that is trained, that sees the same crops whole.
+"""The teacher of feature targets: an encoder, or the average of the trained one, that sees the same crops whole.
 
 Letters: B pairs, T future frames, S pixels of a crop's side, N patches of a frame, D channels of the teacher.
 """
@@ -14,17 +14,17 @@ from siammae.encoder import Encoder
 from siammae.models.load import load_model
 from siammae.training.model_config import ModelConfig
 
-STATISTICS_FRAMES = 256  # frames of a run's own first crops on which its teacher's mean and deviation are estimated
+STATISTICS_FRAMES = 256  # frames, the run's first, on which the mean and deviation of the teacher's features are estimated
 
 
 class Teacher:
-    """A frozen encoder that gives the features of crops, patch by patch, on the student's grid.
+    """A frozen encoder that gives a crop's features on the student's grid.
 
     Args:
         encoder: the teacher.
         layer: block whose output is the target, as in `Encoder.forward`.
-        size: side in pixels at which it sees a crop; None takes one of its patches for each of the student's.
-        grid: patches along the side of a student's crop.
+        size: side in pixels at which it sees a crop; None gives one of its cells for each of the student's.
+        grid: cells along the side of a student's crop.
 
     Raises:
         ValueError: the teacher has no such layer, or its patches do not fit the grid.
@@ -47,9 +47,9 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(self, frames: Tensor) -> Tensor:
-        """Features of crops [B, 1 + T, 3, S, S], uint8, as [B, 1 + T, N, D], float32.
+        """Compute the features of crops [B, 1 + T, 3, S, S], uint8: [B, 1 + T, N, D], float32.
 
-        Where the teacher has several patches for one of the student's, their features are averaged.
+        Where the teacher has several cells for one of the student's, their features are averaged.
         """
         crops = fit(frames, self.size).flatten(0, 1)
         mean, std = (torch.tensor(v, device=crops.device).view(3, 1, 1) for v in (self.encoder.mean, self.encoder.std))
@@ -61,16 +61,16 @@ class Teacher:
 
 
 def build_teacher(config: ModelConfig, student: Encoder, dtype: torch.dtype) -> Teacher | None:
-    """The teacher that `config` names, on the student's device; None where the targets are pixels.
+    """Build the teacher that `config` names, on the student's device; None where the targets are pixels.
 
     Args:
-        config: of the run.
-        student: copied where the target is "ema"; the caller moves the copy's weights.
-        dtype: in which a teacher of other weights computes.
+        config: the run's model.
+        student: the trained encoder; it is copied where the target is "ema", and the caller moves the copy's weights.
+        dtype: number type in which a teacher of other weights computes.
 
     Raises:
         ValueError: there is no such model, it lacks the layer, or its patches do not fit the crops.
-        siammae.WeightsError: the teacher's weights cannot be had.
+        siammae.WeightsError: the teacher's weights cannot be read or downloaded.
     """
     if config.target not in ("features", "ema"):
         return None
@@ -83,7 +83,7 @@ def build_teacher(config: ModelConfig, student: Encoder, dtype: torch.dtype) -> 
 
 
 def fit(frames: Tensor, side: int) -> Tensor:
-    """Crops [B, 1 + T, 3, S, S], uint8, resampled to `side` pixels by antialiased triangles: [B, 1 + T, 3, side, side]."""
+    """Resample crops [B, 1 + T, 3, S, S], uint8, to `side` pixels by antialiased triangles: [B, 1 + T, 3, side, side]."""
     if frames.shape[-1] == side:
         return frames
     flat = F.interpolate(frames.flatten(0, 1).float(), (side, side), mode="bilinear", antialias=True)

@@ -15,12 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
-from siammae.training.config import DataConfig, TrainConfig
+from siammae.training.config import CacheConfig, DataConfig, ShardsConfig, TrainConfig
 from siammae.training.data.batches import Batch, Source
 from siammae.training.data.cache import CachedClip, CachedSource, FrameCache, build_cache
-from siammae.training.data.clips import FolderClip, Frame, UnusableClip, VideoClip, read_image
+from siammae.training.data.clips import Frame, UnusableClip, VideoClip, folder_clip, read_image
 from siammae.training.data.crops import Box, moved_box, random_box, resample, resized
-from siammae.training.data.files import FileParts, FileSource, find_files
+from siammae.training.data.files import FileMicroBatches, FileSource, find_files
 from siammae.training.data.motion import cell_means, changed_share
 from siammae.training.data.samples import crop, draw_crop_pairs, draw_samples, draw_times
 from siammae.training.data.shards import ShardSource, find_shards
@@ -68,7 +68,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def take(source: Source, count: int, first: int = 0, stride: int = 1) -> list[Batch]:
-    return list(itertools.islice(source.parts(first, stride), count))
+    return list(itertools.islice(source.micro_batches(first, stride), count))
 
 
 def same(left: Batch, right: Batch) -> bool:
@@ -155,7 +155,7 @@ def test_frames_are_taken_at_a_rate(tmp_path: Path) -> None:
 def test_frame_folder_is_read_by_time(tmp_path: Path) -> None:
     for number, frame in enumerate(grey_frames(12)):
         Image.fromarray(frame).save(tmp_path / f"{number:03d}.png")
-    clip = FolderClip(tmp_path, fps=10)
+    clip = folder_clip(tmp_path, fps=10)
     assert clip.seconds == pytest.approx(1.1)
     assert numbers(clip.read([0.0, 0.5, 1.1])) == [0, 5, 11]
 
@@ -163,7 +163,7 @@ def test_frame_folder_is_read_by_time(tmp_path: Path) -> None:
 def test_frames_are_in_the_natural_order_of_their_names(tmp_path: Path) -> None:
     for number, frame in enumerate(grey_frames(12)):
         Image.fromarray(frame).save(tmp_path / f"frame{number}.png")
-    assert numbers(FolderClip(tmp_path, fps=10).read([0.1, 0.2, 1.0])) == [1, 2, 10]
+    assert numbers(folder_clip(tmp_path, fps=10).read([0.1, 0.2, 1.0])) == [1, 2, 10]
 
 
 def test_unusable_sources_are_named(tmp_path: Path, videos: Path) -> None:
@@ -172,7 +172,7 @@ def test_unusable_sources_are_named(tmp_path: Path, videos: Path) -> None:
     with pytest.raises(UnusableClip, match=r"missing\.png: not a readable image"):
         read_image(tmp_path / "missing.png")
     with pytest.raises(UnusableClip, match="no image in this folder"):
-        FolderClip(tmp_path, fps=10)
+        folder_clip(tmp_path, fps=10)
 
 
 def test_times_keep_the_gap_and_the_clip() -> None:
@@ -312,12 +312,12 @@ def test_parts_depend_on_nothing_but_seed_and_number(videos: Path) -> None:
 
 def test_an_epoch_visits_every_file_once(videos: Path) -> None:
     good = sorted(videos.glob("good*"))
-    parts = FileParts(good, small(videos), **COMMON)
+    micro_batches = FileMicroBatches(good, small(videos), **COMMON)
     for epoch in range(2):
-        names = parts[2 * epoch].names + parts[2 * epoch + 1].names
+        names = micro_batches[2 * epoch].names + micro_batches[2 * epoch + 1].names
         assert sorted(names) == sorted(2 * [str(path) for path in good])  # repeats: two samples from one visit
-    assert parts[0].frames.shape == (4, 2, 3, 16, 16)
-    assert parts[0].frames.dtype == torch.uint8
+    assert micro_batches[0].frames.shape == (4, 2, 3, 16, 16)
+    assert micro_batches[0].frames.dtype == torch.uint8
 
 
 def test_unusable_files_are_replaced_and_reported_once(videos: Path) -> None:
@@ -352,7 +352,7 @@ def test_images_and_frame_folders_give_samples(tmp_path: Path) -> None:
 
 def test_batch_must_hold_whole_visits(videos: Path) -> None:
     with pytest.raises(ValueError, match=r"no multiple of data\.repeats 3"):
-        FileParts([videos / "good0.mp4"], small(videos, repeats=3), **COMMON)
+        FileMicroBatches([videos / "good0.mp4"], small(videos, repeats=3), **COMMON)
 
 
 # --- cache
@@ -382,7 +382,7 @@ def test_cached_samples_are_crops_of_their_frames(videos: Path, tmp_path: Path) 
     cache = build_cache(sorted(videos.glob("good*")), tmp_path, short_side=24, fps=5)
     config = DataConfig(gap=(0.2, 1.0), scale=(1.0, 1.0), ratio=(32 / 24, 32 / 24), flip=0.0)
     source = CachedSource(cache, config, size=32, side=24, futures=1, seed=0)
-    batch = source.part(0)
+    batch = source.micro_batch(0)
     gaps = set()
     for sample, name in zip(batch.frames, batch.names, strict=True):
         clip = next(clip for clip in cache.clips if clip.name == name)
@@ -392,9 +392,9 @@ def test_cached_samples_are_crops_of_their_frames(videos: Path, tmp_path: Path) 
         gaps.add(future - past)
     jittered = CachedSource(cache, replace(config, scale=(0.3, 0.5), jitter=0.5), size=32, side=24, futures=1, seed=0)
     still = CachedSource(cache, replace(config, scale=(0.3, 0.5)), size=32, side=24, futures=1, seed=0)
-    assert not jittered.part(0).frames.equal(still.part(0).frames)
+    assert not jittered.micro_batch(0).frames.equal(still.micro_batch(0).frames)
     assert gaps == {1, 2, 3, 4, 5}  # 0.2 to 1 second at 5 frames a second
-    assert all(map(same, take(source, 3, first=1), [source.part(1), source.part(2), source.part(3)]))
+    assert all(map(same, take(source, 3, first=1), [source.micro_batch(1), source.micro_batch(2), source.micro_batch(3)]))
 
 
 def test_cached_samples_are_the_same_crops_one_by_one_and_together(
@@ -402,9 +402,9 @@ def test_cached_samples_are_the_same_crops_one_by_one_and_together(
 ) -> None:
     cache = build_cache(sorted(videos.glob("good*")), tmp_path, short_side=24, fps=5)
     source = CachedSource(cache, DataConfig(gap=(0.2, 1.0), jitter=0.3), size=16, side=16, futures=2, seed=0)
-    each = source.part(0).frames
+    each = source.micro_batch(0).frames
     monkeypatch.setattr(CachedSource, "_crop_each", CachedSource._crop_together)  # an accelerator's way
-    assert (source.part(0).frames.int() - each.int()).abs().max() <= 1
+    assert (source.micro_batch(0).frames.int() - each.int()).abs().max() <= 1
 
 
 def test_cache_needs_a_clip_of_the_shortest_gap(videos: Path, tmp_path: Path) -> None:
@@ -432,24 +432,24 @@ def clip_of(frames: int) -> np.ndarray:
 def test_clips_are_drawn_by_the_square_root_of_their_length() -> None:
     cache = memory_cache(clip_of(10), clip_of(40), clip_of(160), clip_of(2))
     source = CachedSource(cache, DataConfig(gap=(0.3, 0.5)), size=4200, side=4, futures=1, seed=0)
-    counts = np.unique(source.part(0).names, return_counts=True)[1]
+    counts = np.unique(source.micro_batch(0).names, return_counts=True)[1]
     assert len(counts) == 3  # the last clip is shorter than the shortest gap
     assert counts / 4200 == pytest.approx([1 / 7, 2 / 7, 4 / 7], abs=0.03)
     weighted = CachedSource(cache, DataConfig(gap=(0.3, 0.5)), size=4200, side=4, futures=1, seed=0, weights={"0": 4})
-    counts = np.unique(weighted.part(0).names, return_counts=True)[1]
+    counts = np.unique(weighted.micro_batch(0).names, return_counts=True)[1]
     assert counts / 4200 == pytest.approx([4 / 10, 2 / 10, 4 / 10], abs=0.03)
 
 
 def test_a_gap_is_not_cut_near_the_end_of_a_clip() -> None:
     """Of 8 frames with gaps of 3 to 6, every gap is as frequent as any other, and places leave room for it."""
     source = CachedSource(memory_cache(clip_of(8)), DataConfig(gap=(0.3, 0.6)), size=4000, side=4, futures=1, seed=0)
-    past, future = source.part(0).frames[:, :, 0, 0, 0].long().unbind(1)
+    past, future = source.micro_batch(0).frames[:, :, 0, 0, 0].long().unbind(1)
     gaps, counts = np.unique((future - past).numpy(), return_counts=True)
     assert list(gaps) == [3, 4, 5, 6]
     assert counts / 4000 == pytest.approx([0.25] * 4, abs=0.03)
     assert int(future.max()) == 7
     short = CachedSource(memory_cache(clip_of(5)), DataConfig(gap=(0.3, 0.6)), size=400, side=4, futures=2, seed=0)
-    frames = short.part(0).frames[:, :, 0, 0, 0].long()
+    frames = short.micro_batch(0).frames[:, :, 0, 0, 0].long()
     assert set((frames[:, 2] - frames[:, 0]).tolist()) == {3, 4}
     assert bool((frames[:, 1] <= frames[:, 2]).all())
 
@@ -461,26 +461,26 @@ def test_pairs_that_move_are_preferred() -> None:
     clip[:, :, 32:] = rng.integers(0, 2, (30, 1, 1, 1)) * 100 + np.arange(30)[:, None, None, None]
     clip[:, :, 32:] += (np.arange(30) * 37 % 100).astype(np.uint8)[:, None, None, None]
     cache = memory_cache(clip, np.full((30, 32, 64, 3), 50, dtype=np.uint8))
-    common: dict[str, Any] = {"gap": (0.3, 0.6), "scale": (0.1, 0.2), "cache": "disk", "cache_folder": "x"}
+    common: dict[str, Any] = {"gap": (0.3, 0.6), "scale": (0.1, 0.2), "cache": CacheConfig("disk", "x")}
 
     def still(motion: float) -> float:
         source = CachedSource(cache, DataConfig(**common, motion=motion), size=300, side=8, futures=1, seed=0)
-        past, future = source.part(0).frames.float().unbind(1)
+        past, future = source.micro_batch(0).frames.float().unbind(1)
         return float(((past - future).abs().amax(dim=(1, 2, 3)) < 8).float().mean())
 
     assert still(0.0) > 0.6
     assert still(0.2) < 0.05
-    assert (
-        CachedSource(cache, DataConfig(**common, motion=0.2), size=8, side=8, futures=1, seed=0)
-        .part(3)
-        .frames.equal(CachedSource(cache, DataConfig(**common, motion=0.2), size=8, side=8, futures=1, seed=0).part(3).frames)
+    first, again = (
+        CachedSource(cache, DataConfig(**common, motion=0.2), size=8, side=8, futures=1, seed=0).micro_batch(3)
+        for _ in range(2)
     )
+    assert first.frames.equal(again.frames)
 
 
 def test_a_clip_that_never_moves_still_gives_pairs() -> None:
     cache = memory_cache(np.full((10, 32, 32, 3), 50, dtype=np.uint8))
-    config = DataConfig(gap=(0.3, 0.6), cache="disk", cache_folder="x", motion=0.5)
-    assert CachedSource(cache, config, size=4, side=8, futures=1, seed=0).part(0).frames.eq(50).all()
+    config = DataConfig(gap=(0.3, 0.6), cache=CacheConfig("disk", "x"), motion=0.5)
+    assert CachedSource(cache, config, size=4, side=8, futures=1, seed=0).micro_batch(0).frames.eq(50).all()
 
 
 def test_changed_share_counts_the_cells_under_the_crop() -> None:
@@ -499,12 +499,12 @@ def test_a_path_listed_twice_is_decoded_once_and_drawn_twice_as_often(videos: Pa
     listed = tmp_path / "list.txt"
     listed.write_text("\n".join(str(videos / name) for name in ("good0.mp4", "good1.mp4", "good1.mp4")))
     config = TrainConfig(
-        output="x", steps=1, data=small(listed, cache="disk", cache_folder=str(tmp_path), cache_short_side=24, cache_fps=5)
+        output="x", steps=1, data=small(listed, cache=CacheConfig("disk", str(tmp_path), short_side=24, fps=5))
     )
     processes = SimpleNamespace(device=torch.device("cpu"), is_local_main_process=True, wait_for_everyone=lambda: None)
     source = build_source(config, 900, processes, side=8)
     assert source.num_files == 2
-    names = next(source.parts(0, 1)).names
+    names = next(source.micro_batches(0, 1)).names
     assert names.count(str(videos / "good1.mp4")) == pytest.approx(600, abs=60)
 
 
@@ -538,7 +538,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory, videos: Path) -> Path:
 
 
 def shard_config(path: Path | str, **changes: Any) -> DataConfig:
-    return small(path, kind="shards", fps=10.0, streams=2, shuffle_buffer=6, **changes)
+    return small(path, kind="shards", fps=10.0, shards=ShardsConfig(streams=2, shuffle_buffer=6), **changes)
 
 
 def test_shards_give_the_same_parts_to_any_number_of_workers_and_after_a_resume(shards: Path) -> None:
@@ -574,7 +574,7 @@ def test_unreadable_shards_are_named(shards: Path, tmp_path: Path) -> None:
         take(ShardSource([str(broken)], shard_config(broken), pin=False, **COMMON), 1)
     with pytest.raises(ValueError, match="no shards found"):
         find_shards(str(tmp_path / "shard-{0000..0003}.tar"))
-    with pytest.raises(ValueError, match=r"data\.streams 2 is no multiple of data\.workers 3"):
+    with pytest.raises(ValueError, match=r"data\.shards\.streams 2 is no multiple of data\.workers 3"):
         ShardSource([str(broken)], shard_config(broken, workers=3), pin=False, **COMMON)
 
 

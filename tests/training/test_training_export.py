@@ -1,5 +1,6 @@
 """From a training run to a model folder."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ from safetensors.torch import load_file, save_file
 import siammae
 from siammae.training.checkpoint import CheckpointError, write_checkpoint
 from siammae.training.config import TrainConfig, config_to_dict, load_config
+from siammae.training.engine import build_accelerator
 from siammae.training.folder import DECODER_FILE, export, load_siammae
 from siammae.training.initial import build_model
 from siammae.training.log import append_log
 from siammae.training.model import SiamMAE, masks_for
+from siammae.training.optim import average_of
 
 
 @pytest.fixture
@@ -39,14 +42,10 @@ def checkpoint(config: TrainConfig, model: SiamMAE) -> Path:
     append_log(run, {"step": 1, "loss": 1.0, "seconds": 3.0})
     append_log(run, {"step": 5, "loss": 0.5, "seconds": 60.0})
     state = {"step": 5, "config": config_to_dict(config)}
-    path = write_checkpoint(
-        run,
-        "checkpoint-0000005",
-        state,
-        lambda folder: save_file(model.state_dict(), folder / "model.safetensors"),
-        main=True,
-        wait=lambda: None,
-    )
+    accelerator = build_accelerator(dataclasses.replace(config, device="cpu", precision="float32"))
+    accelerator.prepare(model)
+    path = run / "checkpoint-0000005"
+    write_checkpoint(path, state, accelerator)
     (run / "snapshots").mkdir()
     save_file(model.encoder.vit.state_dict(), run / "snapshots" / "encoder-0000003.safetensors")
     return path
@@ -88,14 +87,17 @@ def test_run_folders_and_snapshots_are_sources_too(checkpoint: Path, tmp_path: P
         **siammae.load_model(str(newest), device="cpu").metadata["training"],
         "steps": 3, "pairs": 768, "minutes": 0.1, "loss": None,
     }  # fmt: skip
-    with pytest.raises(CheckpointError, match="holds the encoder alone"):
+    with pytest.raises(CheckpointError, match="holds only the encoder"):
         export(run / "snapshots" / "encoder-0000003.safetensors", tmp_path / "whole", with_decoder=True)
     assert not (tmp_path / "whole").exists()
 
 
 def test_average_is_what_is_exported(checkpoint: Path, model: SiamMAE, tmp_path: Path) -> None:
-    averaged = {name: torch.zeros_like(parameter) for name, parameter in model.named_parameters()}
-    torch.save({**averaged, "updates": torch.tensor(5)}, checkpoint / "custom_checkpoint_0.pkl")
+    average = average_of(model, decay=0.9)
+    with torch.no_grad():
+        for parameter in average.parameters():
+            parameter.zero_()
+    torch.save(average.state_dict(), checkpoint / "custom_checkpoint_0.pkl")
     stored = load_file(export(checkpoint, tmp_path / "tiny8") / "model.safetensors")
     assert all(not value.any() for value in stored.values())
 
@@ -105,7 +107,7 @@ def test_decoder_is_kept_where_asked(checkpoint: Path, model: SiamMAE, tmp_path:
     assert (folder / DECODER_FILE).exists()
     loaded = load_siammae(folder)
     frames = torch.randint(0, 256, (1, 2, 3, 32, 32), dtype=torch.uint8)
-    masks = masks_for(model, 1, seed=0, part=0, device=torch.device("cpu"))
+    masks = masks_for(model, 1, seed=0, micro_batch=0, device=torch.device("cpu"))
     torch.testing.assert_close(loaded.reconstruct(frames, masks).prediction, model.reconstruct(frames, masks).prediction)
     with pytest.raises(CheckpointError, match="has no decoder"):
         load_siammae(export(checkpoint, tmp_path / "bare"))

@@ -31,7 +31,7 @@ from siammae.training.initial import build_model
 from siammae.training.log import read_log
 from siammae.training.loop import Run, TrainingStopped, train
 from siammae.training.model import SiamMAE
-from siammae.training.optim import WeightAverage, build_optimizer, learning_rate, orthogonalize, peak_rate
+from siammae.training.optim import average_of, build_optimizer, learning_rate, orthogonalize, peak_rate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -84,7 +84,7 @@ def config(frames: Path, tmp_path: Path) -> TrainConfig:
             },
             "data": {"path": str(frames), "kind": "frames", "fps": 10, "gap": [0.1, 0.5], "workers": 0},
             "optim": {"base_lr": 0.05},
-            "batch_size": 8, "steps": 10, "precision": "fp32", "device": "cpu", "log_every": 1, "checkpoint_every": 5,
+            "batch_size": 8, "steps": 10, "precision": "float32", "device": "cpu", "log_every": 1, "checkpoint_every": 5,
         }
     )  # fmt: skip
 
@@ -169,11 +169,11 @@ def test_time_budget_ends_at_rate_zero(config: TrainConfig, monkeypatch: pytest.
     assert path.name == "checkpoint-0000010"
 
 
-def test_bf16_follows_fp32(config: TrainConfig, tmp_path: Path) -> None:
+def test_bfloat16_follows_float32(config: TrainConfig, tmp_path: Path) -> None:
     config = dataclasses.replace(config, steps=4)
     train(config)
-    train(dataclasses.replace(config, precision="bf16", output=str(tmp_path / "bf16")))
-    losses = [[loss for (loss,) in logged(str(folder), "loss")] for folder in (config.output, tmp_path / "bf16")]
+    train(dataclasses.replace(config, precision="bfloat16", output=str(tmp_path / "bfloat16")))
+    losses = [[loss for (loss,) in logged(str(folder), "loss")] for folder in (config.output, tmp_path / "bfloat16")]
     assert losses[0] != losses[1]
     np.testing.assert_allclose(losses[0], losses[1], rtol=0.02)
 
@@ -237,19 +237,29 @@ def test_muon_moves_inner_matrices_by_the_rate_and_leaves_the_rest_to_adamw(conf
         assert not torch.equal(steps["muon"][name], steps["adamw"][name])
 
 
-def test_average_of_weights_follows_slowly(config: TrainConfig) -> None:
+def test_average_starts_at_the_first_weights_and_does_not_keep_them(config: TrainConfig) -> None:
     model = build_model(config.model)
-    average = WeightAverage(model, decay=0.5)
+    first = model.mask_token.detach().clone()
+    average = average_of(model, decay=0.999)
     with torch.no_grad():
         model.mask_token.fill_(1)
-        average.weights["mask_token"].zero_()
+    average.update_parameters(model)
+    assert average.module.mask_token.equal(first.lerp(torch.ones_like(first), 1 - 2 / 11))
+
+
+def test_average_of_weights_follows_slowly(config: TrainConfig) -> None:
+    model = build_model(config.model)
+    average = average_of(model, decay=0.5)
+    with torch.no_grad():
+        model.mask_token.fill_(1)
+        average.module.mask_token.zero_()
     for _ in range(30):
-        average.update(model)
-    assert average.weights["mask_token"].mean() == pytest.approx(1, abs=1e-3)
-    copy = WeightAverage(model, decay=0.5)
+        average.update_parameters(model)
+    assert average.module.mask_token.mean() == pytest.approx(1, abs=1e-3)
+    copy = average_of(model, decay=0.5)
     copy.load_state_dict(average.state_dict())
-    assert copy.updates == 30
-    assert copy.weights["mask_token"].equal(average.weights["mask_token"])
+    assert copy.n_averaged == 31  # the first weights count
+    assert copy.module.mask_token.equal(average.module.mask_token)
 
 
 def test_rate_rises_linearly_and_falls_as_a_cosine() -> None:

@@ -37,8 +37,8 @@ def smooth_frames(batch: int, side: int, frames: int = 2, seed: int = 0, detail:
     return (fine.clamp(0, 1) * 255).round().to(torch.uint8).unflatten(0, (batch, frames))
 
 
-def masks_of(model: SiamMAE, batch: int, part: int = 0) -> Masks:
-    return masks_for(model, batch, seed=0, part=part, device=torch.device("cpu"))
+def masks_of(model: SiamMAE, batch: int, micro_batch: int = 0) -> Masks:
+    return masks_for(model, batch, seed=0, micro_batch=micro_batch, device=torch.device("cpu"))
 
 
 def fit(model: SiamMAE, batches: list[Tensor], steps: int, rate: float = 2e-3) -> list[float]:
@@ -108,7 +108,7 @@ def test_grid_mask_is_regular() -> None:
 
 def test_random_masks_differ_between_samples_and_repeat_with_the_seed() -> None:
     model = tiny()
-    first, again, other = masks_of(model, 4), masks_of(model, 4), masks_of(model, 4, part=1)
+    first, again, other = masks_of(model, 4), masks_of(model, 4), masks_of(model, 4, micro_batch=1)
     assert first.future.visible.equal(again.future.visible)
     assert not first.future.visible.equal(other.future.visible)
     assert not first.future.visible[0].equal(first.future.visible[1])
@@ -159,7 +159,7 @@ def test_overfits_one_pair() -> None:
     model = tiny(decoder_width=128)
     frames = smooth_frames(1, 32)
     fit(model, [frames.expand(8, -1, -1, -1, -1)], steps=200)
-    masks = masks_of(model, 1, part=10_000)
+    masks = masks_of(model, 1, micro_batch=10_000)
     predicted = model.patchify(model.reconstruct(frames, masks).prediction[:, 0])
     truth = model.patchify(frames[:, 1].float() / 255)
     index = masks.future.masked

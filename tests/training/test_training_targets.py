@@ -65,7 +65,7 @@ def config(frames: Path, folder: Path, tmp_path: Path) -> TrainConfig:
             "model": MODEL | {"target": "features", "teacher": str(folder), "past_weight": 0.5},
             "data": {"path": str(frames), "kind": "frames", "fps": 10, "gap": [0.1, 0.5], "workers": 0},
             "optim": {"base_lr": 0.05},
-            "batch_size": 8, "steps": 6, "precision": "fp32", "device": "cpu", "log_every": 1, "checkpoint_every": 3,
+            "batch_size": 8, "steps": 6, "precision": "float32", "device": "cpu", "log_every": 1, "checkpoint_every": 3,
         }
     )  # fmt: skip
 
@@ -147,7 +147,7 @@ def test_only_masked_patches_of_the_future_and_visible_ones_of_the_past_count() 
     config = ModelConfig(**MODEL | {"target": "features", "teacher": "x", "past_weight": 1.0, "past_ratio": 0.5, "futures": 2})
     model = build_model(config, teacher_width=24)
     crops = torch.randint(256, (3, 3, 3, 32, 32), dtype=torch.uint8)
-    masks = masks_for(model, 3, seed=0, part=0, device=torch.device("cpu"))
+    masks = masks_for(model, 3, seed=0, micro_batch=0, device=torch.device("cpu"))
     features = torch.randn(3, 3, 16, 24)
     loss = model(crops, masks, features)
     hidden = features.clone()
@@ -170,14 +170,14 @@ def test_a_student_that_is_its_teacher_has_no_loss_in_the_past(tmp_path: Path) -
     features = Teacher(model.encoder, layer=-1, size=None, grid=4)(crops)
     assert model.standardizer is not None
     model.standardizer.estimate(features)
-    model(crops, masks_for(model, 2, seed=0, part=0, device=torch.device("cpu")), features)
+    model(crops, masks_for(model, 2, seed=0, micro_batch=0, device=torch.device("cpu")), features)
     assert model.terms["past"] < 1e-5
 
 
 def test_features_must_come_with_the_batch(config: TrainConfig) -> None:
     model = build_model(config.model, teacher_width=24)
     crops = torch.zeros(1, 2, 3, 32, 32, dtype=torch.uint8)
-    masks = masks_for(model, 1, seed=0, part=0, device=torch.device("cpu"))
+    masks = masks_for(model, 1, seed=0, micro_batch=0, device=torch.device("cpu"))
     with pytest.raises(ValueError, match=r"model\.target is features; forward needs the teacher's features"):
         model(crops, masks)
     with pytest.raises(ValueError, match=r"model\.target is features; only models of pixels reconstruct pictures"):
@@ -221,7 +221,7 @@ def test_the_teacher_of_ema_is_the_average_of_the_weights(config: TrainConfig) -
     assert run.average is not None
     moved = 0
     for name, parameter in run.teacher.encoder.vit.named_parameters():
-        assert parameter.equal(run.average.weights[f"encoder.vit.{name}"])
+        assert parameter.equal(run.average.module.state_dict()[f"encoder.vit.{name}"])
         moved += not parameter.equal(run.raw_model.encoder.vit.state_dict()[name])
     assert moved > 10
 

@@ -1,8 +1,8 @@
-"""Batches: what a training step receives, whatever source it came from.
+"""Batches: the input of a training step, from any source.
 
-A step's `batch_size` pairs are cut into parts, one for every backward pass of every process. Part number
-`step * parts + k` is drawn from a random generator of its own, so the run is the same for any number of processes,
-loader workers and resumes.
+A step's `batch_size` pairs are cut into micro-batches, one for every backward pass of every process. Micro-batch number
+`step * micro_batches + k` is drawn from a random generator of its own, so the run is the same for any number of
+processes, loader workers and resumes.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """One part of a step's samples."""
+    """A micro-batch: the samples of one backward pass of one process."""
 
     frames: Tensor  # [B, 1 + T, 3, S, S], uint8: the past frame, then its futures
     names: list[str]  # the file of each sample
@@ -20,7 +20,7 @@ class Batch(NamedTuple):
 
 
 class Source(Protocol):
-    """Something that gives the parts of a run in order, from any part on.
+    """A source of a run's micro-batches in order, from any of them on.
 
     Attributes:
         num_files: files or clips that make an epoch; None where that is not known.
@@ -30,6 +30,6 @@ class Source(Protocol):
     num_files: int | None
     skipped: tuple[tuple[str, str], ...]
 
-    def parts(self, first: int, stride: int) -> Iterator[Batch]:
-        """Parts first, first + stride, first + 2 * stride, ... without end."""
+    def micro_batches(self, first: int, stride: int) -> Iterator[Batch]:
+        """Yield the micro-batches first, first + stride, first + 2 * stride, ... without end."""
         ...

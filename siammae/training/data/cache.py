@@ -1,12 +1,13 @@
-"""FrameCache: the frames of many clips, decoded once, kept in host or GPU memory.
+"""FrameCache: the frames of many clips, decoded once and kept on disk, in host memory or on the GPU.
 
 For data sets that fit: 85 minutes of video at 8 frames a second and 208 pixels are 9 GB. Every frame lies in one flat
-array of pixels, so clips of any size live side by side and a batch of crops is one gather on the device.
+array of pixels, so clips of any size stand side by side and a batch of crops is one gather on the device.
 
 Letters: F frames, P pixels of all frames together.
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -24,12 +25,12 @@ from siammae.training.data.clips import Frame, UnusableClip, VideoClip
 from siammae.training.data.crops import Box, moved_box, random_box, resample, resized
 from siammae.training.data.motion import cell_means, changed_share
 
-MAX_REFUSED = 16  # places tried for one sample; the last is taken, however still it is
+MAX_REFUSED = 16  # places tried for one sample; the last is taken even if it is still
 
 
 @dataclass(frozen=True)
 class CachedClip:
-    """Where one clip lies in the cache: `frames` frames of height x width pixels from pixel `offset` on."""
+    """A clip's place in the cache: `frames` frames of height x width pixels from pixel `offset` on."""
 
     name: str
     offset: int
@@ -43,8 +44,8 @@ class FrameCache:
     """Decoded frames of many clips.
 
     Attributes:
-        pixels: [P, 3], uint8 RGB, on the device where crops are to be made.
-        clips: where each clip lies; every clip has two frames or more.
+        pixels: [P, 3], uint8 RGB, on the device that makes the crops.
+        clips: the clips' places; every clip has two frames or more.
         interval: seconds between two neighbouring frames of a clip.
         skipped: sources that gave no clip, each with the reason.
     """
@@ -55,7 +56,7 @@ class FrameCache:
     skipped: tuple[tuple[str, str], ...]
 
     def to(self, device: torch.device | str) -> "FrameCache":
-        """The cache with its pixels on another device."""
+        """Return the cache with its pixels on another device."""
         return FrameCache(self.pixels.to(device), self.clips, self.interval, self.skipped)
 
 
@@ -67,14 +68,14 @@ def build_cache(
     fps: float,
     progress: Callable[[int], object] = lambda decoded: None,
 ) -> FrameCache:
-    """Decode `videos` into `folder`, or load them from there if the same videos were decoded so before.
+    """Decode `videos` into `folder`, or load them from there if the same videos were decoded at this size and rate before.
 
     The pixels are mapped from the file into memory, so that a restart costs nothing and processes of one machine
     share them.
 
     Args:
         videos: video files.
-        folder: where the decoded frames are kept; one sub-folder for every list of videos, size and rate.
+        folder: folder of the decoded frames; one sub-folder for every list of videos, size and rate.
         short_side: frames are scaled down to this shorter side, in pixels; smaller ones are kept as they are.
         fps: frames kept per second.
         progress: called with the number of videos done.
@@ -100,7 +101,7 @@ def build_cache(
 
 
 def _decode(videos: Sequence[Path], target: Path, short_side: int, fps: float, progress: Callable[[int], object]) -> None:
-    """Write pixels.bin and clips.json into `target`, which appears whole."""
+    """Write pixels.bin and clips.json into `target`, which appears whole or not at all."""
     clips: list[CachedClip] = []
     skipped: list[tuple[str, str]] = []
     offset = 0
@@ -124,7 +125,7 @@ def _decode(videos: Sequence[Path], target: Path, short_side: int, fps: float, p
 
 
 def _frames(video: Path, short_side: int, fps: float) -> list[Frame]:
-    """The frames of one video that are kept."""
+    """Read the frames of one video that are kept."""
     with VideoClip(video) as clip:
         frames = list(clip.every(1 / fps, short_side))
     if len(frames) < 2:
@@ -135,19 +136,19 @@ def _frames(video: Path, short_side: int, fps: float) -> list[Frame]:
 
 
 class CachedSource:
-    """Samples from a `FrameCache`: a clip is drawn by the square root of its length, a place in it uniformly.
+    """A source of samples from a `FrameCache`: a clip is drawn by the square root of its length, a place in it uniformly.
 
-    So long clips count more, but a few of them do not make up the run. A gap is never cut: the past frame is drawn from the
+    Long clips count more, but a few of them do not dominate the run. A gap is never shortened: the past frame is drawn from the
     places that leave room for it. With `config.motion` a pair whose crop hardly changes is refused more often than others.
 
     Args:
         cache: decoded frames, on the device where crops are made.
         config: gap, crop, flip and motion.
-        size: samples of a part.
+        size: samples of a micro-batch.
         side: S, pixels of a crop's side.
         futures: T.
-        seed: of the run.
-        weights: how many times as likely as others each clip is, by its name; 1 where it is not in there.
+        seed: seed of the run.
+        weights: how many times as likely as others a clip is, by its name; 1 for names that are not listed.
 
     Raises:
         ValueError: no clip is as long as the shortest gap.
@@ -170,14 +171,12 @@ class CachedSource:
         self._ends = np.cumsum(shares / shares.sum())
         self._cells = {clip.name: cell_means(self._frames(clip)) for clip in self._clips} if config.motion else {}
 
-    def parts(self, first: int, stride: int) -> Iterator[Batch]:
-        part = first
-        while True:
-            yield self.part(part)
-            part += stride
+    def micro_batches(self, first: int, stride: int) -> Iterator[Batch]:
+        """Yield the micro-batches first, first + stride, first + 2 * stride, ... without end."""
+        return map(self.micro_batch, itertools.count(first, stride))
 
-    def part(self, index: int) -> Batch:
-        """Part number `index` of the run."""
+    def micro_batch(self, index: int) -> Batch:
+        """Draw micro-batch number `index` of the run."""
         rng = np.random.default_rng([self._seed, 1, index])
         origins, strides, boxes, flips, names = [], [], [], [], []
         for _ in range(self._size):
@@ -196,12 +195,12 @@ class CachedSource:
         return Batch(crops.unflatten(0, (self._size, 1 + self._futures)), names, [])
 
     def _frames(self, clip: CachedClip) -> Tensor:
-        """All frames of a clip, [F, H, W, 3]."""
+        """Return all frames of a clip, [F, H, W, 3]."""
         end = clip.offset + clip.frames * clip.height * clip.width
         return self._cache.pixels[clip.offset : end].view(clip.frames, clip.height, clip.width, 3)
 
     def _place(self, rng: np.random.Generator) -> tuple[CachedClip, list[int], Box]:
-        """A clip, its past frame and futures, ascending, and the crop of the past frame."""
+        """Draw a clip, its past frame and futures, ascending, and the crop of the past frame."""
         for _ in range(MAX_REFUSED):
             clip = self._clips[min(int(np.searchsorted(self._ends, rng.random(), side="right")), len(self._clips) - 1)]
             longest = min(self._longest, clip.frames - 1)
@@ -214,7 +213,7 @@ class CachedSource:
         return clip, frames, box
 
     def _crop_each(self, origins: list[int], strides: list[int], boxes: list[Box], flips: list[bool]) -> Tensor:
-        """These boxes one after the other, on a CPU: [len(boxes), 3, S, S]."""
+        """Crop the boxes one after the other, on a CPU: [len(boxes), 3, S, S]."""
         crops = []
         for origin, stride, box, flip in zip(origins, strides, boxes, flips, strict=True):
             pixels = self._cache.pixels[origin : origin + (box.height - 1) * stride + box.width]
@@ -222,7 +221,7 @@ class CachedSource:
         return torch.stack(crops)
 
     def _crop_together(self, origins: list[int], strides: list[int], boxes: list[Box], flips: list[bool]) -> Tensor:
-        """One gather of these boxes, then one resampling: [len(boxes), 3, S, S]."""
+        """Crop the boxes by one gather and one resampling: [len(boxes), 3, S, S]."""
         device = self._cache.pixels.device
         sizes = torch.tensor([(box.height, box.width) for box in boxes], device=device)
         height, width = max(box.height for box in boxes), max(box.width for box in boxes)

@@ -1,7 +1,7 @@
-"""Clips: frames of one video file, one folder of frames or one image, at asked-for times.
+"""Clips: frames of a video file, a folder or a tar sample at given times, and single images.
 
-Everything here reads one source and knows nothing of batches. Times are in seconds from the first frame, so that a
-frame gap means the same motion whatever the rate of the file.
+Everything here reads one source and does not know about batches. Times are in seconds from the first frame, so that a
+frame gap means the same motion at any rate of the file.
 
 Letters: H x W pixels.
 """
@@ -9,7 +9,6 @@ Letters: H x W pixels.
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +31,7 @@ class VideoClip:
 
     Args:
         source: path of the file, or the bytes of one.
-        name: what errors call it; by default the path.
+        name: its name in errors; by default the path.
 
     Raises:
         UnusableClip: the file is no video or says no length.
@@ -88,7 +87,7 @@ class VideoClip:
 
 
 def read_image(source: str | Path | bytes, name: str | None = None) -> Frame:
-    """One image as RGB [H, W, 3].
+    """Read one image as RGB [H, W, 3].
 
     Raises:
         UnusableClip: it is no readable image.
@@ -100,37 +99,16 @@ def read_image(source: str | Path | bytes, name: str | None = None) -> Frame:
         raise UnusableClip(f"{label}: not a readable image ({error})") from error
 
 
-class FolderClip:
-    """A folder of frames in the order of their names, taken at `fps` frames per second.
+class FramesClip:
+    """Encoded frames in order, of a folder or a tar sample, taken at `fps` frames per second.
 
-    Raises:
-        UnusableClip: the folder holds no image.
+    Args:
+        name: the clip's name in errors.
+        frames: paths of images, or their bytes.
+        fps: frames per second.
     """
 
-    def __init__(self, folder: str | Path, fps: float) -> None:
-        self.name = str(folder)
-        self._files: list[Any] = images_in(Path(folder))
-        if not self._files:
-            raise UnusableClip(f"{self.name}: no image in this folder")
-        self._fps = fps
-        self.seconds = (len(self._files) - 1) / fps
-
-    def __enter__(self) -> "FolderClip":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        return None
-
-    def read(self, times: Sequence[float]) -> list[Frame]:
-        """The frame shown at each of `times`, as RGB arrays [H, W, 3]."""
-        last = len(self._files) - 1
-        return [read_image(self._files[min(last, int(time * self._fps + 1e-6))]) for time in times]
-
-
-class FramesClip:
-    """The encoded frames of one tar sample, at `fps` frames per second."""
-
-    def __init__(self, name: str, frames: Sequence[bytes], fps: float) -> None:
+    def __init__(self, name: str, frames: Sequence[Path | bytes], fps: float) -> None:
         self.name, self._frames, self._fps = name, frames, fps
         self.seconds = (len(frames) - 1) / fps
 
@@ -141,6 +119,19 @@ class FramesClip:
         return None
 
     def read(self, times: Sequence[float]) -> list[Frame]:
-        """The frame shown at each of `times`, as RGB arrays [H, W, 3]."""
+        """Read the frame shown at each of `times`, as RGB arrays [H, W, 3].
+
+        Raises:
+            UnusableClip: a frame is no readable image.
+        """
         last = len(self._frames) - 1
-        return [read_image(self._frames[min(last, int(time * self._fps + 1e-6))], self.name) for time in times]
+        shown = [self._frames[min(last, int(time * self._fps + 1e-6))] for time in times]
+        return [read_image(frame, self.name if isinstance(frame, bytes) else None) for frame in shown]
+
+
+def folder_clip(folder: Path, fps: float) -> FramesClip:
+    """Open a folder of frames in the natural order of their names; UnusableClip if it holds none."""
+    frames = images_in(folder)
+    if not frames:
+        raise UnusableClip(f"{folder}: no image in this folder")
+    return FramesClip(str(folder), frames, fps)

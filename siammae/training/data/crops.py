@@ -1,4 +1,4 @@
-"""Crops: a random part of a frame, resampled to a square, flipped or not, shared by the frames of a sample.
+"""Crops: a random box of a frame, resampled to a square, flipped or not, shared by the frames of a sample.
 
 Resampling weighs by triangles as wide as the reduction, so it does not alias: by torch for one frame on the CPU (`resized`),
 by two small matrix products for a whole batch of boxes of different sizes on an accelerator (`resample`).
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 
 class Box(NamedTuple):
-    """A part of a frame, in whole pixels of that frame."""
+    """A rectangle of a frame, in whole pixels of that frame."""
 
     top: int
     left: int
@@ -28,9 +28,9 @@ class Box(NamedTuple):
 def random_box(
     height: int, width: int, scale: tuple[float, float], rng: np.random.Generator, ratio: tuple[float, float]
 ) -> Box:
-    """A random box whose area is `scale` of the frame's and whose width / height lies in `ratio` (log-uniform).
+    """Draw a random box whose area is `scale` of the frame's and whose width / height lies in `ratio` (log-uniform).
 
-    After ten draws that do not fit, the largest central box of an allowed ratio.
+    After ten draws that do not fit, it is the largest central box of an allowed ratio.
     """
     for _ in range(10):
         area = height * width * rng.uniform(*scale)
@@ -45,9 +45,9 @@ def random_box(
 
 
 def moved_box(box: Box, height: int, width: int, jitter: float, rng: np.random.Generator) -> Box:
-    """`box` as a moving camera might see it next: up to `jitter` larger or smaller, and shifted by up to `jitter` of its sides.
+    """Move `box` as a camera might: up to `jitter` larger or smaller, and shifted by up to `jitter` of its sides.
 
-    It stays inside the frame of height x width pixels. Without jitter nothing is drawn.
+    The result stays inside the frame of height x width pixels. Without jitter nothing is drawn.
     """
     if not jitter:
         return box
@@ -59,20 +59,20 @@ def moved_box(box: Box, height: int, width: int, jitter: float, rng: np.random.G
 
 
 def resized(frame: Tensor, flip: bool, side: int) -> Tensor:
-    """A frame [H, W, 3], uint8, on the CPU, resampled to [3, S, S], mirrored left to right if `flip`.
+    """Resample a frame [H, W, 3], uint8, on the CPU, to [3, S, S], mirrored left to right if `flip`.
 
-    Within one level of `resample`.
+    Values are within one level of those of `resample`.
     """
     crop = F.interpolate(rearrange(frame, "h w c -> 1 c h w"), (side, side), mode="bilinear", antialias=True)[0]
     return crop.flip(2) if flip else crop
 
 
 def resample(frames: Tensor, sizes: Tensor, flips: Tensor, side: int) -> Tensor:
-    """The top left part of each frame, resampled to side x side.
+    """Resample the top left rectangle of each frame to side x side.
 
     Args:
         frames: [B, H, W, 3], uint8.
-        sizes: [B, 2], height and width of the part of each frame that counts.
+        sizes: [B, 2], height and width of each frame's rectangle.
         flips: [B], bool: mirrored left to right.
         side: S.
 
@@ -91,10 +91,10 @@ def resample(frames: Tensor, sizes: Tensor, flips: Tensor, side: int) -> Tensor:
 
 
 def _weights(lengths: Tensor, full: int, side: int) -> Tensor:
-    """Triangle weights [B, S, full] that take the first `lengths` of `full` samples to `side`; each row adds up to 1."""
+    """Return triangle weights [B, S, full] that take the first `lengths` of `full` samples to `side`; rows add up to 1."""
     scale = lengths[:, None, None].float() / side
-    centres = (torch.arange(side, device=lengths.device)[:, None] + 0.5) * scale - 0.5  # [B, S, 1]
+    centers = (torch.arange(side, device=lengths.device)[:, None] + 0.5) * scale - 0.5  # [B, S, 1]
     positions = torch.arange(full, device=lengths.device)
-    weights = (1 - (positions - centres).abs() / scale.clamp(min=1)).clamp_(min=0)
+    weights = (1 - (positions - centers).abs() / scale.clamp(min=1)).clamp_(min=0)
     weights = weights.masked_fill(positions >= lengths[:, None, None], 0)
     return weights / weights.sum(-1, keepdim=True)

@@ -1,10 +1,11 @@
 """Files: samples from videos, folders of frames or images on a disk, in an order that a seed fixes.
 
 An item is one visit of one file and gives `repeats` samples. Item number n of a run is file n modulo their number of
-the n-th epoch's permutation, drawn with a random generator of its own: neither the number of loader workers nor a resume
-changes it.
+the n-th epoch's permutation, drawn with a random generator of its own, so the number of loader workers and resumes do not
+change it.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from torch.utils.data import Dataset
 
 from siammae.training.config import DataConfig
 from siammae.training.data.batches import Batch
-from siammae.training.data.clips import VIDEO_SUFFIXES, FolderClip, UnusableClip, VideoClip, read_image
-from siammae.training.data.load import EveryNth, load
+from siammae.training.data.clips import VIDEO_SUFFIXES, UnusableClip, VideoClip, folder_clip, read_image
+from siammae.training.data.load import load
 from siammae.training.data.samples import draw_crop_pairs, draw_samples
 from siammae.video.pictures import IMAGE_SUFFIXES
 
@@ -24,7 +25,7 @@ MAX_UNUSABLE = 100  # files in a row that may fail before the data set counts as
 
 
 def find_files(config: DataConfig) -> list[Path]:
-    """The files of a data set, sorted: videos or images, or folders that hold images.
+    """List the files of a data set, sorted: videos or images, or folders that hold images.
 
     `data.path` is a folder that is searched at any depth, one file, or a .txt file with one path a line, relative to it.
 
@@ -51,8 +52,8 @@ def _some(found: list[Path], config: DataConfig, reason: str) -> list[Path]:
     return found
 
 
-class FileParts(Dataset[Batch]):
-    """Parts of a run by number; one part is loaded whole by one worker.
+class FileMicroBatches(Dataset[Batch]):
+    """Micro-batches of a run by number; each is loaded whole by one worker.
 
     A file that turns out unusable is replaced by the next one of a permutation that the item's number fixes, and
     reported with the batch.
@@ -68,11 +69,11 @@ class FileParts(Dataset[Batch]):
         self._epoch = -1
         self._order = np.empty(0, dtype=np.int64)
 
-    def __getitem__(self, part: int) -> Batch:
+    def __getitem__(self, micro_batch: int) -> Batch:
         samples: list[Tensor] = []
         names: list[str] = []
         skipped: list[tuple[str, str]] = []
-        for item in range(part * self._items, (part + 1) * self._items):
+        for item in range(micro_batch * self._items, (micro_batch + 1) * self._items):
             drawn, file = self._draw(item, skipped)
             samples += drawn
             names += [str(file)] * len(drawn)
@@ -92,7 +93,7 @@ class FileParts(Dataset[Batch]):
         raise ValueError(f"no usable file: {len(self._unusable)} of {len(self._files)} tried, such as {reasons}")
 
     def _candidates(self, item: int) -> Iterator[int]:
-        """The item's own file, then others to take its place."""
+        """Yield the item's own file, then others to take its place."""
         epoch, position = divmod(item, len(self._files))
         if epoch != self._epoch:
             rng = np.random.default_rng([self._seed, 3, epoch])
@@ -108,22 +109,22 @@ class FileParts(Dataset[Batch]):
         config = self._config
         if config.kind == "images":
             return list(draw_crop_pairs(read_image(file), config, side=self._side, rng=rng))
-        opened = VideoClip(file) if config.kind == "videos" else FolderClip(file, config.fps)
+        opened = VideoClip(file) if config.kind == "videos" else folder_clip(file, config.fps)
         with opened as clip:
             return list(draw_samples(clip, config, side=self._side, futures=self._futures, rng=rng))
 
 
 class FileSource:
-    """Parts of a run from files, loaded ahead by `data.workers` processes."""
+    """Micro-batches of a run from files, loaded ahead by `data.workers` processes."""
 
     def __init__(
         self, files: Sequence[Path], config: DataConfig, *, size: int, side: int, futures: int, seed: int, pin: bool
     ) -> None:
-        self._dataset = FileParts(files, config, size=size, side=side, futures=futures, seed=seed)
+        self._dataset = FileMicroBatches(files, config, size=size, side=side, futures=futures, seed=seed)
         self._workers, self._pin = config.workers, pin
         self.num_files: int | None = len(files)
         self.skipped: tuple[tuple[str, str], ...] = ()
 
-    def parts(self, first: int, stride: int) -> Iterator[Batch]:
-        """Parts first, first + stride, first + 2 * stride, ... without end."""
-        yield from load(self._dataset, self._workers, self._pin, sampler=EveryNth(first, stride))
+    def micro_batches(self, first: int, stride: int) -> Iterator[Batch]:
+        """Yield the micro-batches first, first + stride, first + 2 * stride, ... without end."""
+        yield from load(self._dataset, self._workers, self._pin, sampler=itertools.count(first, stride))

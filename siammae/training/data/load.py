@@ -5,26 +5,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from siammae.training.data.batches import Batch
 
 
-class EveryNth(Sampler[int]):
-    """first, first + stride, ... without end."""
-
-    def __init__(self, first: int, stride: int) -> None:
-        self.first, self.stride = first, stride
-
-    def __iter__(self) -> Iterator[int]:
-        part = self.first
-        while True:
-            yield part
-            part += self.stride
-
-
 def load(dataset: Dataset[Batch], workers: int, pin: bool, **options: Any) -> Iterator[Batch]:
-    """Batches as the data set makes them, made ahead in worker processes."""
+    """Yield the data set's batches, made ahead in worker processes."""
     if workers:
         options |= {"prefetch_factor": 2, "worker_init_fn": _leave_signals_to_parent}
         options["multiprocessing_context"] = "forkserver"
@@ -34,7 +21,7 @@ def load(dataset: Dataset[Batch], workers: int, pin: bool, **options: Any) -> It
 
 
 def _leave_signals_to_parent(worker: int) -> None:
-    """A launcher sends SIGTERM to the whole group: workers stay until the training has saved and leaves them."""
+    """Ignore signals in a worker: a launcher sends SIGTERM to all processes, and workers stay until the training has saved."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

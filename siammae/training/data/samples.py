@@ -1,4 +1,4 @@
-"""Samples: what is drawn from one clip, and how: times, crop, flip.
+"""Samples: times, crop and flip drawn from one clip.
 
 Letters: T future frames, S pixels of a crop's side, H x W pixels of a frame.
 """
@@ -27,7 +27,7 @@ class Clip(Protocol):
 
 
 def draw_times(seconds: float, gap: tuple[float, float], futures: int, rng: np.random.Generator) -> list[float]:
-    """Times of a past frame and of its futures, ascending.
+    """Draw times of a past frame and of its futures, ascending.
 
     Every future's gap is uniform between the shortest and the longest (or the clip's length, if that is less); the
     past frame is uniform over the places that leave room for the longest of them.
@@ -43,8 +43,9 @@ def draw_times(seconds: float, gap: tuple[float, float], futures: int, rng: np.r
 
 
 def draw_samples(clip: Clip, config: DataConfig, *, side: int, futures: int, rng: np.random.Generator) -> Iterator[Tensor]:
-    """`config.repeats` samples of one clip, each [1 + T, 3, S, S], uint8, with one crop and flip for all its frames,
-    but for `config.jitter`.
+    """Draw `config.repeats` samples of one clip, each [1 + T, 3, S, S], uint8.
+
+    The frames of a sample share crop and flip, except for `config.jitter`.
 
     Raises:
         UnusableClip: the clip is too short or cannot be decoded; the message names it.
@@ -62,7 +63,7 @@ def draw_samples(clip: Clip, config: DataConfig, *, side: int, futures: int, rng
 
 
 def draw_crop_pairs(image: Frame, config: DataConfig, *, side: int, rng: np.random.Generator) -> Iterator[Tensor]:
-    """`config.repeats` pairs of crops of one image, each [2, 3, S, S], uint8: a view, and a part of that view.
+    """Draw `config.repeats` pairs of crops of one image, each [2, 3, S, S], uint8: a view, and a smaller view inside it.
 
     CropMAE (Eymael et al., 2024) found that a future frame can be imitated so, and that the masked crop should lie
     inside the visible one.
@@ -75,9 +76,9 @@ def draw_crop_pairs(image: Frame, config: DataConfig, *, side: int, rng: np.rand
 
 
 def crop(views: list[tuple[Frame, Box]], flip: bool, side: int) -> Tensor:
-    """Boxes of frames, resampled to side x side: [len(views), 3, S, S], uint8."""
+    """Resample boxes of frames to side x side: [len(views), 3, S, S], uint8."""
     crops = []
     for frame, box in views:
-        part = frame[box.top : box.top + box.height, box.left : box.left + box.width]
-        crops.append(resized(torch.from_numpy(np.ascontiguousarray(part)), flip, side))
+        pixels = frame[box.top : box.top + box.height, box.left : box.left + box.width]
+        crops.append(resized(torch.from_numpy(np.ascontiguousarray(pixels)), flip, side))
     return torch.stack(crops)

@@ -2,9 +2,9 @@
 
 A tar sample is a short clip (`name.mp4`), or its frames in order (`name.0000.jpg`, `name.0001.jpg`, ... at `data.fps`).
 
-The shards of every epoch are permuted by the seed and dealt to `data.streams` readers in each process. A reader mixes
-its clips in a buffer and produces every `streams`-th part of its process, so that the run does not depend on how many workers
-share the readers. A resumed run reads past what was used before, without decoding it.
+The shards of every epoch are permuted by the seed and dealt to `data.shards.streams` readers in each process. A reader mixes
+its clips in a buffer and produces every `streams`-th micro-batch of its process, so that the run does not depend on how
+many workers share the readers. A resumed run reads past what was used before, without decoding it.
 """
 
 import itertools
@@ -31,7 +31,7 @@ Item = tuple[str, dict[str, bytes]]  # name of a clip and its encoded files by s
 
 
 def find_shards(path: str) -> list[str]:
-    """The tar files that `path` names: a folder, or a pattern with braces such as s3-shards-{0000..0099}.tar.
+    """List the tar files that `path` names: a folder, or a pattern with braces such as s3-shards-{0000..0099}.tar.
 
     A pattern may be an address or a command that webdataset opens: https://..., pipe:aws s3 cp s3://... -
 
@@ -52,7 +52,7 @@ def find_shards(path: str) -> list[str]:
 
 
 def import_webdataset() -> Any:
-    """webdataset, or an error that says how to install it."""
+    """Import webdataset, or raise an error that says how to install it."""
     try:
         import webdataset
     except ImportError as error:
@@ -60,8 +60,8 @@ def import_webdataset() -> Any:
     return webdataset
 
 
-class ShardParts(IterableDataset[Batch]):
-    """The parts of one process, from its number `first` on, of `processes` in all."""
+class ShardMicroBatches(IterableDataset[Batch]):
+    """The micro-batches of one process, from number `first` on, of `processes` in all."""
 
     def __init__(
         self, shards: Sequence[str], config: DataConfig, *, size: int, side: int, futures: int, seed: int,
@@ -69,45 +69,45 @@ class ShardParts(IterableDataset[Batch]):
     ) -> None:  # fmt: skip
         if size % config.repeats:
             raise ValueError(f"{size} pairs of one backward pass are no multiple of data.repeats {config.repeats}")
-        if config.workers and config.streams % config.workers:
-            raise ValueError(f"data.streams {config.streams} is no multiple of data.workers {config.workers}")
+        if config.workers and config.shards.streams % config.workers:
+            raise ValueError(f"data.shards.streams {config.shards.streams} is no multiple of data.workers {config.workers}")
         self._shards, self._config = list(shards), config
         self._items, self._side, self._futures, self._seed = size // config.repeats, side, futures, seed
-        self._done, self._rank = divmod(first, processes)  # parts that this process has used before
+        self._done, self._rank = divmod(first, processes)  # micro-batches that this process has used before
         self._processes = processes
 
     def __iter__(self) -> Iterator[Batch]:
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        streams = self._config.streams
+        streams = self._config.shards.streams
         readers: dict[int, Iterator[Batch]] = {}
-        part = self._done + worker  # of this process, counted from the start of the run; the loader takes turns
+        number = self._done + worker  # of this process, counted from the start of the run; the loader takes turns
         while True:
-            stream = part % streams
+            stream = number % streams
             if stream not in readers:
-                used = len(range(stream, self._done, streams))  # parts that this reader has given before
+                used = len(range(stream, self._done, streams))  # micro-batches that this reader has given before
                 readers[stream] = self._read(stream, used)
             yield next(readers[stream])
-            part += workers
+            number += workers
 
     def _read(self, stream: int, used: int) -> Iterator[Batch]:
-        """The parts of one reader without end, after the first `used` ones.
+        """Yield the micro-batches of one reader without end, after the first `used` ones.
 
-        A part owns as many clips as it has items, usable or not, so that a resume knows how many were used. The place
-        of an unusable clip is taken by another of its part or, if there is none, by the newest before it.
+        A micro-batch owns as many clips as it has items, usable or not, so that a resume knows how many were used. The place
+        of an unusable clip is taken by another of its own or, if there is none, by the newest before it.
         """
         skipped: list[tuple[str, str]] = []
         clips = self._mixed(stream, skipped)
         earlier: deque[Item] = deque(maxlen=MAX_UNUSABLE)
-        for part in itertools.count():
+        for number in itertools.count():
             own = list(itertools.islice(clips, self._items))
-            if part < used:
+            if number < used:
                 skipped.clear()
             else:
                 samples: list[Tensor] = []
                 names: list[str] = []
                 for k in range(self._items):
-                    rng = np.random.default_rng([self._seed, 5, self._rank, stream, part * self._items + k])
+                    rng = np.random.default_rng([self._seed, 5, self._rank, stream, number * self._items + k])
                     name, drawn = self._draw([*own[k:], *own[:k], *reversed(earlier)], rng, skipped)
                     samples += drawn
                     names += [name] * len(drawn)
@@ -118,7 +118,7 @@ class ShardParts(IterableDataset[Batch]):
     def _draw(
         self, candidates: list[Item], rng: np.random.Generator, skipped: list[tuple[str, str]]
     ) -> tuple[str, list[Tensor]]:
-        """Samples of the first usable candidate, and its name."""
+        """Draw the samples of the first usable candidate; returns its name and them."""
         reason = ""
         for name, content in candidates:
             try:
@@ -130,10 +130,10 @@ class ShardParts(IterableDataset[Batch]):
         raise ValueError(f"no usable clip among {len(candidates)}, such as {reason}")
 
     def _mixed(self, stream: int, skipped: list[tuple[str, str]]) -> Iterator[Item]:
-        """Clips of one reader's shards in an order mixed by a buffer: a clip leaves it when another one comes."""
+        """Yield the clips of one reader in an order mixed by a buffer: a clip leaves it when another one comes."""
         rng = np.random.default_rng([self._seed, 6, self._rank, stream])
         buffer: list[Item] = []
-        size = max(1, self._config.shuffle_buffer // self._config.streams)
+        size = max(1, self._config.shards.shuffle_buffer // self._config.shards.streams)
         for item in self._clips(stream, skipped):
             buffer.append(item)
             if len(buffer) >= size:
@@ -142,11 +142,11 @@ class ShardParts(IterableDataset[Batch]):
                 yield buffer.pop()
 
     def _clips(self, stream: int, skipped: list[tuple[str, str]]) -> Iterator[Item]:
-        """Clips of the shards dealt to one reader, epoch after epoch."""
+        """Yield the clips of the shards dealt to one reader, epoch after epoch."""
         from webdataset.gopen import gopen
         from webdataset.tariterators import group_by_keys, tar_file_expander
 
-        reader, readers = self._rank * self._config.streams + stream, self._processes * self._config.streams
+        reader, readers = self._rank * self._config.shards.streams + stream, self._processes * self._config.shards.streams
         unreadable = 0
         for number in itertools.count(reader, readers):
             epoch, position = divmod(number, len(self._shards))
@@ -177,7 +177,7 @@ class ShardParts(IterableDataset[Batch]):
 
 
 class ShardSource:
-    """Parts of a run from shards, loaded ahead by `data.workers` processes."""
+    """Micro-batches of a run from shards, loaded ahead by `data.workers` processes."""
 
     def __init__(
         self, shards: Sequence[str], config: DataConfig, *, size: int, side: int, futures: int, seed: int, pin: bool
@@ -186,9 +186,9 @@ class ShardSource:
         self._shards, self._config, self._pin = shards, config, pin
         self.num_files: int | None = None
         self.skipped: tuple[tuple[str, str], ...] = ()
-        ShardParts(shards, config, first=0, processes=1, **self._arguments)  # says at once what cannot work
+        ShardMicroBatches(shards, config, first=0, processes=1, **self._arguments)  # raises now what cannot work
 
-    def parts(self, first: int, stride: int) -> Iterator[Batch]:
-        """Parts first, first + stride, first + 2 * stride, ... without end; `stride` is the number of processes."""
-        parts = ShardParts(self._shards, self._config, first=first, processes=stride, **self._arguments)
-        yield from load(parts, self._config.workers, self._pin)
+    def micro_batches(self, first: int, stride: int) -> Iterator[Batch]:
+        """Yield the micro-batches first, first + stride, ... without end; `stride` is the number of processes."""
+        dataset = ShardMicroBatches(self._shards, self._config, first=first, processes=stride, **self._arguments)
+        yield from load(dataset, self._config.workers, self._pin)

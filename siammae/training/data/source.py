@@ -16,7 +16,7 @@ from siammae.training.data.shards import ShardSource, find_shards
 
 
 class Processes(Protocol):
-    """What is needed of accelerate's `Accelerator`: the place of this process among all of them."""
+    """The part of accelerate's `Accelerator` that is used here."""
 
     device: torch.device
     is_local_main_process: bool
@@ -25,12 +25,12 @@ class Processes(Protocol):
 
 
 def build_source(config: TrainConfig, size: int, processes: Processes, *, side: int) -> Source:
-    """The source that `config.data` describes.
+    """Open the source that `config.data` describes.
 
     Args:
-        size: pairs of one part, that is of one backward pass of one process.
-        processes: this process among all of them.
-        side: of the crops, in pixels.
+        size: pairs of one micro-batch.
+        processes: the run's processes, for this one's device and turn.
+        side: pixels of a crop's side.
 
     Raises:
         ValueError: there is no usable file.
@@ -40,31 +40,31 @@ def build_source(config: TrainConfig, size: int, processes: Processes, *, side: 
     if data.kind == "shards":
         return ShardSource(find_shards(data.path), data, pin=pin, **common)
     files = find_files(data)
-    if data.cache == "none":
+    if data.cache.kind == "none":
         return FileSource(files, data, pin=pin, **common)
     cache = _load_cache(list(dict.fromkeys(files)), config, processes)
     return CachedSource(cache, data, weights=Counter(map(str, files)), **common)
 
 
 def _load_cache(files: list[Path], config: TrainConfig, processes: Processes) -> FrameCache:
-    """Decoded frames, decoded by one process of each machine while the others wait."""
+    """Load the decoded frames; one process of each machine decodes them while the others wait."""
     data = config.data
 
     def build() -> FrameCache:
         with tqdm(total=len(files), desc="decoding", disable=not processes.is_local_main_process, leave=False) as bar:
             return build_cache(
                 files,
-                Path(data.cache_folder),
-                short_side=data.cache_short_side,
-                fps=data.cache_fps,
+                Path(data.cache.folder),
+                short_side=data.cache.short_side,
+                fps=data.cache.fps,
                 progress=lambda done: bar.update(done - bar.n),
             )
 
     cache = build() if processes.is_local_main_process else None
     processes.wait_for_everyone()
     cache = cache or build()
-    if data.cache == "device":
+    if data.cache.kind == "device":
         return cache.to(processes.device)
-    if data.cache == "host":
+    if data.cache.kind == "host":
         return replace(cache, pixels=cache.pixels.clone())
     return cache
