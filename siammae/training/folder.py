@@ -114,7 +114,7 @@ def add_decoder(source: str | os.PathLike[str], folder: str | os.PathLike[str]) 
         raise CheckpointError(f"the encoder in {source} is not that of {path}; train with init={path} freeze_encoder=true")
     summary = _summary(run, step, config)
     encoder.metadata["decoder"] = asdict(config.model)
-    encoder.metadata["decoder_training"] = {key: summary[key] for key in ("steps", "pairs", "minutes", "loss")}
+    encoder.metadata["decoder_training"] = {key: summary[key] for key in ("steps", "past_frames", "pairs", "minutes", "loss")}
     save_decoder(path / DECODER_FILE, weights, torch.float16)
     return rewrite_metadata(path, encoder)
 
@@ -200,6 +200,7 @@ def _summary(run: Path, step: int, config: TrainConfig) -> dict[str, Any]:
     return {
         "method": "SiamMAE (Gupta et al., NeurIPS 2023)" + _TARGETS.get(config.model.target, ""),
         "steps": step,
+        "past_frames": step * config.batch_size,
         "pairs": step * config.batch_size * config.model.futures,
         "minutes": round(then["seconds"] / 60, 1) if then else None,
         "loss": then["loss"] if then else None,

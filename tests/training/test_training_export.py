@@ -85,7 +85,7 @@ def test_run_folders_and_snapshots_are_sources_too(checkpoint: Path, tmp_path: P
     early = export(run / "snapshots" / "encoder-0000003.safetensors", tmp_path / "early")
     assert siammae.load_model(str(early), device="cpu").metadata["training"] | {"loss": None} == {
         **siammae.load_model(str(newest), device="cpu").metadata["training"],
-        "steps": 3, "pairs": 768, "minutes": 0.1, "loss": None,
+        "steps": 3, "past_frames": 768, "pairs": 768, "minutes": 0.1, "loss": None,
     }  # fmt: skip
     with pytest.raises(CheckpointError, match="holds only the encoder"):
         export(run / "snapshots" / "encoder-0000003.safetensors", tmp_path / "whole", with_decoder=True)
