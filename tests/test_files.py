@@ -187,7 +187,9 @@ def test_any_frame_is_written_as_the_same_picture(tmp_path: Path, name: str) -> 
     mixed.append(torch.from_numpy(pixels[5]).permute(2, 0, 1) / 255)
     for target, frames in (("arrays", pixels), ("any", mixed)):
         write_video(tmp_path / f"{target}-{name}", frames, 25)
-    assert (tmp_path / f"any-{name}").read_bytes() == (tmp_path / f"arrays-{name}").read_bytes()
+    written = [list(read_frames(tmp_path / f"{target}-{name}")) for target in ("arrays", "any")]
+    for one, other in zip(*written, strict=True):  # not the bytes: x264's rate control depends on how its threads run
+        assert (one.int() - other.int()).abs().float().mean() < 1
     for index, frame in enumerate(mixed):
         write_picture(tmp_path / "one.png", frame)
         assert np.array_equal(np.array(Image.open(tmp_path / "one.png")), pixels[index])
