@@ -10,14 +10,15 @@ import numpy as np
 from PIL import Image
 
 from siammae import extract_features, load_model, propagate_keypoints, propagate_labels, visualize
-from siammae.models.folder import DECODER_FILE
-from siammae.models.registry import REGISTRY, WEIGHTS_FOLDER
+from siammae.models.registry import WEIGHTS_FOLDER
 from siammae.synthetic import render_clip
+from siammae.training import load_siammae
+from siammae.training.pictures import reconstruct_future
 from siammae.video import write_picture, write_video
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("out", type=Path, help="folder for the pictures")
-parser.add_argument("--model", default="vitt8d6", help="registered name or model folder")
+parser.add_argument("--model", default="vits8", help="registered name or model folder")
 parser.add_argument("--frames", type=int, default=48, help="length of the clip")
 args = parser.parse_args()
 model, clip = load_model(args.model), render_clip(args.frames)
@@ -26,7 +27,7 @@ masks = propagate_labels(frames, clip.masks[0], model)
 tracks, _ = propagate_keypoints(frames, clip.points[0], model)
 shown = np.linspace(0, half, 4).round().astype(int)
 
-features = extract_features(frames[shown], model, layer=model.depth // 2)
+features = extract_features(frames[shown], model)
 colors = visualize.FeatureColors(features)
 heads = [visualize.draw_heat(frames[half], heat) for heat in visualize.attention_maps(frames[half], model)]
 point = clip.points[0, 1:2]
@@ -42,13 +43,9 @@ sheets = {
     "attention": visualize.contact_sheet([frames[half], *heads], columns=4),
     "correspondence": visualize.contact_sheet(matched, columns=4),
 }
-folder = WEIGHTS_FOLDER / args.model if args.model in REGISTRY else Path(args.model)
-if (folder / DECODER_FILE).exists():
-    from siammae.training import load_siammae
-    from siammae.training.pictures import reconstruct_future
-
-    pictures = reconstruct_future(load_siammae(folder), frames[0], frames[half]).repeat(2, axis=1).repeat(2, axis=2)
-    sheets["reconstruction"] = visualize.contact_sheet(pictures, columns=4)
+painter = load_siammae(WEIGHTS_FOLDER / "vitt8d6")  # its decoder predicts pixels
+pictures = reconstruct_future(painter, frames[0], frames[half]).repeat(2, axis=1).repeat(2, axis=2)
+sheets["reconstruction"] = visualize.contact_sheet(pictures, columns=4)
 
 args.out.mkdir(parents=True, exist_ok=True)
 for name, sheet in sheets.items():

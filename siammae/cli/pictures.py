@@ -6,7 +6,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from siammae.cli.options import PICTURES, Json, Model, Out, Video, print_json, read_numbered
-from siammae.models.registry import DEFAULT_MODEL, EMBEDDED, REGISTRY, WEIGHTS_FOLDER
+from siammae.models.registry import EMBEDDED, REGISTRY, WEIGHTS_FOLDER
 
 ENLARGED = 288  # side in pixels that small crops are enlarged to
 FITTED = 32  # number of frames, at most, that the colours are fitted to
@@ -130,7 +130,7 @@ def reconstruct(
     out: Out,
     frame: int = 0,
     gap: int = 12,
-    model: str = DEFAULT_MODEL,
+    model: str = "vitt8d6",
     mask_ratio: float | None = None,
     seed: int = 0,
 ) -> None:
@@ -142,7 +142,7 @@ def reconstruct(
         out: Picture to write: .png or .jpg.
         frame: Number of the past frame; the central square of the frames is used.
         gap: Number of frames from the past to the future frame.
-        model: Registered name, or a model folder that was exported with its decoder.
+        model: Embedded model, or model folder with its decoder, that was trained on pixels.
         mask_ratio: Share of the future frame to mask; as in the model's training if not given.
         seed: Seed that chooses the masked patches.
     """

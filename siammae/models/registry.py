@@ -43,28 +43,42 @@ class ModelInfo:
 
 _PAPER_SIZES = (
     ModelInfo("vits16", "vit_small_patch16_224", 16, 384, 12, 6, 21_665_664),
-    ModelInfo("vits8", "vit_small_patch8_224", 8, 384, 12, 6, 21_670_272),
     ModelInfo("vitb16", "vit_base_patch16_224", 16, 768, 12, 12, 85_798_656),
     ModelInfo("vitl16", "vit_large_patch16_224", 16, 1024, 24, 16, 303_301_632),
     ModelInfo("vitt16", "vit_tiny_patch16_224", 16, 192, 12, 3, 5_524_416),
     ModelInfo("vitt8", "vit_tiny_patch16_224", 8, 192, 12, 3, 5_526_720, {"patch_size": 8}),
 )
-_EMBEDDED = ModelInfo(
-    "vitt8d6",
-    "vit_tiny_patch16_224",
-    8,
-    192,
-    6,
-    3,
-    2_734_656,
-    {"patch_size": 8, "img_size": 96, "depth": 6},
-    weights=EMBEDDED,
-    license="cc-by-nc-4.0",
-    metrics={"DAVIS-2016 (10 sequences) J&F": 60.8, "BADJA (4) PCK@0.2": 45.2},
+_EMBEDDED = (
+    ModelInfo(
+        "vits8",
+        "vit_small_patch8_224",
+        8,
+        384,
+        12,
+        6,
+        21_894_912,
+        {"patch_size": 8, "img_size": 296},
+        weights=EMBEDDED,
+        license="apache-2.0",
+        metrics={"DAVIS-2016 (10 sequences) J&F": 78.6, "BADJA (4) PCK@0.2": 47.9},
+    ),
+    ModelInfo(
+        "vitt8d6",
+        "vit_tiny_patch16_224",
+        8,
+        192,
+        6,
+        3,
+        2_734_656,
+        {"patch_size": 8, "img_size": 96, "depth": 6},
+        weights=EMBEDDED,
+        license="cc-by-nc-4.0",
+        metrics={"DAVIS-2016 (10 sequences) J&F": 60.8, "BADJA (4) PCK@0.2": 45.2},
+    ),
 )
-REGISTRY = {info.name: info for info in (_EMBEDDED, *_PAPER_SIZES)}
+REGISTRY = {info.name: info for info in (*_EMBEDDED, *_PAPER_SIZES)}
 
-DEFAULT_MODEL = "vitt8d6"  # embedded in the package
+DEFAULT_MODEL = "vits8"  # embedded in the package
 
 
 def list_models(pattern: str = "*", pretrained: bool | None = None) -> list[str]:

@@ -20,7 +20,7 @@ def folder(encoder: Encoder, tmp_path: Path) -> Path:
 
 def test_registry_lists_the_papers_sizes() -> None:
     assert {"vits16", "vits8", "vitb16", "vitl16", "vitt16", "vitt8"} <= set(list_models())
-    assert list_models("vits*") == ["vits16", "vits8"]
+    assert list_models("vits*") == ["vits8", "vits16"]
     assert set(list_models(pretrained=True)) | set(list_models(pretrained=False)) == set(list_models())
     info = model_info("vits8")
     assert (info.patch_size, info.embed_dim, info.depth, info.num_heads) == (8, 384, 12, 6)
