@@ -19,7 +19,7 @@ from siammae.ops import Window
 class PropagationConfig:
     """Options of label propagation: the ones that people turn, and the ones that imitate published scripts.
 
-    The defaults scored best with the embedded model (docs/benchmarks.md) among settings that let objects leave the picture.
+    The defaults scored best with `vitt8d6` (docs/benchmarks.md) among settings that let objects leave the picture.
 
     Attributes: People turn these.
         context_frames: number of recent frames that a frame takes its labels from, besides the anchors (the frames whose labels

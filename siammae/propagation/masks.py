@@ -39,7 +39,7 @@ class LabelPropagator(Generic[M]):
         mask0: its labels: ids [H, W] (integers or bool; array, tensor, PIL image or path to a PNG), or soft labels [L, H, W].
         model: an Encoder, or a name for `load_model`.
         size: shorter side in pixels, or (H, W), at which the encoder sees the frames; None is the model's default.
-        config: a PropagationConfig, the name of a preset, a mapping of its fields, or None for the default.
+        config: a PropagationConfig, the name of a preset, a mapping of its fields, or None for the settings of the model.
         void_id: id that means "unknown" in given masks (255 in DAVIS): its pixels are ignored, and no output pixel has it.
 
     Attributes:

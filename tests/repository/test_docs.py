@@ -137,7 +137,7 @@ def test_the_readme_runs(home: Path) -> None:
     names = run_page(README, frame0=clip.frames[0], mask0=clip.masks[0], camera=iter(clip.frames[1:]))
     assert np.asarray(names["masks"]).shape == (4, 200, 400)
     assert np.asarray(names["points"]).shape == (4, 2, 2)
-    assert np.asarray(names["features"]).shape[:2] == (4, 192)
+    assert np.asarray(names["features"]).shape[:2] == (4, 384)
 
 
 RUN = [

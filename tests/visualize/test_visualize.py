@@ -226,11 +226,11 @@ def test_the_commands_draw_pictures(folder: Path, tmp_path: Path, capsys: pytest
         "1",
         "2",
     ]
-    main([*command, "--size", "64"])
+    main([*command, "--model", "vitt8d6", "--size", "64"])
     printed = capsys.readouterr().out
     assert "frame 1: x 35.5, y 27.5, cosine similarity" in printed
     assert read_image(tmp_path / "points.png").size == (3 * 96 + 8, 64)
-    main(["attention", str(frames), "-o", str(tmp_path / "attention.jpg"), "--frame", "2"])
+    main(["attention", str(frames), "-o", str(tmp_path / "attention.jpg"), "--frame", "2", "--model", "vitt8d6"])
     assert "3 heads" in capsys.readouterr().out
     assert read_image(tmp_path / "attention.jpg").size == (4 * 96 + 12, 64)
     for extra, message in (
