@@ -24,6 +24,7 @@ from siammae.evaluation.datasets.sequences import PathLike, digest
 from siammae.evaluation.predict import PREDICTIONS, SPEED, device, predict, processes, share, speed
 from siammae.evaluation.protocols import find_protocol
 from siammae.files import atomic, remove_drafts
+from siammae.geometry import InputSize
 from siammae.models.load import as_encoder
 from siammae.models.registry import DEFAULT_MODEL
 from siammae.propagation.config import as_config
@@ -80,7 +81,7 @@ def evaluate(
     model: str | Encoder = DEFAULT_MODEL,
     *,
     protocol: str = "best",
-    size: int | tuple[int, int] | None = None,
+    size: InputSize = None,
     changes: Mapping[str, Any] | None = None,
     resume: bool = False,
     progress: bool | None = None,

@@ -17,6 +17,7 @@ from siammae.encoder import Encoder
 from siammae.evaluation.datasets.sequences import MaskSequence, PointSequence, first_mask
 from siammae.evaluation.protocols import Protocol
 from siammae.files import atomic
+from siammae.geometry import InputSize
 from siammae.labels.keypoints import write_tracks
 from siammae.labels.masks import write_mask
 from siammae.propagation.config import PropagationConfig
@@ -59,7 +60,7 @@ def predict(
     encoder: Encoder,
     config: PropagationConfig,
     protocol: Protocol,
-    size: int | tuple[int, int] | None,
+    size: InputSize,
 ) -> None:
     """Write the predictions of a sequence, unless they are complete."""
     finished = folder / SPEED / f"{sequence.name}.json"

@@ -137,7 +137,7 @@ def with_patch_size(encoder: Encoder, patch_size: int) -> Encoder:
 
 
 def with_architecture(encoder: Encoder, architecture: str) -> Encoder:
-    """The same encoder in another of timm's architectures of the same size: without LayerScale, for one.
+    """Make the same encoder in another of timm's architectures of the same size, such as one without LayerScale.
 
     Raises:
         ValueError: the weights do not fit that architecture.
