@@ -113,7 +113,7 @@ def pca(video: Video, out: Out, model: Model, layer: int = -1) -> None:
     else:
         stream = progress_bar(frames, frames.length, "pca", None)
         grids = (extract_features([frame], encoder, size=model.input_size, layer=layer, progress=False) for frame in stream)
-        write_video(out, (colors(grid, full)[0] for grid in grids), frames.fps or 25)
+        write_video(out, (colors(grid, full)[0] for grid in grids), frames.fps or 25, pixel_aspect=frames.pixel_aspect)
     print(f"pca: {out}, fitted to {len(some)} frames")
 
 
