@@ -133,6 +133,7 @@ def with_patch_size(encoder: Encoder, patch_size: int) -> Encoder:
     except TypeError as error:
         raise ValueError(f"{encoder.name} ({encoder.architecture}) takes no other patch size: {error}") from error
     resized.vit.load_state_dict(fit_weights(encoder.vit.state_dict(), resized.vit, encoder.name))
+    resized.projection = encoder.projection
     return resized.to(encoder.device, encoder.dtype).train(encoder.training)
 
 
@@ -146,6 +147,7 @@ def with_architecture(encoder: Encoder, architecture: str) -> Encoder:
     args = {"patch_size": encoder.patch_size, "img_size": encoder.vit.patch_embed.img_size} | encoder.model_args
     other = build_encoder(architecture, args, initial_weights=False, metadata=_without_scores(encoder.metadata), **same)
     other.vit.load_state_dict(fit_weights(encoder.vit.state_dict(), other.vit, encoder.name))
+    other.projection = encoder.projection
     return other.to(encoder.device, encoder.dtype).train(encoder.training)
 
 
