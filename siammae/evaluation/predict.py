@@ -10,11 +10,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import distributed
 
 from siammae.encoder import Encoder
-from siammae.evaluation.datasets.sequences import MaskSequence, PointSequence, first_mask
+from siammae.evaluation.datasets.sequences import MaskSequence, PointSequence, first_mask, outside_frame
 from siammae.evaluation.protocols import Protocol
 from siammae.files import atomic
 from siammae.geometry import InputSize
@@ -78,9 +79,10 @@ def predict(
             propagator = LabelPropagator(sequence.frames[0], mask, encoder, size=size, config=config)
             write_mask(target / f"{sequence.frames[0].stem}.png", propagator.decode(), mask.palette)
     else:
-        points, scores = propagate_keypoints(
-            list(sequence.frames), sequence.points[0], encoder, size=size, config=config, progress=False
-        )
+        first = sequence.points[0]
+        if config.point_maps == "gaussian":  # the scripts' maps can draw points that are a little outside
+            first = np.where(outside_frame(first, (height, width))[:, None], np.nan, first)
+        points, scores = propagate_keypoints(list(sequence.frames), first, encoder, size=size, config=config, progress=False)
         write_tracks(target.with_name(f"{sequence.name}.csv"), points, scores)
     speed = {"frames": len(sequence.frames), "seconds": time.perf_counter() - began, "peak_memory_mb": _peak_mb(encoder)}
     with atomic(finished) as draft:

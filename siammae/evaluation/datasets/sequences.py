@@ -90,6 +90,13 @@ def check_complete(root: PathLike, missing: Sequence[str], expected: str) -> Non
         raise FileNotFoundError(f"{os.fspath(root)} lacks {len(missing)} files or folders: {names}. Expected {expected}")
 
 
+def outside_frame(points: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Mark points [..., 2], (x, y), outside a frame of `size` (H, W), [...]; a NaN is not outside."""
+    height, width = size
+    outside: NDArray[np.bool_] = ((points < -0.5) | (points > np.array([width, height]) - 0.5)).any(axis=-1)
+    return outside
+
+
 def first_mask(path: PathLike) -> Mask:
     """Read the mask that propagation starts from: void becomes background, DAVIS 2016's 255 becomes 1."""
     mask = as_mask(path)
