@@ -23,17 +23,20 @@ class IouScores:
         per_video: the headline is the mean over videos of each one's mean IoU, not that of all their pixels together. Where
             an id means something else in every video, only the former makes sense.
         shared: the ids mean the same in all videos, so that their pixels can be counted together.
+        first_class: the smallest id that is a class; smaller ones are void.
     """
 
     confusion: dict[str, NDArray[np.int64]]
     classes: tuple[str, ...]
     per_video: bool = False
     shared: bool = True
+    first_class: int = 0
 
     @property
     def total(self) -> NDArray[np.int64]:
         """The confusion matrix [C, C] of all pixels of all videos."""
-        return np.sum([frames.sum(axis=0) for frames in self.confusion.values()], axis=0)
+        total: NDArray[np.int64] = np.sum([frames.sum(axis=0) for frames in self.confusion.values()], axis=0)
+        return total
 
     @property
     def class_ious(self) -> NDArray[np.float64]:
@@ -43,12 +46,12 @@ class IouScores:
     @property
     def pooled(self) -> float:
         """Mean IoU of the classes over all pixels of all videos, as CRW's and CropMAE's scripts compute it."""
-        return float(np.nanmean(self.class_ious))
+        return self._mean_iou(self.total)
 
     @property
     def videos(self) -> dict[str, float]:
         """Mean IoU of each video alone."""
-        return {name: _mean_iou(frames.sum(axis=0)) for name, frames in self.confusion.items()}
+        return {name: self._mean_iou(frames.sum(axis=0)) for name, frames in self.confusion.items()}
 
     @property
     def video_mean(self) -> float:
@@ -57,9 +60,9 @@ class IouScores:
 
     @property
     def means(self) -> dict[str, float]:
-        """All figures of the set: mean IoU, pixel accuracy and frequency-weighted IoU, over all pixels and as means of videos."""
+        """Mean IoU, pixel accuracy and frequency-weighted IoU (FWIoU), over all pixels and as means of videos."""
         measures: dict[str, Callable[[NDArray[np.int64]], float]] = {
-            "mIoU": _mean_iou,
+            "mIoU": self._mean_iou,
             "pixel accuracy": pixel_accuracy,
             "FWIoU": frequency_weighted_iou,
         }
@@ -85,10 +88,13 @@ class IouScores:
             **self.means,
             "classes": self._classes(),
             "sequences": {
-                name: {"score": score, "curve": "mIoU", "frames": list(map(_mean_iou, self.confusion[name]))}
+                name: {"score": score, "curve": "mIoU", "frames": list(map(self._mean_iou, self.confusion[name]))}
                 for name, score in self.videos.items()
             },
         }
+
+    def _mean_iou(self, confusion: NDArray[np.int64]) -> float:
+        return float(np.nanmean(intersection_over_union(confusion)[self.first_class :]))
 
     def _classes(self) -> dict[str, float]:
         """Return the IoU of each class that occurs, if the videos share their classes."""
@@ -121,7 +127,3 @@ def count_classes(
 
     with ThreadPoolExecutor() as pool:
         yield from zip(pairs, pool.map(count, pairs.values()), strict=True)
-
-
-def _mean_iou(confusion: NDArray[np.int64]) -> float:
-    return float(np.nanmean(intersection_over_union(confusion)))

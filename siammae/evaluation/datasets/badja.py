@@ -40,6 +40,7 @@ class Badja(Dataset):
 
     name = "badja"
     rule = "0.2 of the square root of the animal's area"
+    options = ("joints",)
 
     def find(self) -> list[PointSequence]:
         """Find the sequences; visible joints outside the frame do not count, unless they are most of a file's."""
