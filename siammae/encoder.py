@@ -39,6 +39,7 @@ class Encoder(nn.Module):
         depth: number of transformer blocks.
         mean, std: of each RGB channel in [0, 1]; images must be normalised with them before `forward`.
         default_size: shorter side in pixels at which frames are encoded when none is asked for.
+        projection: linear map with which the features of the last block are compared, or None (`siammae.models.projection`).
         metadata: facts about the weights (license, data, training, metrics), saved and loaded with them.
     """
 
@@ -66,6 +67,7 @@ class Encoder(nn.Module):
         self.mean, self.std = tuple(mean), tuple(std)
         self.name = name or architecture
         self.metadata = dict(metadata or {})
+        self.projection: nn.Module | None = None
         self.patch_size: int = self.vit.patch_embed.patch_size[0]
         self.embed_dim: int = self.vit.num_features
         self.depth = len(self.vit.blocks)
@@ -84,9 +86,10 @@ class Encoder(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def digest(self) -> str:
-        """Return the SHA-256 of all weights: equal for equal names, types and values."""
+        """Return the SHA-256 of all weights, and of the projection: equal for equal names, types and values."""
         digest = hashlib.sha256()
-        for key, tensor in sorted(self.vit.state_dict().items()):
+        projection = self.projection.state_dict(prefix="projection.") if self.projection else {}
+        for key, tensor in sorted(self.vit.state_dict().items()) + sorted(projection.items()):
             digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()

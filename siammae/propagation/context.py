@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from siammae import ops
 from siammae.encoder import Encoder
-from siammae.features import encode
+from siammae.features import descriptors
 from siammae.geometry import Geometry, frame_size
 from siammae.propagation.config import PropagationConfig
 
@@ -130,8 +129,8 @@ class SoftPropagator:
             raise ValueError(
                 f"frame {self.num_frames} is {height} x {width} pixels; the frames before it are {first_height} x {first_width}"
             )
-        features = encode(self.encoder, [frame], self.geometry, self.config.layer, self.config.resize)[0]
-        return F.normalize(features.float(), dim=0)
+        config = self.config
+        return descriptors(self.encoder, [frame], self.geometry, config.layer, config.resize, projected=config.projection)[0]
 
     def anchor(self, features: Tensor, labels: Tensor) -> None:
         """Add an anchor with labels [L, h, w], and forget the recent frames.

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from siammae.encoder import Encoder
-from siammae.features import encode, preprocess
+from siammae.features import descriptors, preprocess
 from siammae.geometry import Geometry, InputSize, frame_size
 from siammae.labels.grid import upsample
 from siammae.labels.keypoints import PointsLike, as_points
@@ -78,7 +78,7 @@ def correspondence(
         raise ValueError(f"points {places.tolist()} are not all inside the frame of {width} x {height} pixels (x, y)")
     first, second = (Geometry.of(frame_size(picture), encoder, size) for picture in pictures)
     queries, keys = (
-        F.normalize(encode(encoder, [picture], geometry, layer)[0].float(), dim=0).cpu()
+        descriptors(encoder, [picture], geometry, layer)[0].cpu()
         for picture, geometry in zip(pictures, (first, second), strict=True)
     )  # [D, h, w]
     similarity = torch.einsum("kd,dhw->khw", F.normalize(_sample(queries, first.to_grid(places)), dim=1), keys)
