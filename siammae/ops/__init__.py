@@ -168,8 +168,8 @@ def _check_half(context: Tensor, half: Tensor) -> None:
     if not LEAST_HALF <= largest < math.inf and bool(context.detach().any()):
         raise ValueError(
             f"context_half has lost its features: the largest number is {largest:g} where context has "
-            f"{float(context.detach().abs().amax()):g}; expected {LEAST_HALF:g} to 65504. Scale the features to unit length, or "
-            "leave context_half out"
+            f"{float(context.detach().abs().amax()):g}; expected {LEAST_HALF:g} to 65504. Scale the features to unit length, "
+            "or leave context_half out"
         )
 
 
