@@ -4,23 +4,38 @@ Letters: B images, H x W pixels, h x w grid cells (one for each patch), D channe
 registers).
 """
 
+import copy
 import hashlib
 import math
+import warnings
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from importlib import metadata
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from siammae.ops.matmul import fast_linear
+from siammae.ops.matmul import bfloat16_is_faster, bfloat16_products, fast_linear
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 COMMON_ARGS = {"num_classes": 0, "dynamic_img_size": True}  # arguments of timm.create_model that every encoder has
+
+Precision = Literal["auto", "float32"]
+
+
+class Runtime(Protocol):
+    """What runs the blocks of an encoder instead of torch."""
+
+    name: str
+
+    def __call__(self, encoder: "Encoder", tokens: Tensor) -> Tensor:
+        """Run tokens [B, N, D] through the encoder's blocks and final LayerNorm: [B, N, D]."""
+
 
 DEFAULT_GRID = 30  # cells along the shorter side when no size is asked for: 480 pixels at patch 16, 240 at patch 8
 
@@ -41,6 +56,9 @@ class Encoder(nn.Module):
         default_size: shorter side in pixels at which frames are encoded when none is asked for.
         projection: linear map with which the features of the last block are compared, or None (`siammae.models.projection`).
         metadata: facts about the weights (license, data, training, metrics), saved and loaded with them.
+        precision: how float32 weights compute on the CPU without gradients: "float32", or "auto", by which matrix products take
+            bfloat16 where the CPU has instructions for it (`load_model` sets this). Weights and features stay float32.
+        runtime: what computes the features of the last block without gradients; None is torch, which computes all else.
     """
 
     def __init__(
@@ -54,8 +72,13 @@ class Encoder(nn.Module):
         default_size: int | None = None,
         name: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        precision: Precision = "float32",
     ) -> None:
         super().__init__()
+        if precision not in ("auto", "float32"):
+            raise ValueError(f"precision is {precision!r}; expected 'auto' or 'float32'")
+        self.precision: Precision = precision
+        self.runtime: Runtime | None = None
         embedding = getattr(vit, "patch_embed", None)
         plain = hasattr(embedding, "patch_size") and not hasattr(embedding, "backbone")  # hybrids embed what a ConvNet gives
         if not plain or not hasattr(vit, "blocks") or not hasattr(vit, "forward_intermediates"):
@@ -143,7 +166,7 @@ class Encoder(nn.Module):
         plain = hasattr(attention, "qkv") and hasattr(attention, "q_norm") and not hasattr(self.vit, "rope")
         if not plain or getattr(self.vit, "cls_token", None) is None:
             raise ValueError(f"{self.name} has no CLS token with plain self-attention: no CLS attention map to show")
-        with fast_linear():
+        with self._products():
             tokens = block.norm1(self._input_of_block(self._block_index(layer), images))  # [B, P + hw, D]
         height, width = images.shape[-2:]
         qkv = rearrange(attention.qkv(tokens), "b n (three a d) -> three b a n d", three=3, a=attention.num_heads)
@@ -152,10 +175,42 @@ class Encoder(nn.Module):
         patches = weights[:, :, 0, self.vit.num_prefix_tokens :]
         return rearrange(patches, "b a (h w) -> b a h w", h=height // self.patch_size, w=width // self.patch_size)
 
-    def _tokens(self, images: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-        """Return prefix tokens [B, P, D] and patch tokens [B, hw, D] of one block."""
+    @property
+    def multiplies(self) -> torch.dtype:
+        """Number type of the matrix products without gradients: the weights' own, or bfloat16 by `precision`."""
+        wide = self.precision == "auto" and self.device.type == "cpu" and self.dtype == torch.float32
+        return torch.bfloat16 if wide and bfloat16_is_faster() else self.dtype
+
+    def exact(self) -> "Encoder":
+        """Return an encoder with the same weights, not copied, that computes in their own number type, by torch."""
+        encoder = copy.copy(self)
+        encoder.precision, encoder.runtime = "float32", None
+        return encoder
+
+    def _by_runtime(self, what: str | None) -> Runtime | None:
+        """Return the runtime if it can be used now, and warn once if it was asked for `what` only torch computes."""
+        usable = self.device.type == "cpu" and self.dtype == torch.float32 and not torch.is_grad_enabled()
+        if self.runtime is not None and (what or not usable):
+            reason = what or ("gradients" if torch.is_grad_enabled() else f"{self.dtype} on {self.device}")
+            warnings.warn(f"torch computes {reason} of {self.name}: {self.runtime.name} cannot", stacklevel=4)
+            return None
+        return self.runtime
+
+    def _products(self) -> AbstractContextManager[Any]:
+        """Return the context in which images are encoded."""
+        plain = torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
+        if self.multiplies == self.dtype or plain:
+            return fast_linear()
+        return bfloat16_products()
+
+    def _tokens(self, images: Tensor, layer: int, purpose: str | None = None) -> tuple[Tensor, Tensor]:
+        """Return prefix tokens [B, P, D] and patch tokens [B, hw, D] of one block; a warning names the `purpose`."""
+        runtime = self._by_runtime(None if layer == -1 else purpose or f"layer {layer}")
+        if runtime is not None:
+            tokens = runtime(self, self.embed(images))
+            return tokens[:, : self.vit.num_prefix_tokens], tokens[:, self.vit.num_prefix_tokens :]
         has_prefix = self.vit.num_prefix_tokens > 0
-        with fast_linear():
+        with self._products():
             (tokens,) = self.vit.forward_intermediates(
                 self._checked(images),
                 indices=[self._block_index(layer)],
@@ -170,7 +225,7 @@ class Encoder(nn.Module):
 
     def _input_of_block(self, index: int, images: Tensor) -> Tensor:
         """Return all tokens [B, P + hw, D] as they enter a block."""
-        return torch.cat(self._tokens(images, index - 1), dim=1) if index > 0 else self.embed(images)
+        return torch.cat(self._tokens(images, index - 1, "attention maps"), dim=1) if index > 0 else self.embed(images)
 
     def _checked(self, images: Tensor) -> Tensor:
         """Check that images [B, 3, H, W] fit the patches; return them on the model's device and in its dtype."""

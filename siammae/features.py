@@ -33,7 +33,8 @@ def preprocess(frames: Tensor, encoder: Encoder, input_size: tuple[int, int], re
     `resize` is "bicubic" with antialiasing, or "bilinear" without, as OpenCV resizes floats; "bilinear_uint8" rounds the latter
     to 255ths, as OpenCV resizes bytes. A frame of the right size is not resized.
     """
-    frames = frames.to(encoder.device)
+    by_cpu = resize == "bicubic" and encoder.device.type in NO_ANTIALIAS
+    frames = frames.to("cpu" if by_cpu else encoder.device)
     images = frames.float() / 255 if frames.dtype == torch.uint8 else frames.float()
     if images.shape[-2:] != input_size:
         mode, antialias = resize.removesuffix("_uint8"), resize == "bicubic"

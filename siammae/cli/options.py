@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Video = Annotated[Positional[str], arg(metavar="VIDEO", help="Video file, picture, folder of images, or quoted glob.")]
 Out = Annotated[Path, arg(aliases=["-o"])]
 Json = Annotated[bool, arg(name="json", help="Print JSON, for programs.")]
-Dtype = Literal["float32", "float16", "bfloat16"]
+Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 PICTURES = ".png", ".jpg", ".jpeg"  # suffixes of a picture to write
 
 
@@ -35,8 +35,10 @@ class ModelOptions:
     """Shorter side in pixels at which the encoder sees the frames, or height and width."""
     device: str | None = None
     """Device to run on: cuda, mps or cpu; the fastest one available if not given."""
-    dtype: Dtype = "float32"
-    """Number type of weights and features."""
+    dtype: Dtype = "auto"
+    """Number type of weights and features; auto is float32 with products in bfloat16 where the CPU has them."""
+    runtime: Literal["torch", "openvino", "auto"] = "torch"
+    """Library that computes features on the CPU; auto takes OpenVINO where it is installed and can run the model."""
 
     def load(self) -> "Encoder":
         """Load the encoder."""
@@ -44,7 +46,8 @@ class ModelOptions:
 
         from siammae.models.load import load_model
 
-        return load_model(self.model, pretrained=self.pretrained, device=self.device, dtype=getattr(torch, self.dtype))
+        dtype = None if self.dtype == "auto" else getattr(torch, self.dtype)
+        return load_model(self.model, pretrained=self.pretrained, device=self.device, dtype=dtype, runtime=self.runtime)
 
     @property
     def input_size(self) -> "InputSize":

@@ -192,6 +192,8 @@ def _predict(
     names = [sequence.name for sequence in sequences]
     with processes() as (rank, world, wait):
         encoder = as_encoder(model)
+        if rules.config is not None:
+            encoder = encoder.exact()  # a published protocol gives the same masks on every CPU
         config = as_config(values, encoder)
         if world > 1 and encoder.device.type == "cuda":
             encoder = encoder.to(f"cuda:{os.environ['LOCAL_RANK']}")
@@ -204,6 +206,8 @@ def _predict(
             "model": encoder.name,
             "weights_sha256": encoder.digest(),
             "dtype": str(encoder.dtype).removeprefix("torch."),
+            "products": str(encoder.multiplies).removeprefix("torch."),
+            "runtime": encoder.runtime.name if encoder.runtime else "torch",
             "siammae": __version__,
         }
         if rank == 0:
