@@ -19,6 +19,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from siammae.ops.matmul import bfloat16_is_faster, bfloat16_products, fast_linear
+from siammae.ops.resize import antialiasing_anywhere
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -134,7 +135,8 @@ class Encoder(nn.Module):
 
     def embed(self, images: Tensor) -> Tensor:
         """Return the tokens [B, P + hw, D] of images [B, 3, H, W] as they enter the first block, with their positions."""
-        tokens: Tensor = self.vit.norm_pre(self.vit._pos_embed(self.vit.patch_embed(self._checked(images))))
+        with antialiasing_anywhere(self.device):
+            tokens: Tensor = self.vit.norm_pre(self.vit._pos_embed(self.vit.patch_embed(self._checked(images))))
         return tokens
 
     def encode(self, tokens: Tensor) -> Tensor:
@@ -210,7 +212,7 @@ class Encoder(nn.Module):
             tokens = runtime(self, self.embed(images))
             return tokens[:, : self.vit.num_prefix_tokens], tokens[:, self.vit.num_prefix_tokens :]
         has_prefix = self.vit.num_prefix_tokens > 0
-        with self._products():
+        with self._products(), antialiasing_anywhere(self.device):
             (tokens,) = self.vit.forward_intermediates(
                 self._checked(images),
                 indices=[self._block_index(layer)],

@@ -21,6 +21,7 @@ from siammae.geometry import Geometry, InputSize, frame_size
 from siammae.models.load import as_encoder
 from siammae.models.projection import RIDGE, fit_whitening
 from siammae.models.registry import DEFAULT_MODEL
+from siammae.ops.resize import antialiased
 from siammae.video.frames import FrameSource, read_frames
 from siammae.video.progress import progress_bar
 
@@ -33,12 +34,13 @@ def preprocess(frames: Tensor, encoder: Encoder, input_size: tuple[int, int], re
     `resize` is "bicubic" with antialiasing, or "bilinear" without, as OpenCV resizes floats; "bilinear_uint8" rounds the latter
     to 255ths, as OpenCV resizes bytes. A frame of the right size is not resized.
     """
-    by_cpu = resize == "bicubic" and encoder.device.type in NO_ANTIALIAS
-    frames = frames.to("cpu" if by_cpu else encoder.device)
+    frames = frames.to(encoder.device)
     images = frames.float() / 255 if frames.dtype == torch.uint8 else frames.float()
     if images.shape[-2:] != input_size:
-        mode, antialias = resize.removesuffix("_uint8"), resize == "bicubic"
-        images = F.interpolate(images, size=input_size, mode=mode, antialias=antialias, align_corners=False).clamp(0, 1)
+        if resize == "bicubic":
+            images = antialiased(images, input_size, "bicubic").clamp(0, 1)
+        else:
+            images = F.interpolate(images, size=input_size, mode="bilinear", align_corners=False).clamp(0, 1)
         if resize == "bilinear_uint8":
             images = (images * 255).round() / 255
     mean, std = (
