@@ -18,6 +18,7 @@ from siammae.errors import VideoError
 from siammae.files import PathLike, atomic
 from siammae.video.limits import check_pixels, check_regular
 
+ROUNDING = 1e-6  # what floats in [0, 1] may exceed it by
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
@@ -63,9 +64,9 @@ def as_frame(item: Any, label: str = "the frame") -> Tensor:
         raise ValueError(f"{label} holds {tensor.dtype}; expected uint8 in 0..255 or float in [0, 1]")
     tensor = tensor.float()
     low, high = (float(value) for value in tensor.detach().aminmax())
-    if not (low >= 0 and high <= 1):
-        raise ValueError(f"{label} holds floats from {low:g} to {high:g}; expected [0, 1] (or uint8 in 0..255)")
-    return tensor
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):
+        raise ValueError(f"{label} holds floats from {low:.9g} to {high:.9g}; expected [0, 1] (or uint8 in 0..255)")
+    return tensor if low >= 0 and high <= 1 else tensor.clamp(0, 1)
 
 
 def as_picture(item: Any, label: str = "the frame") -> NDArray[np.uint8]:
