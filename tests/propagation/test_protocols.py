@@ -149,6 +149,7 @@ PUBLISHED["dino"] |= {
     "normalize_objects": True,
     "resize": "bilinear_uint8",
     "point_maps": "gaussian",
+    "point_lost_below": 0,
 }
 for _name in ("crw", "cropmae"):
     PUBLISHED[_name] |= {
@@ -160,6 +161,7 @@ for _name in ("crw", "cropmae"):
         "normalize_objects": False,
         "resize": "bilinear",
         "point_maps": "crw",
+        "point_lost_below": 0,
     }
 
 
