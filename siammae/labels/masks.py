@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from siammae.files import PathLike, atomic
-from siammae.video.pictures import ROUNDING, read_image
+from siammae.video.pictures import ROUNDING, read_image, upright
 
 NearestPixel = Literal["center", "corner"]
 
@@ -88,7 +88,7 @@ def as_mask(mask: MaskLike, *, empty: bool = False) -> Mask:
     """Return a Mask as it is, or make one from a path to an indexed or grey PNG, a PIL image, an array or a tensor.
 
     Integer and bool [H, W] are ids (kept as they are, whatever their values); float [L, H, W] in [0, 1] are soft labels. A
-    path gives the same mask as the array of its picture.
+    path gives the same mask as the array of its picture. Pictures are turned as their EXIF orientation says, as frames are.
 
     Raises:
         FileNotFoundError, VideoError: the file is missing, or not a picture.
@@ -102,7 +102,7 @@ def as_mask(mask: MaskLike, *, empty: bool = False) -> Mask:
         values = _image_ids(picture, label)
         parsed = Mask(values, "numpy", values.dtype, _palette(picture))
     elif isinstance(mask, Image.Image):
-        parsed = Mask(_image_ids(mask, label), "pil", None, _palette(mask))
+        parsed = Mask(_image_ids(upright(mask), label), "pil", None, _palette(mask))
     elif isinstance(mask, Tensor):
         readable = mask.float() if mask.dtype == torch.bfloat16 else mask  # numpy has no bfloat16
         parsed = Mask(readable.detach().cpu().numpy(), "torch", mask.dtype, device=mask.device)
@@ -120,11 +120,12 @@ def as_mask(mask: MaskLike, *, empty: bool = False) -> Mask:
 
 
 def _image_ids(picture: Image.Image, label: str) -> NDArray[Any]:
-    if picture.mode not in {"1", "L", "P", "I", "I;16"}:
+    if picture.mode not in {"1", "L", "P", "I", "I;16", "I;16B"}:
         raise ValueError(
             f"{label} is a {picture.mode} picture; expected ids in an indexed (P) or grey (L) one. Convert colours to ids first"
         )
-    return np.array(picture)
+    values = np.array(picture)
+    return values.astype(values.dtype.newbyteorder("="))
 
 
 def _palette(picture: Image.Image) -> list[int] | None:
@@ -182,7 +183,7 @@ def resize_nearest(values: Tensor, size: tuple[int, int], pixel: NearestPixel = 
 
 def nearest_pixels(num: int, num_pixels: int, pixel: NearestPixel) -> Tensor:
     """Find which of `num_pixels` lies under the centre, or first corner, of each of `num` equal shares, in exact arithmetic."""
-    shares = torch.arange(num)
+    shares = torch.arange(num, device="cpu")
     if pixel == "corner":
         return shares * num_pixels // num
     return (2 * shares + 1) * num_pixels // (2 * num)

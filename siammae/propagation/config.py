@@ -31,6 +31,7 @@ class PropagationConfig:
         temperature: temperature of the softmax over the similarities of the matches.
         restrict_anchors: apply `radius` to the anchors too; otherwise they are searched everywhere.
         layer: block whose features are compared (see `Encoder.forward`).
+        projection: compare features after the model's projection (`siammae.models.projection`).
 
     Attributes: Scripts differ in these.
         strict: match where distance < radius instead of <= radius.
@@ -63,6 +64,7 @@ class PropagationConfig:
     temperature: float = 0.005
     restrict_anchors: bool = True
     layer: int = -1
+    projection: bool = False
 
     strict: bool = False
     keep_ties: bool = False
@@ -102,7 +104,7 @@ class PropagationConfig:
         for name, (low, high) in limits.items():
             if not _is(getattr(self, name), Real) or not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected a positive number, from {low:g} to {high:g}")
-        for name in ("strict", "keep_ties", "restrict_anchors", "pad_with_anchor", "normalize_objects"):
+        for name in ("strict", "keep_ties", "restrict_anchors", "pad_with_anchor", "normalize_objects", "projection"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected True or False")
         if not _is(self.radius, Real) or not self.radius >= 0 or (self.strict and self.radius == 0):

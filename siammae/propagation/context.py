@@ -11,11 +11,10 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from siammae import ops
 from siammae.encoder import Encoder
-from siammae.features import encode
+from siammae.features import descriptors
 from siammae.geometry import Geometry, frame_size
 from siammae.propagation.config import PropagationConfig
 
@@ -36,7 +35,7 @@ class Context:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.num_anchors = self.num_recent = 0
-        self._features, self._labels, self._half = (torch.empty(0, 0, 0, 0) for _ in range(3))
+        self._features, self._labels, self._half = (torch.empty(0, 0, 0, 0, device="cpu") for _ in range(3))
 
     @property
     def features(self) -> Tensor:
@@ -62,8 +61,8 @@ class Context:
         self.num_anchors, self.num_recent = self.num_anchors + 1, 0
         num, cells = self.num_anchors + self.capacity, features.permute(1, 2, 0)  # [h, w, D]
         with torch.inference_mode(False):  # buffers that can be written to later in any mode
-            self._features = torch.zeros(num, *cells.shape, device=features.device)
-            self._labels = torch.zeros(num, *labels.shape, device=labels.device)
+            self._features = torch.zeros(num, *cells.shape, dtype=torch.float32, device=features.device)
+            self._labels = torch.zeros(num, *labels.shape, dtype=torch.float32, device=labels.device)
         self._features[0], self._labels[0] = cells, labels
         if self.num_anchors > 1:
             self._features[1 : self.num_anchors] = older_features
@@ -87,7 +86,7 @@ class Context:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return all that `load_state_dict` needs to restore this context."""
-        counts = torch.tensor([self.num_anchors, self.num_recent])
+        counts = torch.tensor([self.num_anchors, self.num_recent], device="cpu")
         return {"features": self._features.clone(), "labels": self._labels.clone(), "counts": counts}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -133,8 +132,8 @@ class SoftPropagator:
             raise ValueError(
                 f"frame {self.num_frames} is {height} x {width} pixels; the frames before it are {first_height} x {first_width}"
             )
-        features = encode(self.encoder, [frame], self.geometry, self.config.layer, self.config.resize)[0]
-        return F.normalize(features.float(), dim=0)
+        config = self.config
+        return descriptors(self.encoder, [frame], self.geometry, config.layer, config.resize, projected=config.projection)[0]
 
     def anchor(self, features: Tensor, labels: Tensor) -> None:
         """Add an anchor with labels [L, h, w], and forget the recent frames.
@@ -178,7 +177,7 @@ class SoftPropagator:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return all that `load_state_dict` needs to go on from here."""
-        where = {"last_labels": self.labels.clone(), "num_frames": torch.tensor(self.num_frames)}
+        where = {"last_labels": self.labels.clone(), "num_frames": torch.tensor(self.num_frames, device="cpu")}
         return {**self.context.state_dict(), **where, "settings": self._settings.clone()}
 
     def check_state(self, state: Mapping[str, Tensor], more: Sequence[str] = ()) -> None:
@@ -196,7 +195,7 @@ class SoftPropagator:
         """Return what a state must agree in, as the bytes of a JSON text."""
         sizes = {"size of the frames": self.geometry.frame, "size of the input": self.geometry.input}
         settings = {"model": self.encoder.name, **sizes, **asdict(self.config), "weights": self.encoder.digest()}
-        return torch.tensor(list(json.dumps(settings).encode()), dtype=torch.uint8)
+        return torch.tensor(list(json.dumps(settings).encode()), dtype=torch.uint8, device="cpu")
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on from where the propagator stood whose `state_dict` this is; ValueError as in `check_state`."""

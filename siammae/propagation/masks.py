@@ -170,7 +170,8 @@ class LabelPropagator(Generic[M]):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return where the propagation stands, for `load_state_dict` of a propagator that was made with the same arguments."""
-        return {**self._propagator.state_dict(), "soft": torch.tensor(self._form.soft), "ids": self._form.as_tensor(self.ids)}
+        kind = torch.tensor(self._form.soft, device="cpu")
+        return {**self._propagator.state_dict(), "soft": kind, "ids": self._form.as_tensor(self.ids)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on from where the propagator stood whose `state_dict` this is, with masks in the form of this one's `mask0`.
