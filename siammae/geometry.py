@@ -3,9 +3,8 @@
 Letters: H x W pixels, h x w cells.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias, overload
 
 import torch
 from PIL import Image
@@ -50,12 +49,8 @@ class Geometry:
             ValueError: a size that is not a number of whole patches, or an input beyond PIL's limit of pixels.
         """
         patch = encoder.patch_size
-        given: Sequence[Any] = [encoder.default_size] if size is None else size if isinstance(size, tuple | list) else [size]
-        if len(given) not in (1, 2):
-            raise ValueError(f"size is {size!r}; expected a whole number of pixels, or (height, width)")
-        numbers = [whole_number(number, "size", "a whole number of pixels, or (height, width)") for number in given]
-        if max(numbers) > MAX_SIDE:
-            raise ValueError(f"size is {size} pixels; expected at most {MAX_SIDE}")
+        given = as_size(encoder.default_size if size is None else size)
+        numbers = given if isinstance(given, tuple) else (given,)
         if len(numbers) == 2:
             height, width = numbers
         else:
@@ -87,3 +82,21 @@ def frame_size(frame: Tensor) -> tuple[int, int]:
     """Return (H, W) of a frame [3, H, W]."""
     height, width = frame.shape[-2:]
     return height, width
+
+
+@overload
+def as_size(size: None) -> None: ...
+@overload
+def as_size(size: "int | tuple[int, int]") -> "int | tuple[int, int]": ...
+def as_size(size: InputSize) -> InputSize:
+    """Return a size of the encoder's input as plain numbers; ValueError for another type, or for more than a million pixels."""
+    if size is None:
+        return None
+    numbers = tuple(size) if isinstance(size, tuple | list) else (size,)
+    expected = "a whole number of pixels, or (height, width)"
+    if len(numbers) not in (1, 2):
+        raise ValueError(f"size is {size!r}; expected {expected}")
+    sides = tuple(whole_number(number, "size", expected) for number in numbers)
+    if max(sides) > MAX_SIDE:
+        raise ValueError(f"size is {size} pixels; expected at most {MAX_SIDE}")
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])

@@ -30,6 +30,7 @@ from siammae.video.frames import FrameSource, read_frames
 from siammae.video.pictures import as_frame
 
 Array: TypeAlias = NDArray[Any]
+VOID_ID = "void_id", "an id, a whole number, or None"  # the argument, for `whole_number`
 M = TypeVar("M", Array, Tensor, Image.Image)  # the form of a mask
 
 
@@ -80,7 +81,7 @@ class LabelPropagator(Generic[M]):
         self.encoder, self.size, self.void_id = (
             as_encoder(model),
             size,
-            whole_number(void_id, "void_id", "an id, a whole number, or None"),
+            whole_number(void_id, *VOID_ID),
         )
         self.config = as_config(config, self.encoder)
         self.reset(frame0, mask0)
