@@ -73,7 +73,9 @@ class Geometry:
         return (points + center) / self._scale(points) - center
 
     def _scale(self, points: Tensor) -> Tensor:
-        return torch.tensor([self.grid[1] / self.frame[1], self.grid[0] / self.frame[0]], device=points.device)
+        return torch.tensor(
+            [self.grid[1] / self.frame[1], self.grid[0] / self.frame[0]], dtype=points.dtype, device=points.device
+        )
 
 
 def frame_size(frame: Tensor) -> tuple[int, int]:

@@ -19,7 +19,7 @@ def env(as_json: Json = False) -> None:
     import torch
 
     from siammae import __version__
-    from siammae.matmul import onednn_is_faster
+    from siammae.ops.matmul import onednn_is_faster
     from siammae.models.load import default_device
     from siammae.ops.dispatch import IMPLEMENTATIONS, unavailable
 

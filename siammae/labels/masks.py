@@ -172,7 +172,7 @@ def resize_nearest(values: Tensor, size: tuple[int, int], pixel: NearestPixel = 
 
 def nearest_pixels(num: int, num_pixels: int, pixel: NearestPixel) -> Tensor:
     """Find which of `num_pixels` lies under the centre, or first corner, of each of `num` equal shares, in exact arithmetic."""
-    shares = torch.arange(num)
+    shares = torch.arange(num, device="cpu")
     if pixel == "corner":
         return shares * num_pixels // num
     return (2 * shares + 1) * num_pixels // (2 * num)

@@ -16,6 +16,7 @@ from siammae.ops.dispatch import IMPLEMENTATIONS, Implementation, Precision, cho
 __all__ = ["Implementation", "Matches", "Precision", "Window", "propagate"]
 
 Window = Literal["circle", "square"]
+LEAST_HALF = 2**-8  # float16 has all its digits from 2**-14 on
 
 
 class Matches(NamedTuple):
@@ -77,7 +78,8 @@ def propagate(  # type: ignore[misc]  # the overloads leave the options to this 
         precision: number type of the similarities. "float32" computes all of them in float32. "auto" lets "cuda" find 2 k
             candidates in float16 and choose among these in float32; elsewhere it equals "float32". float64 features are
             compared in float64, except by "cuda".
-        context_half: float16 copy of `context`, which saves "cuda" making one; other implementations ignore it.
+        context_half: float16 copy of `context`, or of a multiple of it, which saves "cuda" making one; other implementations
+            ignore it.
         return_matches: also return the matches.
 
     Returns:
@@ -106,6 +108,8 @@ def propagate(  # type: ignore[misc]  # the overloads leave the options to this 
     name = choose(implementation, query.device, top_k)
     if not _in_graph():
         _check_finite(query=query, context=context, context_labels=context_labels)
+        if context_half is not None:
+            _check_half(context, context_half)
     options = radii, top_k, temperature, window, strict, keep_ties, precision, context_half
     labels, similarities, indices = dispatch.propagate(query, context, context_labels, name, *options)
     if not _in_graph() and not bool((similarities < math.inf).all()):
@@ -156,6 +160,17 @@ def _radii(radius: float | Sequence[float] | Tensor, num: int, strict: bool) -> 
 def _in_graph() -> bool:
     """Tell if the call is being compiled or captured, when no value can be read."""
     return torch.compiler.is_compiling() or (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing())
+
+
+def _check_half(context: Tensor, half: Tensor) -> None:
+    """Raise ValueError if the numbers of `half` are outside those that float16 holds with all its digits."""
+    largest = float(half.detach().abs().amax())
+    if not LEAST_HALF <= largest < math.inf and bool(context.detach().any()):
+        raise ValueError(
+            f"context_half has lost its features: the largest number is {largest:g} where context has "
+            f"{float(context.detach().abs().amax()):g}; expected {LEAST_HALF:g} to 65504. Scale the features to unit length, or "
+            "leave context_half out"
+        )
 
 
 def _check_finite(**tensors: Tensor) -> None:

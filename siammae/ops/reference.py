@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from siammae.matmul import fast_linear
+from siammae.ops.matmul import fast_linear
 
 SIMILARITIES_AT_ONCE = 8_000_000  # Q * N * P: 32 MB in float32
 
@@ -49,7 +49,8 @@ def _propagate(query: Tensor, context: Tensor, context_labels: Tensor, search: S
     queries = rearrange(query, "d h w -> (h w) d").to(dtype)
     keys = rearrange(context, "n d h w -> (n h w) d").to(dtype)
     labels = rearrange(context_labels, "n l h w -> (n h w) l").to(dtype)
-    cells = torch.cartesian_prod(torch.arange(height), torch.arange(width)).to(query.device, torch.float32)  # [P, 2]
+    axes = (torch.arange(length, device=query.device) for length in (height, width))
+    cells = torch.cartesian_prod(*axes).to(torch.float32)  # [P, 2]
 
     chunk = max(1, SIMILARITIES_AT_ONCE // len(keys))
     propagated: list[tuple[Tensor, Tensor, Tensor]] = []

@@ -22,7 +22,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from siammae.matmul import biased_product
+from siammae.ops.matmul import biased_product
 from siammae.ops.reference import Search, best_of, first_of, in_order, inside, mix, tie_weights
 
 STRIP = 8  # columns of a tile: more columns compute more outside the windows, fewer make slower products
@@ -52,7 +52,7 @@ def propagate(query: Tensor, context: Tensor, context_labels: Tensor, search: Se
     channels = context_labels.shape[2], search.top_k, search.top_k
     dtype = videos[0].dtype
     results = [
-        torch.empty(len(videos), count, height, width, dtype=kind)
+        torch.empty(len(videos), count, height, width, dtype=kind, device=query.device)
         for count, kind in zip(channels, (dtype, dtype, torch.int64), strict=True)
     ]
     tiles = _tiles(len(videos), height, width, max(search.radii))
@@ -190,7 +190,7 @@ class _Windows(NamedTuple):
         top_k = min(top_k, len(self.further))
         maxima = rearrange(self.similarity.amax(dim=4).amax(dim=4), "f i u c s -> (i u c) (f s)")[:num_queries]
         if maxima.shape[1] < 4 * (top_k + 1):
-            values, candidates = best_of(self.of(torch.ones(num_queries, dtype=torch.bool)), top_k)
+            values, candidates = best_of(self.of(torch.ones(num_queries, dtype=torch.bool, device=maxima.device)), top_k)
         else:
             group = maxima.topk(top_k + 1, dim=1, sorted=False).indices[:, :, None]  # [Q, k + 1, 1]
             frame, column = group // columns, group % columns
@@ -199,7 +199,7 @@ class _Windows(NamedTuple):
             queries = _lattice(self.similarity.shape[1:4], of_query)[:num_queries] + int(self.similarity.storage_offset())
             address = queries[:, None, None] + frame * of_frame + column + rows  # [Q, k + 1, R]
             values, chosen = self.memory.take(address.flatten(1)).topk(top_k + 1, dim=1)
-            candidate = (frame * len(rows) + torch.arange(len(rows))) * columns + column
+            candidate = (frame * len(rows) + torch.arange(len(rows), device=rows.device)) * columns + column
             values, candidates = first_of(values, candidate.flatten(1).gather(1, chosen), top_k, self.of)
         return values, self.indices(self.first[:, None], candidates)
 
@@ -214,11 +214,16 @@ class _Windows(NamedTuple):
         return (first + self.further[candidates]).clamp_(0, self.last_index)
 
 
+def _counted(numbers: range) -> Tensor:
+    """Return neighbouring whole numbers as a tensor [_], int64, on the CPU."""
+    return torch.arange(numbers.start, numbers.stop, device="cpu")
+
+
 def _lattice(shape: Sequence[int], strides: Sequence[int]) -> Tensor:
     """Return the places of a tensor's elements in memory, 1-D."""
-    places = torch.zeros(1, dtype=torch.int64)
+    places = _counted(range(1))
     for size, stride in zip(shape, strides, strict=True):
-        places = (places[:, None] + stride * torch.arange(size)).flatten()
+        places = (places[:, None] + stride * _counted(range(size))).flatten()
     return places
 
 
@@ -295,10 +300,10 @@ class _Layout:
 
         The first row belongs to queries as far above the band's first row as windows reach.
         """
-        away_y = torch.arange(-self.reach, self.reach + self.band)[:, None] - torch.arange(self.band)
-        away_x = torch.tensor(self.columns)[:, None] - torch.tensor(self.halo)
+        away_y = _counted(range(-self.reach, self.reach + self.band))[:, None] - _counted(range(self.band))
+        away_x = _counted(self.columns)[:, None] - _counted(self.halo)
         near = inside(away_y[:, None, :, None].float(), away_x[:, None, :].float(), self.radius, search)
-        return torch.zeros(near.shape).masked_fill_(~near, -torch.inf)
+        return torch.zeros(near.shape, dtype=torch.float32, device="cpu").masked_fill_(~near, -torch.inf)
 
     def products(self, queries: Tensor, bias: Tensor) -> list[_Product]:
         """Return the products of `queries` [n, c, D] with each band of a context frame."""
@@ -334,8 +339,9 @@ class _Layout:
         size = len(frames), blocks, block, num_columns, around, band, len(self.halo)
         similarity = storage.as_strided(size, (of_frame, of_block, of_slot, of_column, of_next, of_row, 1), start)
         cells = self.height * self.width
-        first = torch.arange(len(self.rows)) // block * block if self.tall else torch.zeros(len(self.rows), dtype=torch.int64)
+        first = _counted(range(len(self.rows)))
+        first = first // block * block if self.tall else torch.zeros_like(first)
         first = ((self.top + first) * self.width + self.halo.start).repeat_interleave(num_columns)
-        rows, columns = torch.arange(around * band)[:, None] * self.width, torch.arange(len(self.halo))
-        further = torch.tensor(frames)[:, None, None] * cells + rows + columns
+        rows, columns = _counted(range(around * band))[:, None] * self.width, _counted(range(len(self.halo)))
+        further = torch.tensor(frames, device="cpu")[:, None, None] * cells + rows + columns
         return _Windows(storage.view(-1), similarity, first, further.flatten(), num_frames * cells - 1)

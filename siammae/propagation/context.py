@@ -32,7 +32,7 @@ class Context:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.num_anchors = self.num_recent = 0
-        self._features, self._labels, self._half = (torch.empty(0, 0, 0, 0) for _ in range(3))
+        self._features, self._labels, self._half = (torch.empty(0, 0, 0, 0, device="cpu") for _ in range(3))
 
     @property
     def features(self) -> Tensor:
@@ -58,8 +58,8 @@ class Context:
         self.num_anchors, self.num_recent = self.num_anchors + 1, 0
         num, cells = self.num_anchors + self.capacity, features.permute(1, 2, 0)  # [h, w, D]
         with torch.inference_mode(False):  # buffers that can be written to later in any mode
-            self._features = torch.zeros(num, *cells.shape, device=features.device)
-            self._labels = torch.zeros(num, *labels.shape, device=labels.device)
+            self._features = torch.zeros(num, *cells.shape, dtype=torch.float32, device=features.device)
+            self._labels = torch.zeros(num, *labels.shape, dtype=torch.float32, device=labels.device)
         self._features[0], self._labels[0] = cells, labels
         if self.num_anchors > 1:
             self._features[1 : self.num_anchors] = older_features
@@ -83,7 +83,7 @@ class Context:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return all that `load_state_dict` needs to restore this context."""
-        counts = torch.tensor([self.num_anchors, self.num_recent])
+        counts = torch.tensor([self.num_anchors, self.num_recent], device="cpu")
         return {"features": self._features.clone(), "labels": self._labels.clone(), "counts": counts}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -174,7 +174,11 @@ class SoftPropagator:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return all that `load_state_dict` needs to go on from here."""
-        return {**self.context.state_dict(), "last_labels": self.labels.clone(), "num_frames": torch.tensor(self.num_frames)}
+        return {
+            **self.context.state_dict(),
+            "last_labels": self.labels.clone(),
+            "num_frames": torch.tensor(self.num_frames, device="cpu"),
+        }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on from where the propagator stood whose `state_dict` this is."""

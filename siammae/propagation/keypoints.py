@@ -113,7 +113,7 @@ class KeypointPropagator(Generic[P]):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return where the propagation stands, for `load_state_dict` of a propagator that was made with the same arguments."""
-        points, scores = (torch.as_tensor(values).cpu().clone() for values in (self.points, self.scores))
+        points, scores = (torch.as_tensor(values, device="cpu").clone() for values in (self.points, self.scores))
         return {**self._propagator.state_dict(), "points": points, "scores": scores}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -133,7 +133,7 @@ class KeypointPropagator(Generic[P]):
 
     def _check_inside(self, points: Tensor, geometry: Geometry) -> None:
         height, width = geometry.frame
-        outside = (points < -0.5) | (points > torch.tensor([width, height]) - 0.5)
+        outside = (points < -0.5) | (points > torch.tensor([width, height], device="cpu") - 0.5)
         if self.config.point_maps == "gaussian" and bool(outside.any()):
             index = int(outside.any(dim=1).nonzero()[0])
             raise ValueError(

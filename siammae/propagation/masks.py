@@ -163,7 +163,7 @@ class LabelPropagator(Generic[M]):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return where the propagation stands, for `load_state_dict` of a propagator that was made with the same arguments."""
-        return {**self._propagator.state_dict(), "ids": torch.tensor(self.ids)}
+        return {**self._propagator.state_dict(), "ids": torch.tensor(self.ids, device="cpu")}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on from where the propagator stood whose `state_dict` this is."""
