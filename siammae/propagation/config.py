@@ -30,6 +30,11 @@ class PropagationConfig:
         temperature: temperature of the softmax over the similarities of the matches.
         restrict_anchors: apply `radius` to the anchors too; otherwise they are searched everywhere.
         layer: block whose features are compared (see `Encoder.forward`).
+        edges: how soft labels are enlarged to the frame's size: "guided", along the edges of the picture (see
+            `siammae.labels.EdgeFilter`), or "none", by bilinear interpolation. The labels of the context stay as they are.
+        edge_color: deviation of color at which a cell counts for a pixel; colors run from 0 to 1.
+        edge_radius: half of the side of the windows in which edges are looked for, as a share of the picture's shorter side.
+        edge_eps: variance of color within a window that counts as an edge; colors run from 0 to 1.
 
     Attributes: Scripts differ in these.
         strict: match where distance < radius instead of <= radius.
@@ -61,6 +66,10 @@ class PropagationConfig:
     temperature: float = 0.005
     restrict_anchors: bool = True
     layer: int = -1
+    edges: Literal["guided", "none"] = "guided"
+    edge_color: float = 0.15
+    edge_radius: float = 0.017
+    edge_eps: float = 1e-4
 
     strict: bool = False
     keep_ties: bool = False
@@ -78,6 +87,7 @@ class PropagationConfig:
         choices = {
             "window": ("circle", "square"),
             "first_labels": ("area", "bilinear", "nearest"),
+            "edges": ("guided", "none"),
             "decode_at": ("frame", "input"),
             "nearest_pixel": ("center", "corner"),
             "point_maps": ("gaussian", "crw"),
@@ -91,7 +101,7 @@ class PropagationConfig:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected a whole number, {least} or more")
         if not _is(self.layer, Integral):
             raise ValueError(f"layer is {self.layer!r}; expected a whole number")
-        for name in ("temperature", "point_sigma"):
+        for name in ("temperature", "edge_color", "edge_radius", "edge_eps", "point_sigma"):
             if not _is(getattr(self, name), Real) or not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected a positive number")
         for name in ("strict", "keep_ties", "restrict_anchors", "pad_with_anchor", "normalize_objects"):
@@ -140,6 +150,7 @@ _CRW = {
     "strict": True,
     "temperature": 0.05,
     "restrict_anchors": False,
+    "edges": "none",
     "pad_with_anchor": True,
     "first_labels": "bilinear",
     "decode_at": "input",
@@ -157,6 +168,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "radius": 12,
         "window": "square",
         "temperature": 0.1,
+        "edges": "none",
         "keep_ties": True,
         "first_labels": "nearest",
         "decode_at": "input",
