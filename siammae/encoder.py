@@ -15,7 +15,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from siammae.matmul import fast_linear
+from siammae.ops.matmul import fast_linear
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -39,6 +39,7 @@ class Encoder(nn.Module):
         depth: number of transformer blocks.
         mean, std: of each RGB channel in [0, 1]; images must be normalised with them before `forward`.
         default_size: shorter side in pixels at which frames are encoded when none is asked for.
+        projection: linear map with which the features of the last block are compared, or None (`siammae.models.projection`).
         metadata: facts about the weights (license, data, training, metrics), saved and loaded with them.
     """
 
@@ -66,6 +67,7 @@ class Encoder(nn.Module):
         self.mean, self.std = tuple(mean), tuple(std)
         self.name = name or architecture
         self.metadata = dict(metadata or {})
+        self.projection: nn.Module | None = None
         self.patch_size: int = self.vit.patch_embed.patch_size[0]
         self.embed_dim: int = self.vit.num_features
         self.depth = len(self.vit.blocks)
@@ -84,9 +86,10 @@ class Encoder(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def digest(self) -> str:
-        """Return the SHA-256 of all weights: equal for equal names, types and values."""
+        """Return the SHA-256 of all weights, and of the projection: equal for equal names, types and values."""
         digest = hashlib.sha256()
-        for key, tensor in sorted(self.vit.state_dict().items()):
+        projection = self.projection.state_dict(prefix="projection.") if self.projection else {}
+        for key, tensor in sorted(self.vit.state_dict().items()) + sorted(projection.items()):
             digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
@@ -209,15 +212,20 @@ def _installed_version(distribution: str) -> str:
 
 
 def build_encoder(
-    architecture: str, model_args: Mapping[str, Any], *, initial_weights: bool = True, **attributes: Any
+    architecture: str,
+    model_args: Mapping[str, Any],
+    *,
+    initial_weights: bool = True,
+    device: str | torch.device = "cpu",
+    **attributes: Any,
 ) -> Encoder:
-    """Build an Encoder of one of timm's architectures, for images of any size.
+    """Build a float32 Encoder of one of timm's architectures, for images of any size.
 
     With `initial_weights` it has those that SiamMAE starts from, the same each time; otherwise the caller loads some.
     """
     timm = import_timm()
-    with torch.random.fork_rng(devices=[]):  # timm draws its own weights, which are replaced
-        vit = timm.create_model(architecture, **COMMON_ARGS, **model_args)
+    with torch.random.fork_rng(devices=[]), torch.device(device):  # timm draws its own weights, which are replaced
+        vit = timm.create_model(architecture, **COMMON_ARGS, **model_args).float()
     if initial_weights:
         initialize(vit, torch.Generator().manual_seed(0))
     return Encoder(vit, architecture=architecture, model_args=model_args, **attributes)
@@ -258,8 +266,8 @@ def sincos_positions(height: int, width: int, dim: int) -> Tensor:
     """
     if dim % 4:
         raise ValueError(f"dim is {dim}; a 2-D sin-cos table needs a multiple of 4")
-    frequencies = 10000.0 ** (-torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
-    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    frequencies = 10000.0 ** (-torch.arange(dim // 4, dtype=torch.float64, device="cpu") / (dim // 4))
+    rows, columns = torch.meshgrid(torch.arange(height, device="cpu"), torch.arange(width, device="cpu"), indexing="ij")
     angles = torch.stack([columns, rows]).flatten(1)[..., None] * frequencies  # [2, height * width, dim / 4]
     table = torch.cat([angles.sin(), angles.cos()], dim=-1)
     return rearrange(table, "two n d -> n (two d)").float()

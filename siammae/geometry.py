@@ -3,17 +3,20 @@
 Letters: H x W pixels, h x w cells.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from siammae.encoder import Encoder
+from siammae.errors import whole_number
 
 InputSize: TypeAlias = "int | tuple[int, int] | None"  # shorter side in pixels, (H, W), or the model's default
+
+MAX_SIDE = 1_000_000  # pixels
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,16 @@ class Geometry:
             ValueError: a size that is not a number of whole patches, or an input beyond PIL's limit of pixels.
         """
         patch = encoder.patch_size
-        numbers = (encoder.default_size,) if size is None else size if isinstance(size, tuple | list) else (size,)
-        if len(numbers) not in (1, 2) or not all(isinstance(number, Integral) for number in numbers):
+        given: Sequence[Any] = [encoder.default_size] if size is None else size if isinstance(size, tuple | list) else [size]
+        if len(given) not in (1, 2):
             raise ValueError(f"size is {size!r}; expected a whole number of pixels, or (height, width)")
+        numbers = [whole_number(number, "size", "a whole number of pixels, or (height, width)") for number in given]
+        if max(numbers) > MAX_SIDE:
+            raise ValueError(f"size is {size} pixels; expected at most {MAX_SIDE}")
         if len(numbers) == 2:
-            height, width = map(int, numbers)
+            height, width = numbers
         else:
-            height, width = (max(1, round(side * int(numbers[0]) / min(frame) / patch)) * patch for side in frame)
+            height, width = (max(1, round(side * numbers[0] / min(frame) / patch)) * patch for side in frame)
         if min(numbers) < patch or (len(numbers) == 2 and (height % patch or width % patch)):
             wanted = "at least one patch" if len(numbers) == 1 else "whole patches"
             raise ValueError(f"size is {size} pixels; expected {wanted} of {encoder.name}, {patch} pixels")
@@ -73,7 +79,8 @@ class Geometry:
         return (points + center) / self._scale(points) - center
 
     def _scale(self, points: Tensor) -> Tensor:
-        return torch.tensor([self.grid[1] / self.frame[1], self.grid[0] / self.frame[0]], device=points.device)
+        scale = self.grid[1] / self.frame[1], self.grid[0] / self.frame[0]
+        return torch.tensor(scale, device=points.device, dtype=points.dtype)
 
 
 def frame_size(frame: Tensor) -> tuple[int, int]:

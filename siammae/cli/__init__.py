@@ -46,11 +46,11 @@ def build_app(overview: bool = False) -> SubcommandApp:
     """Register all commands; an overview describes each by the first line of its help."""
     commands = SubcommandApp()
     for command in COMMANDS:
-        commands.command(name=command.__name__, help=_first_line(command) if overview else None)(command)
+        commands.command(name=command.__name__.replace("_", "-"), help=_first_line(command) if overview else None)(command)
     commands.command(evaluate_app, name="evaluate", help="Predict the labels of a whole data set and score them.")
     commands.command(score_app, name="score", help="Score predicted labels of a data set.")
     for command in (machine.env, machine.bench, completion):
-        commands.command(name=command.__name__, help=_first_line(command) if overview else None)(command)
+        commands.command(name=command.__name__.replace("_", "-"), help=_first_line(command) if overview else None)(command)
     return commands
 
 
@@ -88,6 +88,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     train.train,
     models.convert,
     models.card,
+    models.fit_projection,
     models.export,
     models.push,
 )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 evaluate_app = SubcommandApp()
 Root = Annotated[Positional[Path], arg(metavar="ROOT")]
 Size = tuple[int, int] | None
+Resolution = Literal["480p", "Full-Resolution"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class EvaluateOptions(ModelOptions):
     size: tuple[int, ...] = ()
     """Shorter side in pixels at which the encoder sees the frames, or height and width, instead of the protocol's."""
     protocol: str = "best"
-    """Settings to evaluate with: best, dino (DAVIS and BADJA), crw, cropmae or paper; printed with all values."""
+    """Settings to evaluate with: best, dino (not VIP and JHMDB), crw, cropmae or paper; printed with all values."""
     set: tuple[str, ...] = ()
     """Single values to change in the protocol, such as top_k=7 radius=20."""
     sequences: tuple[str, ...] = ()
@@ -33,6 +34,8 @@ class EvaluateOptions(ModelOptions):
     """Text file with a sequence in each line."""
     resume: bool = False
     """Continue an interrupted evaluation into the same folder."""
+    predict_only: bool = False
+    """Write the masks and a submission.zip for the data set's server, without scores; only first masks are needed."""
     as_json: Json = False
 
 
@@ -40,10 +43,12 @@ Options = Annotated[EvaluateOptions, arg(name="")]
 
 
 @evaluate_app.command(name="davis")
-def evaluate_davis(root: Root, out: Out, options: Options, resized: Size = None) -> None:
+def evaluate_davis(root: Root, out: Out, options: Options, resized: Size = None, resolution: Resolution = "480p") -> None:
     """Propagate the masks of DAVIS 2016 or 2017 and score them: J and F.
 
     Example: siammae evaluate davis DAVIS -o runs/davis --protocol dino
+
+    Example: siammae evaluate davis DAVIS-test-dev -o runs/test-dev --predict-only
 
     Under torchrun the sequences are split over the processes: torchrun --nproc-per-node 8 --module siammae evaluate ...
 
@@ -51,10 +56,73 @@ def evaluate_davis(root: Root, out: Out, options: Options, resized: Size = None)
         root: Folder with JPEGImages/480p and Annotations/480p.
         out: Folder for predictions and scores.
         resized: Height and width to score at too, such as 480 880, where some papers report their scores.
+        resolution: Folder of frames and annotations to use.
     """
     from siammae.evaluation import Davis
 
-    _evaluate(Davis(root, options.sequences, options.split, resized=resized), out, options)
+    _evaluate(Davis(root, options.sequences, options.split, resized, resolution), out, options)
+
+
+@evaluate_app.command(name="youtube-vos")
+def evaluate_youtube_vos(root: Root, out: Out, options: Options, train_meta: Path | None = None) -> None:
+    """Propagate the objects of YouTube-VOS, which may appear late, and score or submit them: J and F, seen and unseen.
+
+    Example: siammae evaluate youtube-vos YouTubeVOS/valid -o runs/ytvos --predict-only
+
+    Args:
+        root: Folder with JPEGImages, Annotations and meta.json.
+        out: Folder for predictions and scores.
+        train_meta: Training set's meta.json, which tells the seen categories; ROOT/../train/meta.json if not given.
+    """
+    from siammae.evaluation import YoutubeVos
+
+    _evaluate(YoutubeVos(root, options.sequences, options.split, train_meta), out, options)
+
+
+@evaluate_app.command(name="mose")
+def evaluate_mose(root: Root, out: Out, options: Options) -> None:
+    """Propagate the objects of MOSE and score or submit them: J and F.
+
+    Example: siammae evaluate mose MOSE/valid -o runs/mose --predict-only
+
+    Args:
+        root: Folder with JPEGImages and Annotations.
+        out: Folder for predictions and scores.
+    """
+    from siammae.evaluation import Mose
+
+    _evaluate(Mose(root, options.sequences, options.split), out, options)
+
+
+@evaluate_app.command(name="lvos")
+def evaluate_lvos(root: Root, out: Out, options: Options, unseen: Path | None = None) -> None:
+    """Propagate the objects of LVOS through long videos, and score or submit them: J and F, seen and unseen.
+
+    Example: siammae evaluate lvos LVOS/valid -o runs/lvos --unseen unseen_videos.txt
+
+    Args:
+        root: Folder with JPEGImages, Annotations and a file that ends in meta.json.
+        out: Folder for predictions and scores.
+        unseen: Text file with the videos of unseen categories; ROOT/unseen_videos.txt if not given.
+    """
+    from siammae.evaluation import Lvos
+
+    _evaluate(Lvos(root, options.sequences, options.split, unseen), out, options)
+
+
+@evaluate_app.command(name="chen")
+def evaluate_chen(root: Root, out: Out, options: Options) -> None:
+    """Propagate all labels of Chen's clips and score them: mean IoU.
+
+    Example: siammae evaluate chen CHEN -o runs/chen
+
+    Args:
+        root: Folder with JPEGImages and Annotations, each with a folder for each clip.
+        out: Folder for predictions and scores.
+    """
+    from siammae.evaluation import Chen
+
+    _evaluate(Chen(root, options.sequences, options.split), out, options)
 
 
 @evaluate_app.command(name="vip")
@@ -123,17 +191,20 @@ def evaluate_report(
 
 
 def _evaluate(dataset: "Dataset", out: Path, options: EvaluateOptions) -> None:
-    from siammae.evaluation.evaluation import SCORES_FILE, evaluate
+    from siammae.evaluation.evaluation import SCORES_FILE, Options, evaluate, predict_only
 
-    evaluation = evaluate(
-        dataset,
-        out,
-        options.load(),
-        protocol=options.protocol,
-        size=options.input_size,
-        changes=read_changes(options.set),
-        resume=options.resume,
-    )
+    settings: Options = {
+        "protocol": options.protocol,
+        "size": options.input_size,
+        "changes": read_changes(options.set),
+        "resume": options.resume,
+    }
+    if options.predict_only:
+        archive = predict_only(dataset, out, options.load(), **settings)
+        if archive is not None:
+            print(f"submission: {archive}")
+        return
+    evaluation = evaluate(dataset, out, options.load(), **settings)
     if evaluation is not None:
         if options.as_json:
             print_json({**evaluation.about, **evaluation.scores.figures()})

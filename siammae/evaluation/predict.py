@@ -10,16 +10,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import distributed
 
 from siammae.encoder import Encoder
-from siammae.evaluation.datasets.sequences import MaskSequence, PointSequence, first_mask
+from siammae.evaluation.datasets.sequences import Appearance, MaskSequence, PointSequence, first_mask, outside_frame
 from siammae.evaluation.protocols import Protocol
-from siammae.files import atomic
+from siammae.files import atomic, atomic_folder
 from siammae.geometry import InputSize
 from siammae.labels.keypoints import write_tracks
-from siammae.labels.masks import write_mask
+from siammae.labels.masks import as_mask, write_mask
 from siammae.propagation.config import PropagationConfig
 from siammae.propagation.folder import propagate_to_folder
 from siammae.propagation.keypoints import propagate_keypoints
@@ -71,20 +72,48 @@ def predict(
     target = folder / PREDICTIONS / sequence.name
     resumed = target.is_dir()
     began = time.perf_counter()
-    if isinstance(sequence, MaskSequence):
+    if isinstance(sequence, MaskSequence) and sequence.later:
+        with atomic_folder(target, overwrite=True) as draft:
+            _predict_appearing(sequence, draft, encoder, config, size)
+    elif isinstance(sequence, MaskSequence):
         mask = first_mask(sequence.annotations[0])
         propagate_to_folder(list(sequence.frames), mask, target, encoder, size=size, config=config, resume=True, progress=False)
         if protocol.first_from_grid:
             propagator = LabelPropagator(sequence.frames[0], mask, encoder, size=size, config=config)
             write_mask(target / f"{sequence.frames[0].stem}.png", propagator.decode(), mask.palette)
     else:
-        points, scores = propagate_keypoints(
-            list(sequence.frames), sequence.points[0], encoder, size=size, config=config, progress=False
-        )
+        first = sequence.points[0]
+        if config.point_maps == "gaussian":  # the scripts' maps can draw points that are a little outside
+            first = np.where(outside_frame(first, (height, width))[:, None], np.nan, first)
+        points, scores = propagate_keypoints(list(sequence.frames), first, encoder, size=size, config=config, progress=False)
         write_tracks(target.with_name(f"{sequence.name}.csv"), points, scores)
     speed = {"frames": len(sequence.frames), "seconds": time.perf_counter() - began, "peak_memory_mb": _peak_mb(encoder)}
     with atomic(finished) as draft:
         draft.write_text(json.dumps({"resumed": resumed} | speed) + "\n")
+
+
+def _predict_appearing(
+    sequence: MaskSequence, folder: Path, encoder: Encoder, config: PropagationConfig, size: InputSize
+) -> None:
+    """Write the masks of a sequence whose objects appear one after the other.
+
+    Where objects appear, their pixels are laid over the mask that was propagated so far, and the whole becomes an anchor.
+    """
+    mask = first_mask(sequence.annotations[0])
+    appearing: dict[int, list[Appearance]] = {}
+    for appearance in sequence.later:
+        appearing.setdefault(appearance.frame, []).append(appearance)
+    for index, path in enumerate(sequence.frames):
+        if index == 0:
+            propagator = LabelPropagator(path, mask, encoder, size=size, config=config)
+            ids = mask.values
+        else:
+            ids = propagator.step(path)
+        for appearance in appearing.get(index, []):
+            given = as_mask(appearance.annotation).values
+            ids = np.where(np.isin(given, appearance.ids), given, ids).astype(np.uint8)
+            propagator.add(path, ids)
+        write_mask(folder / f"{path.stem}.png", ids, mask.palette)
 
 
 def speed(folder: Path, names: Sequence[str]) -> dict[str, Any] | None:

@@ -99,8 +99,19 @@ _JHMDB = (
 _BADJA = tuple(
     replace(protocol, source=f"{protocol.source} for DAVIS, since BADJA's frames are DAVIS's") for protocol in _DAVIS
 )
+_OBJECTS = tuple(replace(protocol, source=f"{protocol.source} for DAVIS") for protocol in _DAVIS)
 
 PROTOCOLS = {
     dataset: {protocol.name: protocol for protocol in protocols}
-    for dataset, protocols in (("davis", _DAVIS), ("vip", _VIP), ("jhmdb", _JHMDB), ("badja", _BADJA))
+    for dataset, protocols in (
+        ("davis", _DAVIS),
+        ("vip", _VIP),
+        ("jhmdb", _JHMDB),
+        ("badja", _BADJA),
+        ("youtube-vos", _OBJECTS),
+        ("mose", _OBJECTS),
+        ("lvos", _OBJECTS),
+        ("chen", _OBJECTS),
+        ("tapvid", (_best,)),
+    )
 }

@@ -11,7 +11,7 @@ import torch
 
 from siammae.encoder import COMMON_ARGS, Encoder, build_encoder, import_timm
 from siammae.errors import WeightsError
-from siammae.models.folder import HUB_FILES, read_model
+from siammae.models.folder import CONFIG_FILE, HUB_FILES, PROJECTION_FILE, has_projection, read_model
 from siammae.models.hub import PREFIX, Repo, fetch
 from siammae.models.patches import with_patch_size
 from siammae.models.registry import DEFAULT_MODEL, EMBEDDED, REGISTRY, WEIGHTS_FOLDER, ModelInfo, list_models, unknown_name
@@ -56,7 +56,7 @@ def load_model(
         encoder = _from_timm(text.removeprefix("timm:"), pretrained)
     elif text.startswith(PREFIX):
         repo = Repo.parse(text.removeprefix(PREFIX))
-        folder = fetch(replace(repo, revision=revision or repo.revision), HUB_FILES, **hub_options)
+        folder = _fetch_model(replace(repo, revision=revision or repo.revision), hub_options)
         encoder = read_model(folder, pretrained, name=text)
     elif text in REGISTRY:
         encoder = _from_registry(REGISTRY[text], pretrained, revision, hub_options)
@@ -104,8 +104,16 @@ def _from_registry(info: ModelInfo, pretrained: bool, revision: str | None, hub_
         return read_model(WEIGHTS_FOLDER / info.name, pretrained, name=info.name)
     repo = Repo.parse(info.weights.removeprefix(PREFIX))
     pinned = None if revision else info.sha256
-    folder = fetch(replace(repo, revision=revision or repo.revision), HUB_FILES, sha256=pinned, **hub_options)
+    folder = _fetch_model(replace(repo, revision=revision or repo.revision), hub_options, sha256=pinned)
     return read_model(folder, pretrained, name=info.name)
+
+
+def _fetch_model(repo: Repo, hub_options: Mapping[str, Any], *, sha256: str | None = None) -> Path:
+    """Download the model folder of a repo, with the projection that its config may name."""
+    folder = fetch(repo, HUB_FILES, sha256=sha256, **hub_options)
+    if has_projection(folder):
+        fetch(replace(repo, revision=folder.name), (CONFIG_FILE, PROJECTION_FILE), **hub_options)
+    return folder
 
 
 def _from_timm(name: str, pretrained: bool) -> Encoder:
@@ -115,7 +123,8 @@ def _from_timm(name: str, pretrained: bool) -> Encoder:
         close = difflib.get_close_matches(architecture, timm.list_models("*vit*"), n=3, cutoff=0.3)
         raise ValueError(f"timm has no model {architecture!r}. Closest names: {', '.join(close)}")
     try:
-        vit = timm.create_model(name, pretrained=pretrained, **COMMON_ARGS)
+        with torch.device("cpu"):
+            vit = timm.create_model(name, pretrained=pretrained, **COMMON_ARGS)
     except TypeError as error:
         raise ValueError(f"timm:{name} cannot be an encoder: it takes no images of other sizes ({error})") from error
     except RuntimeError as error:

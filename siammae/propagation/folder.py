@@ -165,4 +165,4 @@ def _write_record(folder: Path, settings: Mapping[str, Any], *, finished: bool) 
 
 def _write_state(folder: Path, propagator: LabelPropagator[Any], position: int) -> None:
     with atomic(folder / STATE_FILE) as draft:
-        save_tensors(draft, {**propagator.state_dict(), "position": torch.tensor(position)})
+        save_tensors(draft, {**propagator.state_dict(), "position": torch.tensor(position, device="cpu")})
