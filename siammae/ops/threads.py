@@ -1,9 +1,9 @@
 """Threads that share out the tiles of the CPU operation, each computing alone.
 
-torch's number of threads has two parts: one that each thread keeps for itself, and one of the process, which a thread takes over
-when it first computes. `torch.set_num_threads` sets both. So a worker takes the process's number over and sets its own to 1;
-then the process's is restored, before any work begins. The workers stay, so this happens once, and threads that start while
-an operation runs get the number that the process had.
+torch's number of threads has two parts: one that each thread keeps for itself, and one of the process, which a thread takes
+over when it first computes. `torch.set_num_threads` sets both. So a worker takes the process's number over and sets its own
+to 1; then the process's is restored, before any work begins. The workers stay, so this happens once, and threads that start
+while an operation runs get the number that the process had.
 """
 
 import os
