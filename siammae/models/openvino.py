@@ -144,8 +144,11 @@ def _keep(model: Any, folder: Path) -> None:
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.part.", dir=folder.parent))
     try:
         openvino.save_model(model, draft / "blocks.xml", compress_to_fp16=False)
-        if not folder.exists():
+        try:
             draft.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise
     except RuntimeError as error:
         raise OSError(f"{folder} cannot be written: {str(error).splitlines()[0]}") from error
     finally:
