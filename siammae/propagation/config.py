@@ -21,7 +21,7 @@ from siammae.ops import LEAST_TEMPERATURE, Window
 class PropagationConfig:
     """Options of label propagation: the ones that people turn, and the ones that imitate published scripts.
 
-    The defaults scored best with `vitt8d6` (docs/benchmarks.md) among settings that let objects leave the picture.
+    The defaults scored best with `vits8` and `vitt8d6` (docs/benchmarks.md) among settings that let objects leave the picture.
 
     Attributes: People turn these.
         context_frames: number of recent frames that a frame takes its labels from, besides the anchors (the frames whose labels
