@@ -2,7 +2,8 @@
 
 Which cells match depends on features alone. The NUM_MATCHES best cells within RADIUS, in the first frame and the CONTEXT frames
 before, are kept; a setting takes the best of those that its own window and context admit. This is what
-`siammae.propagation` does, unless a cell has fewer admitted matches than `top_k` among those kept.
+`siammae.propagation` does, unless a cell has fewer admitted matches than `top_k` among those kept; and similarities are kept in
+float16, so scores differ a little from those of `siammae evaluate`.
 """
 
 from collections.abc import Callable
