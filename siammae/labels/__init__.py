@@ -7,6 +7,7 @@ from siammae.labels.grid import (
     labels_to_grid,
     points_to_crw_grid,
     points_to_grid,
+    redraw_points,
     strongest_label,
     upsample,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "points_to_grid",
     "read_points",
     "read_tracks",
+    "redraw_points",
     "resize_nearest",
     "strongest_label",
     "to_image",

@@ -1,6 +1,7 @@
 """PropagationConfig: the options of label propagation, and published protocols as presets."""
 
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
@@ -20,7 +21,7 @@ from siammae.ops import LEAST_TEMPERATURE, Window
 class PropagationConfig:
     """Options of label propagation: the ones that people turn, and the ones that imitate published scripts.
 
-    The defaults scored best with `vitt8d6` (docs/benchmarks.md) among settings that let objects leave the picture.
+    The defaults scored best with `vits8` and `vitt8d6` (docs/benchmarks.md) among settings that let objects leave the picture.
 
     Attributes: People turn these.
         context_frames: number of recent frames that a frame takes its labels from, besides the anchors (the frames whose labels
@@ -55,7 +56,10 @@ class PropagationConfig:
         point_maps: map that stands for a keypoint on the grid: a "gaussian" around its exact place, or "crw", the few cells
             that CRW's script draws (see `siammae.labels.points_to_crw_grid`).
         point_sigma: deviation of the Gaussian, in cells.
-        point_top_k: number of cells whose weighted mean is the propagated keypoint.
+        point_top_k: number of cells whose weighted mean is the propagated keypoint, the strongest that count.
+        point_radius: cells count for a keypoint if they are no farther than this from its strongest cell, in cells.
+        point_redraw: share of the map that the context keeps of a keypoint that is drawn again around its propagated place;
+            the rest is the propagated map, scaled to the same height. Without it maps spread out from frame to frame.
         point_lost_below: score below which a propagated keypoint is lost; 0 gives a place to every point, as the scripts do.
 
     Raises:
@@ -84,8 +88,10 @@ class PropagationConfig:
     normalize_objects: bool = False
     resize: Resize = "bicubic"
     point_maps: Literal["gaussian", "crw"] = "gaussian"
-    point_sigma: float = 0.5
-    point_top_k: int = 5
+    point_sigma: float = 0.75
+    point_top_k: int = 30
+    point_radius: float = 3
+    point_redraw: float = 0.5
     point_lost_below: float = 0.1
 
     def __post_init__(self) -> None:
@@ -116,6 +122,7 @@ class PropagationConfig:
             "edge_radius": (0.001, 1),
             "edge_eps": (1e-6, 1000),
             "point_sigma": (0.01, 1000),
+            "point_redraw": (0, 1),
             "point_lost_below": (0, 1),
         }
         for name, (low, high) in limits.items():
@@ -124,6 +131,8 @@ class PropagationConfig:
         for name in ("strict", "keep_ties", "restrict_anchors", "pad_with_anchor", "normalize_objects", "projection"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected True or False")
+        if not _is(self.point_radius, Real) or not self.point_radius >= 0:
+            raise ValueError(f"point_radius is {self.point_radius!r}; expected a number, 0 or more")
         if not _is(self.radius, Real) or not self.radius >= 0 or (self.strict and self.radius == 0):
             raise ValueError(f"radius is {self.radius!r}; expected a number, 0 or more, or above 0 where the window is strict")
 
@@ -174,7 +183,10 @@ _CRW = {
     "nearest_pixel": "corner",
     "resize": "bilinear",
     "point_maps": "crw",
+    "point_sigma": 0.5,
     "point_top_k": 3,
+    "point_radius": math.inf,
+    "point_redraw": 0.0,
     "point_lost_below": 0.0,
 }
 
@@ -192,6 +204,10 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "decode_at": "input",
         "normalize_objects": True,
         "resize": "bilinear_uint8",
+        "point_sigma": 0.5,
+        "point_top_k": 5,
+        "point_radius": math.inf,
+        "point_redraw": 0.0,
         "point_lost_below": 0.0,
     },
     "crw": _CRW,

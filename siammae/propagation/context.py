@@ -160,13 +160,16 @@ class SoftPropagator:
             old = old * (1 - found.sum(dim=1, keepdim=True)).clamp(min=0)
         return torch.cat([old, found], dim=1)
 
-    def advance(self, features: Tensor) -> Tensor:
-        """Propagate to the next frame and add it to the context; returns its soft labels [L, h, w]."""
+    def advance(self, features: Tensor, remember: Callable[[Tensor], Tensor] = lambda labels: labels) -> Tensor:
+        """Propagate to the next frame and add it to the context; returns its soft labels [L, h, w].
+
+        `remember` turns them into the labels that the context keeps.
+        """
         context = self.context
         anchor_radius = self.config.radius if self.config.restrict_anchors else math.inf
         radius = [anchor_radius] * context.num_anchors + [self.config.radius] * (len(context) - context.num_anchors)
         self.labels = self._propagate(features, context.features, context.labels, radius, context.half)
-        context.append(features, self.labels)
+        context.append(features, remember(self.labels))
         self.num_frames += 1
         return self.labels
 

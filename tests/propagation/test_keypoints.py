@@ -161,3 +161,27 @@ def test_the_file_of_an_interrupted_run_holds_the_frames_before(colours: Encoder
         propagate_keypoints_to_file(interrupted(), points0, tmp_path / "cut.csv", colours, size=SIZE)
     assert (tmp_path / "cut.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert np.allclose(read_tracks(tmp_path / "cut.csv", 3, 2), points, atol=5e-4)
+
+
+def test_redrawn_maps_spread_out_less(colours: Encoder, texture: Frames) -> None:
+    """The texture moves by half a cell a frame, so every map is a mixture of neighboring cells."""
+
+    def spread(**config: Any) -> float:
+        frames = moving(texture, 9, step=4)
+        propagator = KeypointPropagator(frames[0], [FIRST], colours, size=SIZE, config={"context_frames": 1, **config})
+        for frame in frames[1:]:
+            propagator.step(frame)
+        heat = propagator.state_dict()["last_labels"][0]
+        return float(heat.sum() / heat.max())  # in cells
+
+    assert spread(point_redraw=0.5) < 0.95 * spread(point_redraw=0)
+
+
+def test_presets_keep_the_maps_that_were_propagated(colours: Encoder, texture: Frames) -> None:
+    frames = moving(texture, 4, step=4)
+    for preset in ("dino", "crw", "cropmae"):
+        propagator = KeypointPropagator(frames[0], [FIRST], colours, size=SIZE, config=preset)
+        for frame in frames[1:]:
+            propagator.step(frame)
+        state = propagator.state_dict()
+        assert any(torch.equal(labels, state["last_labels"]) for labels in state["labels"])

@@ -169,10 +169,10 @@ for _name in ("crw", "cropmae"):
 def test_presets_hold_the_published_values(name: str) -> None:
     preset = PropagationConfig.preset(name)
     published = {**PUBLISHED[name], "decode_at": "input", "layer": -1, "edges": "none", "projection": False}
+    published |= {"point_radius": math.inf, "point_redraw": 0, "point_sigma": 0.5}
     assert {key: getattr(preset, key) for key in published} == published
     assert {field.name for field in fields(preset)} == {
         *published,
-        "point_sigma",
         "point_top_k",
         "edge_color",
         "edge_radius",
@@ -228,6 +228,8 @@ def test_an_unknown_preset_is_refused_and_all_named() -> None:
         ("edge_eps", math.nan),
         ("point_sigma", 0),
         ("point_sigma", math.nan),
+        ("point_radius", -1),
+        ("point_redraw", 1.5),
         ("window", "disc"),
         ("first_labels", "hard"),
         ("decode_at", "grid"),
