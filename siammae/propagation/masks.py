@@ -260,7 +260,7 @@ class LabelPropagator(Generic[M]):
     def _decode(self) -> Array:
         config, geometry, enlarge = self.config, self._propagator.geometry, self._enlarge()
         labels, gone = self._judge.without_lost(self.labels)
-        ids = self.ids
+        ids: list[int] = self.ids
         if gone and not self._form.soft:
             if 0 not in ids:
                 labels, ids = torch.cat([labels, torch.zeros_like(labels[:1])]), [*ids, 0]

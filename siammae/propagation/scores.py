@@ -114,9 +114,9 @@ class Looks:
         """Compare an object's cells, True in `inside` [h, w], with its looks.
 
         Returns:
-            Agreement (the share of the cells that are more similar to the object than to what is around it), likeness (the mean
-            similarity of the cells to the object) and coverage (that of the object's cells to those in the frame, in the slot
-            where it is highest). The last two are 1 at the anchors' own similarity within the object and 0 at their similarity
+            Agreement, the share of the cells that are more similar to the object than to what is around it, in all slots; and by
+            the anchors alone likeness, the mean similarity of the cells to the object, and coverage, that of the object's cells
+            to those in the frame. The last two are 1 at the anchors' own similarity within the object and 0 at their similarity
             to what is around it. None if the object has no cells, or no slot shows it.
         """
         slots = self._known[:, row]
@@ -127,11 +127,11 @@ class Looks:
         similarity = torch.einsum("kd,scd->skc", mine, own)
         to_own = similarity.amax(dim=(0, 2))  # [K]
         to_other = torch.einsum("kd,scd->skc", mine, other).amax(dim=(0, 2))
-        anchors = slots.clone()
-        anchors[self._counts[0] :] = False
-        high, low = self._range[anchors if bool(anchors.any()) else slots, row].mean(dim=0).tolist()
-        covered = float(similarity.amax(dim=1).mean(dim=1).max())
-        values = [(value - low) / max(high - low, 0.05) for value in (float(to_own.mean()), covered)]
+        anchors = max(int(slots[: self._counts[0]].sum()), 1)  # without an anchor that shows it, the oldest slot counts
+        high, low = self._range[slots, row][:anchors].mean(dim=0).tolist()
+        like = float(similarity[:anchors].amax(dim=(0, 2)).mean())
+        covered = float(similarity[:anchors].amax(dim=1).mean(dim=1).max())
+        values = [(value - low) / max(high - low, 0.05) for value in (like, covered)]
         likeness, coverage = (min(max(value, -1.0), 1.2) for value in values)
         return float((to_own > to_other).float().mean()), likeness, coverage
 
@@ -282,11 +282,11 @@ class Judge:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return all that `load_state_dict` needs."""
-        tensors = {"scores": torch.from_numpy(self.score.copy()), "score_rows": torch.tensor(self.rows, dtype=torch.int64)}
+        tensors = {"object_scores": torch.from_numpy(self.score.copy()), "score_rows": torch.tensor(self.rows, dtype=torch.int64)}
         return {**self.looks.state_dict(), **tensors, "scored_frames": torch.tensor(self._frames)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Become the judge whose `state_dict` this is."""
         self.looks.load_state_dict(state)
-        self.score, self.rows = state["scores"].cpu().numpy().copy(), state["score_rows"].tolist()
+        self.score, self.rows = state["object_scores"].cpu().numpy().copy(), state["score_rows"].tolist()
         self._frames = int(state["scored_frames"])

@@ -23,7 +23,7 @@ from siammae.models import load_model
 from siammae.propagation import LabelPropagator, propagate_labels, propagate_to_folder, read_folder
 from siammae.propagation import folder as runs
 from siammae.propagation.folder import RECORD_FILE, STATE_FILE
-from siammae.propagation.table import SCORES_FILE
+from siammae.propagation.table import DRAFT_FILE, SCORES_FILE
 from siammae.video import read_frames, write_video
 
 ROOT = Path(__file__).parents[2]
@@ -435,7 +435,7 @@ def test_a_disk_too_full_for_the_state_is_an_os_error_and_keeps_the_masks(
 ) -> None:
     with full_disk(20_000), pytest.raises(OSError, match=r"siammae-state.* cannot be written: .*File too large"):
         run(tmp_path, encoder)
-    assert sorted(os.listdir(tmp_path)) == ["00000.png", RECORD_FILE]
+    assert sorted(os.listdir(tmp_path)) == [DRAFT_FILE, "00000.png", RECORD_FILE]
 
 
 @pytest.mark.filterwarnings("ignore:ids .* are too small")
