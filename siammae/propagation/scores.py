@@ -21,7 +21,8 @@ MOST_ANCHORS = 8  # the newest anchors whose looks are kept
 MEMORY_SLOTS = 4  # confident frames
 MEMORY_EVERY = 8  # frames between two of them
 CONFIDENT = 0.6  # score from which a frame is remembered, and from which an object is found again
-WEIGHTS, BIAS = (2.7, 1.6, 3.2), -4.7  # of agreement, likeness and coverage: fitted to J by benchmarks/doubt.py
+# Of agreement, likeness and coverage: fitted to J with `vits8` on development sequences, before memory entered the signals.
+WEIGHTS, BIAS = (2.7, 1.6, 3.2), -4.7
 
 
 @dataclass(frozen=True)
@@ -114,9 +115,9 @@ class Looks:
         """Compare an object's cells, True in `inside` [h, w], with its looks.
 
         Returns:
-            Agreement, the share of the cells that are more similar to the object than to what is around it, in all slots; and by
-            the anchors alone likeness, the mean similarity of the cells to the object, and coverage, that of the object's cells
-            to those in the frame. The last two are 1 at the anchors' own similarity within the object and 0 at their similarity
+            Agreement, the share of the cells that are more similar to the object than to what is around it, in all slots; and,
+            by the anchors alone, likeness, the mean similarity of the cells to the object, and coverage, that of the object's
+            cells to those in the frame. The last two are 1 at the anchors' own similarity within the object and 0 at their similarity
             to what is around it. None if the object has no cells, or no slot shows it.
         """
         slots = self._known[:, row]
@@ -282,8 +283,12 @@ class Judge:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return all that `load_state_dict` needs."""
-        tensors = {"object_scores": torch.from_numpy(self.score.copy()), "score_rows": torch.tensor(self.rows, dtype=torch.int64)}
-        return {**self.looks.state_dict(), **tensors, "scored_frames": torch.tensor(self._frames)}
+        return {
+            **self.looks.state_dict(),
+            "object_scores": torch.from_numpy(self.score.copy()),
+            "score_rows": torch.tensor(self.rows, dtype=torch.int64, device="cpu"),
+            "scored_frames": torch.tensor(self._frames, device="cpu"),
+        }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Become the judge whose `state_dict` this is."""

@@ -482,7 +482,7 @@ def point_in(x: float, **changes: Any) -> float:
     """Where a point at column `x`, in cells, of a row of 8 cells of different colours is found when nothing moves."""
     frame = paint([[(255, 32 * i, 255 - 32 * i) for i in range(8)]])
     points = np.array([[(x + 0.5) * PATCH - 0.5, 0.5 * PATCH - 0.5]], np.float32)
-    found, _ = propagate_keypoints([frame, frame], points, Colors(), size=(PATCH, 8 * PATCH), config={**PLAIN, "keep_lost": True, **changes})
+    found, _ = propagate_keypoints([frame, frame], points, Colors(), size=(PATCH, 8 * PATCH), config={**PLAIN, **changes})
     return (float(found[1, 0, 0]) + 0.5) / PATCH - 0.5
 
 
