@@ -117,8 +117,8 @@ class Looks:
         Returns:
             Agreement, the share of the cells that are more similar to the object than to what is around it, in all slots; and,
             by the anchors alone, likeness, the mean similarity of the cells to the object, and coverage, that of the object's
-            cells to those in the frame. The last two are 1 at the anchors' own similarity within the object and 0 at their similarity
-            to what is around it. None if the object has no cells, or no slot shows it.
+            cells to those in the frame. The last two are 1 at the anchors' own similarity within the object and 0 at their
+            similarity to what is around it. None if the object has no cells, or no slot shows it.
         """
         slots = self._known[:, row]
         if not bool(inside.any()) or not bool(slots.any()):
