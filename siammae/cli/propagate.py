@@ -40,7 +40,7 @@ def propagate(
     Args:
         inputs: Video file, folder of images, or quoted glob, and the PNG with the ids of its anchor, indexed or grey; more
             such pairs; or, with --masks, videos alone.
-        out: Folder for one indexed PNG a frame; with several videos, for such folders.
+        out: Folder for one indexed PNG a frame and the table scores.csv; with several videos, for such folders.
         masks: Folder that holds the mask of each video under its name: videos/horse.mp4 has horse.png.
         overlay: Video to write too, with the masks drawn over the frames: .mp4 or .gif; with several videos a folder.
         start: Number of the anchor, the frame that the mask belongs to.
@@ -146,11 +146,18 @@ def run_job(job: Job, write_masks: WriteMasks) -> None:
 def _finish(job: Job, frames: "Frames", palette: list[int] | None) -> None:
     """Say where the masks are, and draw them over their frames if an overlay was asked for."""
     from siammae.propagation.folder import read_folder
+    from siammae.propagation.table import describe_lost, read_lost
     from siammae.video.encode import write_video
     from siammae.visualize.masks import overlay as draw_masks
 
     print(f"masks: {job.out}")
+    lost = read_lost(job.out)
+    for sentence in describe_lost(lost):
+        print(f"siammae: warning: {job.video}: {sentence}", file=sys.stderr, flush=True)
     if job.overlay is not None:
-        pictures = (draw_masks(frame, ids, palette) for frame, ids in read_folder(frames, job.out))
+        pictures = (
+            draw_masks(frame, ids, palette, lost=sorted(lost.get(number, ())))
+            for number, (frame, ids) in enumerate(read_folder(frames, job.out))
+        )
         write_video(job.overlay, pictures, frames.fps or 25, pixel_aspect=frames.pixel_aspect)
         print(f"overlay: {job.overlay}")

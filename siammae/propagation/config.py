@@ -38,6 +38,9 @@ class PropagationConfig:
         edge_radius: half of the side of the windows in which edges are looked for, as a share of the picture's shorter side.
         edge_eps: variance of color within a window that counts as an edge; colors run from 0 to 1.
         projection: compare features after the model's projection (`siammae.models.projection`).
+        lost_below: score below which an object is lost (see `siammae.propagation.Scores`).
+        keep_lost: leave lost objects their pixels, and look for them nowhere else. Otherwise a lost object has no pixels and is
+            searched in the whole frame, and a frame in which all objects are lost is not kept in the context.
 
     Attributes: Scripts differ in these.
         strict: match where distance < radius instead of <= radius.
@@ -78,6 +81,8 @@ class PropagationConfig:
     edge_radius: float = 0.017
     edge_eps: float = 1e-4
     projection: bool = False
+    lost_below: float = 0.2
+    keep_lost: bool = False
 
     strict: bool = False
     keep_ties: bool = False
@@ -124,11 +129,20 @@ class PropagationConfig:
             "point_sigma": (0.01, 1000),
             "point_redraw": (0, 1),
             "point_lost_below": (0, 1),
+            "lost_below": (0, 1),
         }
         for name, (low, high) in limits.items():
             if not _is(getattr(self, name), Real) or not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected a positive number, from {low:g} to {high:g}")
-        for name in ("strict", "keep_ties", "restrict_anchors", "pad_with_anchor", "normalize_objects", "projection"):
+        for name in (
+            "strict",
+            "keep_ties",
+            "restrict_anchors",
+            "pad_with_anchor",
+            "normalize_objects",
+            "projection",
+            "keep_lost",
+        ):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected True or False")
         if not _is(self.point_radius, Real) or not self.point_radius >= 0:
@@ -177,6 +191,7 @@ _CRW = {
     "temperature": 0.05,
     "restrict_anchors": False,
     "edges": "none",
+    "keep_lost": True,
     "pad_with_anchor": True,
     "first_labels": "bilinear",
     "decode_at": "input",
@@ -199,6 +214,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "window": "square",
         "temperature": 0.1,
         "edges": "none",
+        "keep_lost": True,
         "keep_ties": True,
         "first_labels": "nearest",
         "decode_at": "input",

@@ -89,7 +89,7 @@ class KeypointPropagator(Generic[P]):
     def step(self, frame: Any) -> tuple[P, P]:
         """Return the points [K, 2] and scores [K] of the next frame."""
         propagator = self._propagator
-        heat = propagator.advance(propagator.encode(as_frame(frame)), self._redrawn)
+        heat = propagator.advance(propagator.encode(as_frame(frame)), self._revise)
         points, scores = self._read(heat.cpu())
         lost = ~(scores >= self.config.point_lost_below)
         points = propagator.geometry.to_frame(points, self._center).masked_fill(lost[:, None], torch.nan)
@@ -139,13 +139,13 @@ class KeypointPropagator(Generic[P]):
         """Read points [K, 2], in cells, and scores [K] from heat maps [K, h, w]."""
         return grid_to_points(heat, self.config.point_top_k, self.config.point_radius)
 
-    def _redrawn(self, heat: Tensor) -> Tensor:
-        """Return what the context keeps of heat maps [K, h, w]: partly drawn again; those of lost points stay as they are."""
+    def _revise(self, features: Tensor, heat: Tensor) -> tuple[Tensor, Tensor]:
+        """Return heat maps [K, h, w], and what the context keeps of them: partly drawn again, but for those of lost points."""
         if not self.config.point_redraw:
-            return heat
+            return heat, heat
         points, scores = self._read(heat.cpu())
         points[scores < self.config.point_lost_below] = torch.nan
-        return redraw_points(heat.cpu(), points, self.config.point_redraw, self.config.point_sigma).to(heat.device)
+        return heat, redraw_points(heat.cpu(), points, self.config.point_redraw, self.config.point_sigma).to(heat.device)
 
     def _keep(self, points: Tensor, scores: Tensor) -> None:
         self.points, self.scores = _like(self._form, points), _like(self._form, scores)
