@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
-from tyro.extras import SubcommandApp
 
+from siammae.cli.checks import CheckedApp, Readable
 from siammae.cli.options import Json, ModelOptions, Out, print_json, read_changes
 
 if TYPE_CHECKING:
     from siammae.evaluation import Dataset
 
-evaluate_app = SubcommandApp()
-Root = Annotated[Positional[Path], arg(metavar="ROOT")]
+evaluate_app = CheckedApp()
+Root = Annotated[Positional[Path], arg(metavar="ROOT"), Readable("folder of a data set")]
 Size = tuple[int, int] | None
 Resolution = Literal["480p", "Full-Resolution"]
 

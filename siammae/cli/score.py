@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
-from tyro.extras import SubcommandApp
 
+from siammae.cli.checks import CheckedApp
 from siammae.cli.evaluate import Resolution, Root, Size
 from siammae.cli.options import Json, print_json
 
 if TYPE_CHECKING:
     from siammae.evaluation.datasets import Dataset, Scores
 
-score_app = SubcommandApp()
+score_app = CheckedApp()
 Pred = Annotated[Positional[Path], arg(metavar="PRED")]
 
 

@@ -14,7 +14,7 @@ from siammae.errors import WeightsError
 from siammae.models.folder import CONFIG_FILE, HUB_FILES, PROJECTION_FILE, has_projection, read_model
 from siammae.models.hub import PREFIX, Repo, fetch
 from siammae.models.patches import with_patch_size
-from siammae.models.registry import DEFAULT_MODEL, EMBEDDED, REGISTRY, WEIGHTS_FOLDER, ModelInfo, list_models, unknown_name
+from siammae.models.registry import DEFAULT_MODEL, EMBEDDED, REGISTRY, WEIGHTS_FOLDER, ModelInfo, check_name, list_models
 
 
 def load_model(
@@ -60,12 +60,11 @@ def load_model(
         encoder = read_model(folder, pretrained, name=text)
     elif text in REGISTRY:
         encoder = _from_registry(REGISTRY[text], pretrained, revision, hub_options)
-    elif text.endswith(".safetensors") or Path(text).is_dir():
-        encoder = read_model(Path(text), pretrained)
-    elif isinstance(name, os.PathLike) or os.sep in text:
-        raise WeightsError(f"no such model folder or .safetensors file: {text}")
     else:
-        raise ValueError(unknown_name(text))
+        check_name(name)
+        if not text.endswith(".safetensors") and not Path(text).is_dir():
+            raise WeightsError(f"{text} is no model folder and no .safetensors file")
+        encoder = read_model(Path(text), pretrained)
     if patch_size is not None:
         encoder = with_patch_size(encoder, patch_size)
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):

@@ -9,10 +9,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from siammae import KeypointPropagator, propagate_keypoints
+from siammae import KeypointPropagator, PropagationConfig, propagate_keypoints
 from siammae.encoder import Encoder
-from siammae.labels import read_tracks
+from siammae.labels import read_tracks, write_tracks
 from siammae.propagation import propagate_keypoints_to_file
+from siammae.visualize import draw_keypoints
 
 Frames = NDArray[np.uint8]
 SIZE = (96, 128)
@@ -161,3 +162,38 @@ def test_the_file_of_an_interrupted_run_holds_the_frames_before(colours: Encoder
         propagate_keypoints_to_file(interrupted(), points0, tmp_path / "cut.csv", colours, size=SIZE)
     assert (tmp_path / "cut.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert np.allclose(read_tracks(tmp_path / "cut.csv", 3, 2), points, atol=5e-4)
+
+
+def test_a_point_that_has_left_is_lost_until_it_comes_back(colours: Encoder, tmp_path: Path) -> None:
+    still = np.random.default_rng(3).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    threshold = PropagationConfig().point_lost_below
+    assert 0 < threshold < 0.5
+    propagator = make(still, [FIRST, SECOND], colours, context_frames=0, restrict_anchors=False, top_k=2)
+    propagator.add(still, [FIRST, NAN])
+    for _ in range(2):
+        propagator._propagator.relabel(lambda labels: labels * torch.tensor([1.0, threshold]).view(2, 1, 1))
+    points, scores = propagator.step(still)
+    assert np.abs(points[0] - FIRST).max() < 2
+    assert np.isnan(points[1]).all()
+    assert scores.tolist() == [pytest.approx(1, abs=1e-3), 0]
+    write_tracks(tmp_path / "t.csv", points[None], scores[None])
+    assert (tmp_path / "t.csv").read_text().splitlines()[2] == "0,1,,,0.0000"
+    assert np.array_equal(draw_keypoints(still, points), draw_keypoints(still, points[:1]))
+    propagator._propagator.relabel(lambda labels: labels / torch.tensor([1.0, threshold]).view(2, 1, 1) ** 2)
+    points, scores = propagator.step(still)
+    assert np.abs(points - [FIRST, SECOND]).max() < 2
+    assert scores[1] > threshold
+
+
+@pytest.mark.parametrize("preset", ["dino", "crw", "cropmae"])
+def test_presets_give_every_point_a_place(encoder: Encoder, texture: Frames, preset: str) -> None:
+    frames = moving(texture, 4)
+    config = {"preset": preset, "temperature": 1.0}
+    points, scores = propagate_keypoints(frames, [FIRST], encoder, size=96, config=config)
+    assert np.isfinite(points).all()
+    between = float(scores[1:].min()) + 1e-6
+    lost, zeros = propagate_keypoints(frames, [FIRST], encoder, size=96, config={**config, "point_lost_below": between})
+    assert np.isnan(lost[:, 0, 0]).tolist() == (scores[:, 0] < between).tolist() == (zeros[:, 0] == 0).tolist()
+    assert np.isnan(lost).any()
+    kept = np.isfinite(lost)
+    assert np.array_equal(lost[kept], points[kept])
