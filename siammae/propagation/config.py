@@ -33,6 +33,11 @@ class PropagationConfig:
         temperature: temperature of the softmax over the similarities of the matches.
         restrict_anchors: apply `radius` to the anchors too; otherwise they are searched everywhere.
         layer: block whose features are compared (see `Encoder.forward`).
+        edges: how soft labels are enlarged to the frame's size: "guided", along the edges of the picture (see
+            `siammae.labels.EdgeFilter`), or "none", by bilinear interpolation. The labels of the context stay as they are.
+        edge_color: deviation of color at which a cell counts for a pixel; colors run from 0 to 1.
+        edge_radius: half of the side of the windows in which edges are looked for, as a share of the picture's shorter side.
+        edge_eps: variance of color within a window that counts as an edge; colors run from 0 to 1.
         projection: compare features after the model's projection (`siammae.models.projection`).
 
     Attributes: Scripts differ in these.
@@ -53,8 +58,8 @@ class PropagationConfig:
             that CRW's script draws (see `siammae.labels.points_to_crw_grid`).
         point_sigma: deviation of the Gaussian, in cells.
         point_top_k: number of cells whose weighted mean is the propagated keypoint.
-        point_lost_below: score below which a propagated keypoint is lost; 0 gives a place to every point, as the scripts do. At
-            0.1, half of BADJA's hidden joints are lost with `vits8`, and of the visible ones that are lost, 9 in 100 were right.
+        point_lost_below: score below which a propagated keypoint is lost; 0 gives a place to every point, as the scripts do. With
+            `vits8`, 0.1 drops half of the hidden joints of BADJA; of the visible ones that it drops, 9 in 100 were right.
 
     Raises:
         ValueError: a value of another type, or out of its range.
@@ -67,6 +72,10 @@ class PropagationConfig:
     temperature: float = 0.005
     restrict_anchors: bool = True
     layer: int = -1
+    edges: Literal["guided", "none"] = "guided"
+    edge_color: float = 0.15
+    edge_radius: float = 0.017
+    edge_eps: float = 1e-4
     projection: bool = False
 
     strict: bool = False
@@ -90,6 +99,7 @@ class PropagationConfig:
         choices = {
             "window": ("circle", "square"),
             "first_labels": ("area", "bilinear", "nearest"),
+            "edges": ("guided", "none"),
             "decode_at": ("frame", "input"),
             "nearest_pixel": ("center", "corner"),
             "point_maps": ("gaussian", "crw"),
@@ -106,7 +116,14 @@ class PropagationConfig:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected a whole number, {least} or more{limit}")
         if not _is(self.layer, Integral):
             raise ValueError(f"layer is {self.layer!r}; expected a whole number")
-        limits = {"temperature": (LEAST_TEMPERATURE, 1e30), "point_sigma": (0.01, 1000), "point_lost_below": (0, 1)}
+        limits = {
+            "temperature": (LEAST_TEMPERATURE, 1e30),
+            "edge_color": (0.001, 1000),
+            "edge_radius": (0.001, 1),
+            "edge_eps": (1e-6, 1000),
+            "point_sigma": (0.01, 1000),
+            "point_lost_below": (0, 1),
+        }
         for name, (low, high) in limits.items():
             if not _is(getattr(self, name), Real) or not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected a positive number, from {low:g} to {high:g}")
@@ -156,6 +173,7 @@ _CRW = {
     "strict": True,
     "temperature": 0.05,
     "restrict_anchors": False,
+    "edges": "none",
     "pad_with_anchor": True,
     "first_labels": "bilinear",
     "decode_at": "input",
@@ -174,6 +192,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "radius": 12,
         "window": "square",
         "temperature": 0.1,
+        "edges": "none",
         "keep_ties": True,
         "first_labels": "nearest",
         "decode_at": "input",

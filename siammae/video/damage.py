@@ -144,20 +144,23 @@ class Recovery:
 
     def _fault(self, packet: Any) -> Fault | None:
         """Return the fault that a packet, or the end of the file, shows."""
+        broken = self._broken_at(packet)
         if not packet.size:
             cut_at = cut_time(self._stream, self._source)
             if cut_at is not None:
                 return Fault(CUT, cut_at)
-            broken = self._broken_before(math.inf)
         elif packet.is_corrupt and not self._transport:
             return Fault(CUT, packet.pts)
-        else:
-            self._suspect = SUSPECT if packet.is_corrupt else max(0, self._suspect - 1)
-            broken = None if packet.pos is None else self._broken_before(packet.pos + packet.size)
+        if self._transport:  # its packets may be lost or joined without harm: frames and their times decide
+            self._suspect = SUSPECT if packet.is_corrupt or broken else max(0, self._suspect - 1)
+            broken = broken if broken is not None and broken.reason == CUT and not packet.size else None
         return None if broken is None else Fault(broken.reason, self._after, packet if packet.size else None)
 
-    def _broken_before(self, end: float) -> Broken | None:
-        return None if self._structure is None else self._structure.broken_before(end)
+    def _broken_at(self, packet: Any) -> Broken | None:
+        """Return how the file is broken before the end of a packet, or of itself for the empty packet at the end."""
+        if self._structure is None or (packet.size and packet.pos is None):
+            return None
+        return self._structure.broken_before(packet.pos + packet.size if packet.size else math.inf)
 
     def _gap(self, shown: Any, frame: Any) -> int:
         """Return how many frames are missing before one of a transport stream whose counters were broken just before."""

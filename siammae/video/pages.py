@@ -8,7 +8,7 @@ from torch import Tensor
 
 from siammae.errors import VideoError
 from siammae.video.pictures import as_frame, frame_pages, open_picture
-from siammae.video.sequence import Frames
+from siammae.video.sequence import REVERSED_WINDOW, Frames
 
 
 def several_pages(path: Path) -> bool:
@@ -32,18 +32,14 @@ class Pages(Frames):
                 picture.load()  # only then is its duration known
             duration = picture.info.get("duration") or 0  # of the first page, in ms
         self.fps = 1000 / duration if duration > 0 else None
-        self._numbers: list[int] | None = None
-
-    @property
-    def pages(self) -> list[int]:
-        """The numbers of the file's pages that are frames."""
-        if self._numbers is None:
-            with open_picture(self.path, self.label) as picture:
-                self._numbers = list(frame_pages(picture))
-        return self._numbers
+        self._count: int | None = None
+        self._window = REVERSED_WINDOW
 
     def __len__(self) -> int:
-        return len(self.pages)
+        if self._count is None:
+            with open_picture(self.path, self.label) as picture:
+                self._count = sum(1 for _ in frame_pages(picture))
+        return self._count
 
     def _read(self) -> Iterator[Tensor]:
         with open_picture(self.path, self.label) as picture:
@@ -51,12 +47,16 @@ class Pages(Frames):
                 yield self._frame(picture, number)
 
     def _pick(self, numbers: Sequence[int]) -> Iterator[Tensor]:
+        if not numbers:
+            return
+        wanted, number = set(numbers), -1
         with open_picture(self.path, self.label) as picture:
-            for number in numbers:
-                if number >= len(self):
-                    raise self._no_frame(len(self), number)
-                picture.seek(self.pages[number])
-                yield self._frame(picture, number)
+            for number, _ in enumerate(frame_pages(picture)):  # the place of a page is known only from the one before it
+                if number in wanted:
+                    yield self._frame(picture, number)
+                if number == numbers[-1]:
+                    return
+        raise self._no_frame(number + 1, numbers[-1])
 
     def _frame(self, picture: Any, number: int) -> Tensor:
         return as_frame(picture, f"{self.label}, frame {self.name(number)}")

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from siammae.errors import FrameIndexError, VideoError
 
+REVERSED_WINDOW = 32  # decoded frames of a file that are held at once while it is read backwards
+
 
 class Frames(ABC):
     """A sequence of frames, read lazily; iterating yields tensors [3, H, W].

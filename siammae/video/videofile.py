@@ -10,9 +10,8 @@ from torch import Tensor
 from siammae.video.decode import VideoDecoder
 from siammae.video.index import IndexMismatch, VideoIndex
 from siammae.video.pixels import as_rgb
-from siammae.video.sequence import Frames
+from siammae.video.sequence import REVERSED_WINDOW, Frames
 
-REVERSED_WINDOW = 32  # decoded frames of a video file that are held at once while it is read backwards
 FIRST_INDEXED = 1024  # frames whose times are listed when the first one is read by number
 
 

@@ -222,11 +222,11 @@ def test_wrong_precision_and_half_copies_are_refused() -> None:
         ops.propagate(frames[0], frames[1:], frames[1:], context_half=frames[1:], **arguments)
 
 
-@pytest.mark.parametrize(("factor", "largest"), [(1e6, "inf"), (1e-7, "1.19209e-07"), (1e-9, "0")])
+@pytest.mark.parametrize(("factor", "largest"), [(1e5, "inf"), (1e-7, "1.19209e-07"), (1e-9, "0")])
 def test_half_copies_that_lost_the_features_are_refused(factor: float, largest: str) -> None:
     frames = torch.full((2, 1, 2, 2), factor)
     arguments: dict[str, Any] = {"radius": 1, "top_k": 1, "temperature": 1.0}
-    with pytest.raises(ValueError, match=f"lost its features: the largest number is {largest} where context has {factor:g}"):
+    with pytest.raises(ValueError, match=f"lost its features: the largest number is {largest} where context has {factor:g};"):
         ops.propagate(frames[0], frames[1:], frames[1:], context_half=frames[1:].half(), **arguments)
     scaled = (frames[1:] / factor).half()
     assert torch.isfinite(ops.propagate(frames[0], frames[1:], frames[1:], context_half=scaled, **arguments)).all()

@@ -188,12 +188,14 @@ def test_a_point_that_has_left_is_lost_until_it_comes_back(colours: Encoder, tmp
 @pytest.mark.parametrize("preset", ["dino", "crw", "cropmae"])
 def test_presets_give_every_point_a_place(encoder: Encoder, texture: Frames, preset: str) -> None:
     frames = moving(texture, 4)
-    config = {"preset": preset, "temperature": 1.0}
-    points, scores = propagate_keypoints(frames, [FIRST], encoder, size=96, config=config)
-    assert np.isfinite(points).all()
-    between = float(scores[1:].min()) + 1e-6
-    lost, zeros = propagate_keypoints(frames, [FIRST], encoder, size=96, config={**config, "point_lost_below": between})
-    assert np.isnan(lost[:, 0, 0]).tolist() == (scores[:, 0] < between).tolist() == (zeros[:, 0] == 0).tolist()
-    assert np.isnan(lost).any()
-    kept = np.isfinite(lost)
-    assert np.array_equal(lost[kept], points[kept])
+    propagators = [
+        KeypointPropagator(frames[0], [FIRST], encoder, size=96, config={"preset": preset, **changes})
+        for changes in ({}, {"point_lost_below": 0.1})
+    ]
+    for propagator in propagators:
+        propagator._propagator.relabel(lambda labels: labels * 1e-6)
+    (kept, low), (lost, none) = (propagator.step(frames[1]) for propagator in propagators)
+    assert np.isfinite(kept).all()
+    assert 0 < low[0] <= 1e-6
+    assert np.isnan(lost).all()
+    assert none[0] == 0

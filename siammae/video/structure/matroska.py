@@ -8,6 +8,7 @@ HEADER, SEGMENT, CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
 IN_SEGMENT = frozenset(
     {0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367, CLUSTER}
 )  # seek head, info, tracks, cues, attachments, chapters, tags
+IN_CLUSTER = frozenset({0xA3, 0xA0, 0xE7, 0xA7, 0xAB, 0xAF, 0x5854, 0xEC, 0xBF})  # blocks, times, places, padding, checks
 
 
 def matroska(file: File) -> Iterator[int]:
@@ -29,7 +30,8 @@ def matroska(file: File) -> Iterator[int]:
             if name in IN_SEGMENT or name == HEADER:
                 cluster_end = None
             limit = min((bound for bound in (cluster_end, segment_end) if bound is not None), default=None)
-            if end is None or (limit is not None and end > limit):
+            unknown = cluster_end is not None and name not in IN_CLUSTER
+            if end is None or unknown or (limit is not None and end > limit):
                 raise Broken(position)
             if end > file.size:
                 raise Broken(position, CUT)

@@ -70,18 +70,24 @@ def _past_blocks(file: File, position: int) -> int:
 
 
 def mpegts(file: File) -> Iterator[int]:
-    """Yield the end of the file's last packet: packets have a fixed size, of which a cut file breaks one.
+    """Yield the ends of runs of packets, which have a fixed size and begin with a G.
 
     The counters of packets, which start again where recordings are joined, prove nothing.
     """
-    step = next((step for step in (188, 192, 204) for shift in (0, 4) if _in_step(file, shift, step)), None)
-    if step is None:
+    step, shift = next(((step, shift) for step in (188, 192, 204) for shift in (0, 4) if _in_step(file, shift, step)), (0, 0))
+    if not step:
         return
-    shift = 4 if step == 192 and file.read(0, 1) != b"G" else 0
-    whole = file.size // step * step
-    if whole < file.size and whole > step and all(file.read(at + shift, 1) == b"G" for at in (whole - step, whole)):
+    position, whole = 0, file.size // step * step
+    while position < whole:
+        data = file.read(position, min(step << 8, whole - position))
+        marks = data[shift::step]
+        if marks.strip(b"G"):
+            wrong = next(index for index, mark in enumerate(marks) if mark != ord("G"))
+            raise Broken(position + wrong * step)
+        position += len(data)
+        yield position
+    if file.read(whole + shift, 1) == b"G":
         raise Broken(whole, CUT)
-    yield whole
 
 
 def _in_step(file: File, shift: int, step: int) -> bool:

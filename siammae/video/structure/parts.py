@@ -35,7 +35,8 @@ class Structure:
     def __init__(self, source: Path | bytes, formats: set[str]) -> None:
         walk = next((WALKS[name] for name in sorted(formats & set(WALKS))), None)
         self._stream: BinaryIO | None = None
-        self._reached = 0
+        self._before = self._reached = 0  # ends of the last two parts
+        self._sound = 0  # what lies before this byte is whole
         self._ends: Iterator[int] = iter(())
         self._broken: Broken | None = None
         self._done = walk is None
@@ -48,12 +49,16 @@ class Structure:
             self._stream.close()
 
     def broken_before(self, end: float) -> Broken | None:
-        """Return how the file is broken before its byte `end`, or None if it is whole up to there."""
-        while not self._done and self._reached < end:
+        """Return how the file is broken before its byte `end`, or None if it is whole up to there.
+
+        Where the parts stop to make sense, the last one that did is damaged too: the harm begins somewhere in it.
+        """
+        while not self._done and self._before < end:  # one part further, to know that the last one is sound
             try:
-                self._reached = next(self._ends)
+                self._before, self._reached = self._reached, next(self._ends)
             except StopIteration:
                 self._done = True
             except Broken as broken:
                 self._broken, self._done = broken, True
-        return self._broken if self._broken is not None and self._broken.position < end else None
+                self._sound = broken.position if broken.reason == CUT else self._before
+        return self._broken if self._broken is not None and self._sound < end else None
