@@ -55,7 +55,7 @@ def main(args: Sequence[str] | None = None) -> None:
 def _check_words(words: Sequence[str]) -> None:
     """Raise ValueError, naming the closest, for a command that does not exist."""
     groups = {"evaluate": evaluate_app.names, "score": score_app.names}
-    alone = [_name(command) for command in (*COMMANDS, machine.env, machine.bench, completion)]
+    alone = [_name(command) for command in (*COMMANDS, *MORE_COMMANDS)]
     if words:
         check_word(words[0], [*alone, *groups])
     if len(words) > 1 and words[0] in groups:
@@ -70,11 +70,11 @@ def build_app(overview: bool = False) -> CheckedApp:
     """Register all commands; an overview describes each by the first line of its help."""
     commands = CheckedApp()
     for command in COMMANDS:
-        commands.command(name=_name(command), help=_first_line(command) if overview else None)(command)
-    commands.command(evaluate_app, name="evaluate", help="Predict the labels of a whole data set and score them.")
-    commands.command(score_app, name="score", help="Score predicted labels of a data set.")
-    for command in (machine.env, machine.bench, completion):
-        commands.command(name=_name(command), help=_first_line(command) if overview else None)(command)
+        commands.add(command, _name(command), _first_line(command) if overview else None)
+    commands.add(evaluate_app, "evaluate", "Predict the labels of a whole data set and score them.")
+    commands.add(score_app, "score", "Score predicted labels of a data set.")
+    for command in MORE_COMMANDS:
+        commands.add(command, _name(command), _first_line(command) if overview else None)
     return commands
 
 
@@ -116,3 +116,4 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     models.export,
     models.push,
 )
+MORE_COMMANDS: tuple[Callable[..., None], ...] = (machine.env, machine.bench, completion)  # after evaluate and score

@@ -8,12 +8,13 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tyro.extras import SubcommandApp
 
 from siammae.models.registry import check_name
 
+Command = TypeVar("Command", bound=Callable[..., None])
 MEMORY_WORDS = "out of memory", "can't allocate memory", "not enough memory", "storage size calculation overflowed"
 MEMORY_REMEDY = "use a smaller --size, fewer context frames (--set context_frames=10), or a smaller video or model"
 
@@ -69,17 +70,22 @@ class CheckedApp(SubcommandApp):
         super().__init__()
         self.names: list[str] = []
 
-    def command(self, func: Any = None, *, name: str | None = None, **options: Any) -> Any:
-        """Register a command, as tyro does."""
+    def add(self, command: Callable[..., None] | SubcommandApp, name: str, help: str | None = None) -> None:
+        """Register a command, or a group of commands."""
+        self.names.append(name)
+        if isinstance(command, SubcommandApp):
+            self.command(command, name=name, help=help)
+        else:
+            self.command(checked(command), name=name, help=help)  # type: ignore[arg-type]  # its overloads lack functions
 
-        def register(target: Any) -> Any:
-            self.names.append(name or target.__name__)
-            super(CheckedApp, self).command(
-                target if isinstance(target, SubcommandApp) else checked(target), name=self.names[-1], **options
-            )
-            return target
+    def register(self, name: str) -> Callable[[Command], Command]:
+        """Return the decorator that registers a command under a name."""
 
-        return register if func is None else register(func)
+        def decorate(command: Command) -> Command:
+            self.add(command, name)
+            return command
+
+        return decorate
 
 
 def checked(command: Callable[..., None]) -> Callable[..., None]:

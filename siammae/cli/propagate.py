@@ -171,7 +171,7 @@ def run_job(job: Job, write_masks: WriteMasks) -> None:
     from siammae.video.frames import read_frames
 
     frames, first = read_span(read_frames(job.video), job.frames)
-    masks = {}
+    masks: dict[int, Mask] = {}
     for number, path in sorted(job.masks.items()):
         if job.frames is not None and not 0 <= number - first < len(frames):
             raise ValueError(f"the mask {path} belongs to frame {number}, which is not among --frames {job.frames}")

@@ -58,8 +58,8 @@ class PropagationConfig:
             that CRW's script draws (see `siammae.labels.points_to_crw_grid`).
         point_sigma: deviation of the Gaussian, in cells.
         point_top_k: number of cells whose weighted mean is the propagated keypoint.
-        point_lost_below: score below which a propagated keypoint is lost; 0 gives a place to every point, as the scripts do. With
-            `vits8`, 0.1 drops half of the hidden joints of BADJA; of the visible ones that it drops, 9 in 100 were right.
+        point_lost_below: score below which a propagated keypoint is lost; 0 gives a place to every point, as the scripts do.
+            With `vits8`, 0.1 drops half of the hidden joints of BADJA; of the visible ones that it drops, 9 in 100 were right.
 
     Raises:
         ValueError: a value of another type, or out of its range.
