@@ -34,6 +34,6 @@ def check_edges(ids: NDArray[Any], void_id: int | None = None) -> None:
         named = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
         raise ValueError(
             f"the mask has smooth edges: {len(found)} of its ids ({named}) are only shades between others, as JPEG, resizing "
-            "or a soft brush leave them, and no objects. Save it as PNG with hard edges, resize it by the nearest pixel, or make "
-            "ids of it first, such as mask > 127 for one object"
+            "or a soft brush leave them, and no objects. Save it as PNG with hard edges, resize it by the nearest pixel, or "
+            "make ids of it first, such as mask > 127 for one object"
         )

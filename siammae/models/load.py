@@ -75,11 +75,18 @@ def load_model(
         raise ValueError(f"device {str(device)!r} cannot be used here: {str(error).splitlines()[0]}") from error
 
 
-def as_encoder(model: str | os.PathLike[str] | Encoder) -> Encoder:
-    """Return an Encoder as it is, or load the one of that name."""
-    if not isinstance(model, str | os.PathLike | Encoder):
-        raise ValueError(f"the model is a {type(model).__name__}; expected an Encoder or a name for load_model")
-    return model if isinstance(model, Encoder) else load_model(model)
+def as_encoder(model: str | os.PathLike[str] | torch.nn.Module) -> Encoder:
+    """Return an Encoder as it is, one of timm's vision transformers as an Encoder, or load the one of that name."""
+    if isinstance(model, Encoder):
+        return model
+    if isinstance(model, str | os.PathLike):
+        return load_model(model)
+    if isinstance(model, torch.nn.Module):
+        return Encoder.from_timm(model)
+    raise ValueError(
+        f"the model is a {type(model).__name__}; expected an Encoder, one of timm's vision transformers, or a name for "
+        "load_model"
+    )
 
 
 def default_device() -> torch.device:
