@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from numbers import Integral
 from types import ModuleType
-from typing import Any, overload
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -101,17 +101,19 @@ class Encoder(nn.Module):
 
     @classmethod
     def from_timm(cls, vit: Any, **attributes: Any) -> "Encoder":
-        """Make an Encoder of one of timm's vision transformers, with which it shares its weights; `vit` itself stays as it is.
+        """Make an Encoder of one of timm's vision transformers, with which it shares blocks and weights.
 
-        It takes images of any size in whole patches, and is in eval mode on the device of `vit`. `attributes` are keyword
+        It takes images of any size in whole patches, on the device of `vit`, and puts the blocks into eval mode; otherwise
+        `vit` stays as it is. `attributes` are keyword
         arguments of Encoder; mean, std and architecture are those of timm's `pretrained_cfg` if not given.
 
         Raises:
             ValueError: another kind of model.
         """
         cfg = getattr(vit, "pretrained_cfg", None) or {}
-        embedding = getattr(vit, "patch_embed", None)
-        if not isinstance(vit, nn.Module) or not hasattr(vit, "dynamic_img_size") or not hasattr(embedding, "output_fmt"):
+        embedding: Any = getattr(vit, "patch_embed", None)
+        fits = isinstance(vit, nn.Module) and hasattr(vit, "dynamic_img_size") and hasattr(embedding, "output_fmt")
+        if not fits:
             raise ValueError(f"the model is a {type(vit).__name__}; expected one of timm's plain vision transformers")
         own, patches = copy.copy(vit), copy.copy(embedding)
         patches.strict_img_size, patches.flatten, patches.dynamic_img_pad = False, False, False
@@ -142,28 +144,43 @@ class Encoder(nn.Module):
 
         return prepare(frames, self, size)
 
-    @overload
-    def forward(self, images: Tensor, *, layer: int = -1) -> Tensor: ...
-    @overload
-    def forward(self, images: Tensor, *, layer: Sequence[int]) -> list[Tensor]: ...
-    def forward(self, images: Tensor, *, layer: int | Sequence[int] = -1) -> Tensor | list[Tensor]:
+    def forward(self, images: Tensor, *, layer: int = -1) -> Tensor:
         """Return the features of every cell.
 
         Args:
             images: [B, 3, H, W], normalised with `mean` and `std`, both sides multiples of `patch_size`, as
                 `preprocess` makes them.
             layer: -1 for the last block followed by the final LayerNorm; or a block, 0 to depth - 1 or -depth to -2,
-                for its own output; or several of these.
+                for its own output. `layers` gives several.
 
         Returns:
-            [B, D, h, w] in the model's dtype, channels last in memory; a list of such, in the order of `layer`, for several.
+            [B, D, h, w] in the model's dtype, channels last in memory.
 
         Raises:
             ValueError: images that are no such tensor, or not normalised, or a layer that does not exist.
         """
-        if isinstance(layer, Sequence) and not isinstance(layer, str):
-            return [self.forward(images, layer=index) for index in layer]
         _, patches = self._tokens(images, layer)
+        return self._grid(patches, images)
+
+    def layers(self, images: Tensor, layers: Sequence[int]) -> list[Tensor]:
+        """Return the features [B, D, h, w] of several layers in one pass, in their order; see `forward`."""
+        indices = [self._block_index(layer) for layer in layers]
+        with fast_linear():
+            tokens = self.vit.forward_intermediates(
+                self._checked(images),
+                indices=sorted(set(indices)),
+                output_fmt="NLC",
+                intermediates_only=True,
+                stop_early=True,
+            )
+        of_block = dict(zip(sorted(set(indices)), tokens, strict=True))
+        final = (
+            self.vit.norm(of_block[index]) if layer == -1 else of_block[index]
+            for layer, index in zip(layers, indices, strict=True)
+        )
+        return [self._grid(patches, images) for patches in final]
+
+    def _grid(self, patches: Tensor, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
         return rearrange(patches, "b (h w) d -> b d h w", h=height // self.patch_size, w=width // self.patch_size)
 
@@ -253,7 +270,7 @@ class Encoder(nn.Module):
 
     def _block_index(self, layer: int) -> int:
         if isinstance(layer, bool) or not isinstance(layer, Integral):
-            raise ValueError(f"layer is {layer!r}; expected the number of a block")
+            raise ValueError(f"layer is {layer!r}; expected the number of a block (`layers` takes several)")
         if not -self.depth <= layer < self.depth:
             raise ValueError(f"layer is {layer}; {self.name} has {self.depth} blocks: {-self.depth} to {self.depth - 1}")
         return layer % self.depth
@@ -262,7 +279,7 @@ class Encoder(nn.Module):
 def _in_graph() -> bool:
     """Tell if the call is being compiled, traced or captured, when no value can be read."""
     captured = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
-    return torch.compiler.is_compiling() or torch.jit.is_tracing() or captured
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None or captured
 
 
 def import_timm() -> ModuleType:

@@ -76,7 +76,7 @@ class CheckedApp(SubcommandApp):
         if isinstance(command, SubcommandApp):
             self.command(command, name=name, help=help)
         else:
-            self.command(checked(command), name=name, help=help)  # type: ignore[arg-type]  # its overloads lack functions
+            self.command(name=name, help=help)(checked(command))
 
     def register(self, name: str) -> Callable[[Command], Command]:
         """Return the decorator that registers a command under a name."""
