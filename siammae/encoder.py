@@ -8,9 +8,10 @@ import copy
 import hashlib
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from importlib import metadata
+from numbers import Integral
 from types import ModuleType
 from typing import Any, Literal, Protocol
 
@@ -37,6 +38,9 @@ class Runtime(Protocol):
     def __call__(self, encoder: "Encoder", tokens: Tensor) -> Tensor:
         """Run tokens [B, N, D] through the encoder's blocks and final LayerNorm: [B, N, D]."""
 
+
+MOST = 20.0  # values that no normalised image reaches: those of white and black are below 3
+PREPROCESS = "model.preprocess(frames) makes such images of frames in any form"
 
 DEFAULT_GRID = 30  # cells along the shorter side when no size is asked for: 480 pixels at patch 16, 240 at patch 8
 
@@ -118,18 +122,88 @@ class Encoder(nn.Module):
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
+    @classmethod
+    def from_timm(cls, vit: Any, **attributes: Any) -> "Encoder":
+        """Make an Encoder of one of timm's vision transformers, with which it shares blocks and weights.
+
+        It takes images of any size in whole patches, on the device of `vit`, and puts the blocks into eval mode; otherwise
+        `vit` stays as it is. `attributes` are keyword
+        arguments of Encoder; mean, std and architecture are those of timm's `pretrained_cfg` if not given.
+
+        Raises:
+            ValueError: another kind of model.
+        """
+        cfg = getattr(vit, "pretrained_cfg", None) or {}
+        embedding: Any = getattr(vit, "patch_embed", None)
+        fits = isinstance(vit, nn.Module) and hasattr(vit, "dynamic_img_size") and hasattr(embedding, "output_fmt")
+        if not fits:
+            raise ValueError(f"the model is a {type(vit).__name__}; expected one of timm's plain vision transformers")
+        own, patches = copy.copy(vit), copy.copy(embedding)
+        patches.strict_img_size, patches.flatten, patches.dynamic_img_pad = False, False, False
+        patches.output_fmt = type(patches.output_fmt)("NHWC")
+        own._modules = {**vit._modules, "patch_embed": patches, "head": nn.Identity()}
+        own.dynamic_img_size, own.num_classes = True, 0
+        sizes = {"patch_size": patches.patch_size[0], "img_size": patches.img_size[0], "depth": len(vit.blocks)}
+        given = {
+            "architecture": cfg.get("architecture") or type(vit).__name__,
+            "model_args": {**sizes, "embed_dim": vit.embed_dim, "num_heads": vit.blocks[0].attn.num_heads},
+            "mean": cfg.get("mean", IMAGENET_MEAN),
+            "std": cfg.get("std", IMAGENET_STD),
+            **attributes,
+        }
+        return cls(own, **given).eval()
+
+    def preprocess(self, frames: Any, *, size: Any = None) -> Tensor:
+        """Prepare frames for this model: images [B, 3, H, W] on its device, resized to whole patches and normalised.
+
+        Args:
+            frames: anything that `siammae.read_frames` takes, or one PIL image.
+            size: shorter side of the images in pixels, or (H, W); None is `default_size`.
+
+        Raises:
+            ValueError: what `read_frames` and `siammae.Geometry.of` raise.
+        """
+        from siammae.features import prepare
+
+        return prepare(frames, self, size)
+
     def forward(self, images: Tensor, *, layer: int = -1) -> Tensor:
         """Return the features of every cell.
 
         Args:
-            images: [B, 3, H, W], normalised with `mean` and `std`, both sides multiples of `patch_size`.
+            images: [B, 3, H, W], normalised with `mean` and `std`, both sides multiples of `patch_size`, as
+                `preprocess` makes them.
             layer: -1 for the last block followed by the final LayerNorm; or a block, 0 to depth - 1 or -depth to -2,
-                for its own output.
+                for its own output. `layers` gives several.
 
         Returns:
             [B, D, h, w] in the model's dtype, channels last in memory.
+
+        Raises:
+            ValueError: images that are no such tensor, or not normalised, or a layer that does not exist.
         """
         _, patches = self._tokens(images, layer)
+        return self._grid(patches, images)
+
+    def layers(self, images: Tensor, layers: Sequence[int]) -> list[Tensor]:
+        """Return the features [B, D, h, w] of several layers in one pass, in their order; see `forward`."""
+        indices = [self._block_index(layer) for layer in layers]
+        with fast_linear():
+            tokens = self.vit.forward_intermediates(
+                self._checked(images),
+                indices=sorted(set(indices)),
+                output_fmt="NLC",
+                intermediates_only=True,
+                stop_early=True,
+            )
+        of_block = dict(zip(sorted(set(indices)), tokens, strict=True))
+        final = (
+            self.vit.norm(of_block[index]) if layer == -1 else of_block[index]
+            for layer, index in zip(layers, indices, strict=True)
+        )
+        return [self._grid(patches, images) for patches in final]
+
+    def _grid(self, patches: Tensor, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
         return rearrange(patches, "b (h w) d -> b d h w", h=height // self.patch_size, w=width // self.patch_size)
 
@@ -231,6 +305,10 @@ class Encoder(nn.Module):
 
     def _checked(self, images: Tensor) -> Tensor:
         """Check that images [B, 3, H, W] fit the patches; return them on the model's device and in its dtype."""
+        if not isinstance(images, Tensor):
+            raise ValueError(f"images are a {type(images).__name__}; expected a tensor [B, 3, H, W]: {PREPROCESS}")
+        if not images.is_floating_point():
+            raise ValueError(f"images hold {images.dtype}; expected normalised floats: {PREPROCESS}")
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"images have shape {list(images.shape)}; expected [B, 3, H, W]")
         height, width = images.shape[-2:]
@@ -240,12 +318,24 @@ class Encoder(nn.Module):
                 f"images are {height} x {width} pixels; both sides must be multiples of the patch size {patch} "
                 "(siammae.features.preprocess resizes frames so)"
             )
+        if not (self.training or _in_graph()) and float(images.detach().abs().amax()) > MOST:
+            raise ValueError(
+                f"images hold values up to {float(images.abs().amax()):g}, so they are not normalised: {PREPROCESS}"
+            )
         return images.to(self.device, self.dtype)
 
     def _block_index(self, layer: int) -> int:
+        if isinstance(layer, bool) or not isinstance(layer, Integral):
+            raise ValueError(f"layer is {layer!r}; expected the number of a block (`layers` takes several)")
         if not -self.depth <= layer < self.depth:
             raise ValueError(f"layer is {layer}; {self.name} has {self.depth} blocks: {-self.depth} to {self.depth - 1}")
         return layer % self.depth
+
+
+def _in_graph() -> bool:
+    """Tell if the call is being compiled, traced or captured, when no value can be read."""
+    captured = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None or captured
 
 
 def import_timm() -> ModuleType:

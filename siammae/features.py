@@ -8,10 +8,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,6 +24,7 @@ from siammae.models.projection import RIDGE, fit_whitening
 from siammae.models.registry import DEFAULT_MODEL
 from siammae.ops.resize import antialiased
 from siammae.video.frames import FrameSource, read_frames
+from siammae.video.pictures import as_frame
 from siammae.video.progress import progress_bar
 
 Resize: TypeAlias = Literal["bicubic", "bilinear", "bilinear_uint8"]  # see `siammae.features.preprocess`
@@ -47,6 +49,13 @@ def preprocess(frames: Tensor, encoder: Encoder, input_size: tuple[int, int], re
         torch.tensor(values, dtype=torch.float32, device=images.device).view(3, 1, 1) for values in (encoder.mean, encoder.std)
     )
     return (images - mean) / std
+
+
+def prepare(frames: Any, encoder: Encoder, size: InputSize = None) -> Tensor:
+    """Prepare all frames of a source for `encoder`; see `Encoder.preprocess`."""
+    pictures = [as_frame(frames)] if isinstance(frames, Image.Image) else list(read_frames(frames))
+    geometry = Geometry.of(frame_size(pictures[0]), encoder, size)
+    return torch.cat([preprocess(picture[None], encoder, geometry.input) for picture in pictures])
 
 
 @torch.no_grad()

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
-from tyro.extras import SubcommandApp
 
+from siammae.cli.checks import CheckedApp, Readable
 from siammae.cli.options import Json, ModelOptions, Out, print_json, read_changes
 
 if TYPE_CHECKING:
     from siammae.evaluation import Dataset
 
-evaluate_app = SubcommandApp()
-Root = Annotated[Positional[Path], arg(metavar="ROOT")]
+evaluate_app = CheckedApp()
+Root = Annotated[Positional[Path], arg(metavar="ROOT"), Readable("folder of a data set")]
 Size = tuple[int, int] | None
 Resolution = Literal["480p", "Full-Resolution"]
 Queries = Literal["first", "strided"]
@@ -43,7 +43,7 @@ class EvaluateOptions(ModelOptions):
 Options = Annotated[EvaluateOptions, arg(name="")]
 
 
-@evaluate_app.command(name="davis")
+@evaluate_app.register(name="davis")
 def evaluate_davis(root: Root, out: Out, options: Options, resized: Size = None, resolution: Resolution = "480p") -> None:
     """Propagate the masks of DAVIS 2016 or 2017 and score them: J and F.
 
@@ -64,7 +64,7 @@ def evaluate_davis(root: Root, out: Out, options: Options, resized: Size = None,
     _evaluate(Davis(root, options.sequences, options.split, resized, resolution), out, options)
 
 
-@evaluate_app.command(name="youtube-vos")
+@evaluate_app.register(name="youtube-vos")
 def evaluate_youtube_vos(root: Root, out: Out, options: Options, train_meta: Path | None = None) -> None:
     """Propagate the objects of YouTube-VOS, which may appear late, and score or submit them: J and F, seen and unseen.
 
@@ -80,7 +80,7 @@ def evaluate_youtube_vos(root: Root, out: Out, options: Options, train_meta: Pat
     _evaluate(YoutubeVos(root, options.sequences, options.split, train_meta), out, options)
 
 
-@evaluate_app.command(name="mose")
+@evaluate_app.register(name="mose")
 def evaluate_mose(root: Root, out: Out, options: Options) -> None:
     """Propagate the objects of MOSE and score or submit them: J and F.
 
@@ -95,7 +95,7 @@ def evaluate_mose(root: Root, out: Out, options: Options) -> None:
     _evaluate(Mose(root, options.sequences, options.split), out, options)
 
 
-@evaluate_app.command(name="lvos")
+@evaluate_app.register(name="lvos")
 def evaluate_lvos(root: Root, out: Out, options: Options, unseen: Path | None = None) -> None:
     """Propagate the objects of LVOS through long videos, and score or submit them: J and F, seen and unseen.
 
@@ -111,7 +111,7 @@ def evaluate_lvos(root: Root, out: Out, options: Options, unseen: Path | None = 
     _evaluate(Lvos(root, options.sequences, options.split, unseen), out, options)
 
 
-@evaluate_app.command(name="chen")
+@evaluate_app.register(name="chen")
 def evaluate_chen(root: Root, out: Out, options: Options) -> None:
     """Propagate all labels of Chen's clips and score them: mean IoU.
 
@@ -126,7 +126,7 @@ def evaluate_chen(root: Root, out: Out, options: Options) -> None:
     _evaluate(Chen(root, options.sequences, options.split), out, options)
 
 
-@evaluate_app.command(name="vip")
+@evaluate_app.register(name="vip")
 def evaluate_vip(root: Root, out: Out, options: Options, per_video: bool = False) -> None:
     """Propagate the human parts of VIP and score them: mean IoU.
 
@@ -142,7 +142,7 @@ def evaluate_vip(root: Root, out: Out, options: Options, per_video: bool = False
     _evaluate(Vip(root, options.sequences, options.split, per_video=per_video), out, options)
 
 
-@evaluate_app.command(name="jhmdb")
+@evaluate_app.register(name="jhmdb")
 def evaluate_jhmdb(root: Root, out: Out, options: Options) -> None:
     """Propagate the body joints of JHMDB's first split and score them: PCK.
 
@@ -157,7 +157,7 @@ def evaluate_jhmdb(root: Root, out: Out, options: Options) -> None:
     _evaluate(Jhmdb(root, options.sequences, options.split), out, options)
 
 
-@evaluate_app.command(name="badja")
+@evaluate_app.register(name="badja")
 def evaluate_badja(root: Root, out: Out, options: Options, joints: Path | None = None) -> None:
     """Propagate BADJA's animal joints through DAVIS sequences and score them: PCK.
 
@@ -173,7 +173,7 @@ def evaluate_badja(root: Root, out: Out, options: Options, joints: Path | None =
     _evaluate(Badja(root, options.sequences, options.split, joints=joints), out, options)
 
 
-@evaluate_app.command(name="tapvid")
+@evaluate_app.register(name="tapvid")
 def evaluate_tapvid(root: Root, out: Out, options: Options, queries: Queries = "first") -> None:
     """Track the points of TAP-Vid or RoboTAP and score them: average Jaccard, delta avg, occlusion accuracy.
 
@@ -189,7 +189,7 @@ def evaluate_tapvid(root: Root, out: Out, options: Options, queries: Queries = "
     _evaluate(TapVid(root, options.sequences, options.split, queries), out, options)
 
 
-@evaluate_app.command(name="report")
+@evaluate_app.register(name="report")
 def evaluate_report(
     runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="OUT")], out: Out = Path("report.html"), worst: int = 6
 ) -> None:

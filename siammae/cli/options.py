@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 from tyro.conf import Positional, arg
 
+from siammae.cli.checks import ModelName, ReadableVideo
 from siammae.models.registry import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -15,8 +16,15 @@ if TYPE_CHECKING:
 
     from siammae.encoder import Encoder
     from siammae.geometry import InputSize
+    from siammae.video.frames import Frames
 
-Video = Annotated[Positional[str], arg(metavar="VIDEO", help="Video file, picture, folder of images, or quoted glob.")]
+Video = Annotated[
+    Positional[str], arg(metavar="VIDEO", help="Video file, picture, folder of images, or quoted glob."), ReadableVideo()
+]
+FrameSpan = Annotated[
+    str | None,
+    arg(name="frames", metavar="A:B", help="Frames to use, from A up to but without B, as numbers; either may be left out."),
+]
 Out = Annotated[Path, arg(aliases=["-o"])]
 Json = Annotated[bool, arg(name="json", help="Print JSON, for programs.")]
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
@@ -27,7 +35,7 @@ PICTURES = ".png", ".jpg", ".jpeg"  # suffixes of a picture to write
 class ModelOptions:
     """The encoder of a command, and the size at which it sees frames."""
 
-    model: str = DEFAULT_MODEL
+    model: Annotated[str, ModelName()] = DEFAULT_MODEL
     """Registered name, hf-hub:OWNER/NAME, timm:NAME, model folder or .safetensors file."""
     pretrained: bool = True
     """Load trained weights; --no-pretrained takes the initial weights of the architecture."""
@@ -103,6 +111,25 @@ def _value(text: str) -> Any:
         except ValueError:
             continue
     return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def read_span(frames: "Frames", text: str | None) -> tuple["Frames", int]:
+    """Return the frames of a span such as 100:250, which keep their names, and the number of the first.
+
+    Raises:
+        ValueError: no such span, or one without frames.
+    """
+    if text is None:
+        return frames, 0
+    first, colon, last = text.partition(":")
+    if not colon or not all(part == "" or part.isdecimal() for part in (first, last)):
+        raise ValueError(f"--frames {text}: expected A:B, such as 100:250, or 100: for all from 100 on")
+    numbers = range(len(frames))[slice(int(first or 0), int(last) if last else None)]
+    if not numbers:
+        raise ValueError(f"--frames {text} holds no frame: {frames.label} has {len(frames)}, 0 to {len(frames) - 1}")
+    part = frames[numbers.start : numbers.stop]
+    part.names = [frames.name(number) for number in numbers]
+    return part, numbers.start
 
 
 def read_numbered(video: str, numbers: list[int]) -> "list[Tensor]":

@@ -11,7 +11,15 @@ from siammae.labels.grid import (
     strongest_label,
     upsample,
 )
-from siammae.labels.keypoints import PointsLike, as_points, read_points, read_tracks, write_tracks
+from siammae.labels.keypoints import (
+    NamedPoints,
+    PointsLike,
+    as_points,
+    read_named_points,
+    read_points,
+    read_tracks,
+    write_tracks,
+)
 from siammae.labels.masks import Mask, MaskLike, NearestPixel, as_mask, davis_palette, resize_nearest, to_image, write_mask
 from siammae.labels.shapes import draw_shapes
 
@@ -19,6 +27,7 @@ __all__ = [
     "EdgeFilter",
     "Mask",
     "MaskLike",
+    "NamedPoints",
     "NearestPixel",
     "PointsLike",
     "Reduction",
@@ -30,6 +39,7 @@ __all__ = [
     "labels_to_grid",
     "points_to_crw_grid",
     "points_to_grid",
+    "read_named_points",
     "read_points",
     "read_tracks",
     "redraw_points",

@@ -15,7 +15,7 @@ from siammae.models import openvino
 from siammae.models.folder import CONFIG_FILE, HUB_FILES, PROJECTION_FILE, has_projection, read_model
 from siammae.models.hub import PREFIX, Repo, fetch
 from siammae.models.patches import with_patch_size
-from siammae.models.registry import DEFAULT_MODEL, EMBEDDED, REGISTRY, WEIGHTS_FOLDER, ModelInfo, list_models, unknown_name
+from siammae.models.registry import DEFAULT_MODEL, EMBEDDED, REGISTRY, WEIGHTS_FOLDER, ModelInfo, check_name, list_models
 
 RuntimeName = Literal["torch", "openvino", "auto"]
 
@@ -68,12 +68,11 @@ def load_model(
         encoder = read_model(folder, pretrained, name=text)
     elif text in REGISTRY:
         encoder = _from_registry(REGISTRY[text], pretrained, revision, hub_options)
-    elif text.endswith(".safetensors") or Path(text).is_dir():
-        encoder = read_model(Path(text), pretrained)
-    elif isinstance(name, os.PathLike) or os.sep in text:
-        raise WeightsError(f"no such model folder or .safetensors file: {text}")
     else:
-        raise ValueError(unknown_name(text))
+        check_name(name)
+        if not text.endswith(".safetensors") and not Path(text).is_dir():
+            raise WeightsError(f"{text} is no model folder and no .safetensors file")
+        encoder = read_model(Path(text), pretrained)
     if patch_size is not None:
         encoder = with_patch_size(encoder, patch_size)
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
@@ -106,11 +105,18 @@ def _attach(encoder: Encoder, runtime: RuntimeName) -> None:
     encoder.runtime = found
 
 
-def as_encoder(model: str | os.PathLike[str] | Encoder) -> Encoder:
-    """Return an Encoder as it is, or load the one of that name."""
-    if not isinstance(model, str | os.PathLike | Encoder):
-        raise ValueError(f"the model is a {type(model).__name__}; expected an Encoder or a name for load_model")
-    return model if isinstance(model, Encoder) else load_model(model)
+def as_encoder(model: str | os.PathLike[str] | torch.nn.Module) -> Encoder:
+    """Return an Encoder as it is, one of timm's vision transformers as an Encoder, or load the one of that name."""
+    if isinstance(model, Encoder):
+        return model
+    if isinstance(model, str | os.PathLike):
+        return load_model(model)
+    if isinstance(model, torch.nn.Module):
+        return Encoder.from_timm(model)
+    raise ValueError(
+        f"the model is a {type(model).__name__}; expected an Encoder, one of timm's vision transformers, or a name for "
+        "load_model"
+    )
 
 
 def default_device() -> torch.device:

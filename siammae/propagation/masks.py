@@ -22,6 +22,7 @@ from siammae.geometry import Geometry, InputSize, frame_size
 from siammae.labels.edges import EdgeFilter, to_shares
 from siammae.labels.grid import PLANES_AT_ONCE, Enlarge, labels_to_grid, strongest_label, upsample
 from siammae.labels.masks import Mask, MaskLike, as_mask, resize_nearest
+from siammae.labels.smooth import check_edges
 from siammae.models.load import as_encoder
 from siammae.models.registry import DEFAULT_MODEL
 from siammae.propagation.config import ConfigLike, MaskOptions, MaskVideoOptions, PropagationConfig, as_config
@@ -52,7 +53,8 @@ class LabelPropagator(Generic[M]):
         scores: score, lost, area and box of each object in the last frame; see `siammae.propagation.Scores`.
 
     Raises:
-        ValueError: a mask that `as_mask` refuses, of another size than its frame, or with nothing but `void_id`; bad options.
+        ValueError: a mask that `as_mask` refuses, of another size than its frame, with nothing but `void_id`, or with smooth
+            edges, as a JPEG has them; bad options.
     """
 
     encoder: Encoder
@@ -99,6 +101,7 @@ class LabelPropagator(Generic[M]):
         _check_size(mask, geometry)
         if mask.soft and self.void_id is not None:
             raise ValueError(f"void_id is {self.void_id}, but soft labels have no ids; leave it out")
+        self._check_edges(mask)
         ids = mask.ids(self.void_id)
         if not ids:
             raise ValueError(f"the mask holds nothing but the void id {self.void_id}")
@@ -157,6 +160,7 @@ class LabelPropagator(Generic[M]):
             raise ValueError(
                 f"the mask holds {len(mask.values)} soft labels; expected at least the {len(self.ids)} known so far"
             )
+        self._check_edges(mask)
         ids = list(dict.fromkeys(self.ids + mask.ids(self.void_id)))
         self._form.check_ids(ids)
         features = self._propagator.encode(frame)
@@ -225,6 +229,10 @@ class LabelPropagator(Generic[M]):
         if self._frame is not None:
             self._frame = state["last_frame"].clone()
         self.ids = ids
+
+    def _check_edges(self, mask: Mask) -> None:
+        if not mask.soft:
+            check_edges(mask.values, self.void_id)
 
     def _anchor(self, features: Tensor, mask: Mask, ids: list[int]) -> None:
         config, geometry = self.config, self._propagator.geometry

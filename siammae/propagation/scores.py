@@ -250,7 +250,7 @@ class Judge:
         """Score the objects of a frame with features [D, h, w] and labels [L, h, w], and search the lost ones.
 
         Returns:
-            The labels with the objects that were found, and False if the frame shows none of the objects.
+            The labels with the objects that were found, and the same for the context, or None if all objects are lost.
         """
         self.score = np.array(self.looks.score(features, labels, self.rows), dtype=np.float32)
         self._frames += 1
