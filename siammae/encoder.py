@@ -15,7 +15,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from siammae.matmul import fast_linear
+from siammae.ops.matmul import fast_linear
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -212,15 +212,20 @@ def _installed_version(distribution: str) -> str:
 
 
 def build_encoder(
-    architecture: str, model_args: Mapping[str, Any], *, initial_weights: bool = True, **attributes: Any
+    architecture: str,
+    model_args: Mapping[str, Any],
+    *,
+    initial_weights: bool = True,
+    device: str | torch.device = "cpu",
+    **attributes: Any,
 ) -> Encoder:
-    """Build an Encoder of one of timm's architectures, for images of any size.
+    """Build a float32 Encoder of one of timm's architectures, for images of any size.
 
     With `initial_weights` it has those that SiamMAE starts from, the same each time; otherwise the caller loads some.
     """
     timm = import_timm()
-    with torch.random.fork_rng(devices=[]):  # timm draws its own weights, which are replaced
-        vit = timm.create_model(architecture, **COMMON_ARGS, **model_args)
+    with torch.random.fork_rng(devices=[]), torch.device(device):  # timm draws its own weights, which are replaced
+        vit = timm.create_model(architecture, **COMMON_ARGS, **model_args).float()
     if initial_weights:
         initialize(vit, torch.Generator().manual_seed(0))
     return Encoder(vit, architecture=architecture, model_args=model_args, **attributes)
@@ -261,8 +266,8 @@ def sincos_positions(height: int, width: int, dim: int) -> Tensor:
     """
     if dim % 4:
         raise ValueError(f"dim is {dim}; a 2-D sin-cos table needs a multiple of 4")
-    frequencies = 10000.0 ** (-torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
-    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    frequencies = 10000.0 ** (-torch.arange(dim // 4, dtype=torch.float64, device="cpu") / (dim // 4))
+    rows, columns = torch.meshgrid(torch.arange(height, device="cpu"), torch.arange(width, device="cpu"), indexing="ij")
     angles = torch.stack([columns, rows]).flatten(1)[..., None] * frequencies  # [2, height * width, dim / 4]
     table = torch.cat([angles.sin(), angles.cos()], dim=-1)
     return rearrange(table, "two n d -> n (two d)").float()

@@ -40,7 +40,9 @@ def preprocess(frames: Tensor, encoder: Encoder, input_size: tuple[int, int], re
         images = F.interpolate(images, size=input_size, mode=mode, antialias=antialias, align_corners=False).clamp(0, 1)
         if resize == "bilinear_uint8":
             images = (images * 255).round() / 255
-    mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (encoder.mean, encoder.std))
+    mean, std = (
+        torch.tensor(values, dtype=torch.float32, device=images.device).view(3, 1, 1) for values in (encoder.mean, encoder.std)
+    )
     return (images - mean) / std
 
 

@@ -28,7 +28,7 @@ def export(session: Session) -> list[Path]:
         files += [_write_zip(session.folder / "masks.zip", masks), _write_areas(session.folder / "masks.csv", masks)]
     if session.tracks:
         files.append(_write_points(session.folder / "points.csv", session.tracks))
-    write_video(session.folder / "overlay.mp4", _drawn(session), session.fps)
+    write_video(session.folder / "overlay.mp4", _drawn(session), session.fps, pixel_aspect=session.frames().pixel_aspect)
     return [*files, session.folder / "overlay.mp4"]
 
 

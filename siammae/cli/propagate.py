@@ -152,5 +152,5 @@ def _finish(job: Job, frames: "Frames", palette: list[int] | None) -> None:
     print(f"masks: {job.out}")
     if job.overlay is not None:
         pictures = (draw_masks(frame, ids, palette) for frame, ids in read_folder(frames, job.out))
-        write_video(job.overlay, pictures, frames.fps or 25)
+        write_video(job.overlay, pictures, frames.fps or 25, pixel_aspect=frames.pixel_aspect)
         print(f"overlay: {job.overlay}")

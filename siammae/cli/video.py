@@ -45,7 +45,7 @@ def keypoints(
     if overlay is not None:
         trails = (tracks[max(0, end - TRAIL) : end] for end in range(1, len(tracks) + 1))
         pictures = (draw_trails(frame, trail) for frame, trail in zip(frames, trails, strict=True))
-        write_video(overlay, pictures, frames.fps or 25)
+        write_video(overlay, pictures, frames.fps or 25, pixel_aspect=frames.pixel_aspect)
         print(f"overlay: {overlay}")
 
 

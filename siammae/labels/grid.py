@@ -41,8 +41,8 @@ def labels_to_grid(mask: Mask, ids: Sequence[int], grid: tuple[int, int], reduct
 
 def coverage(num_cells: int, num_pixels: int) -> Tensor:
     """Compute how much of each cell each pixel covers along one axis: [num_cells, num_pixels], rows add up to 1."""
-    cells = torch.linspace(0, num_pixels, num_cells + 1, dtype=torch.float64)
-    pixels = torch.arange(num_pixels + 1, dtype=torch.float64)
+    cells = torch.linspace(0, num_pixels, num_cells + 1, dtype=torch.float64, device="cpu")
+    pixels = torch.arange(num_pixels + 1, dtype=torch.float64, device="cpu")
     low = torch.maximum(cells[:-1, None], pixels[None, :-1])
     high = torch.minimum(cells[1:, None], pixels[None, 1:])
     return ((high - low).clamp(min=0) * num_cells / num_pixels).float()
@@ -59,7 +59,7 @@ def strongest_label(soft: Tensor, size: tuple[int, int], *, normalize: bool = Fa
     `normalize` first stretches each label's upsampled map to the range 0..1, as DINO does; a map that is nowhere positive
     stays as it is. Only a few maps exist at full resolution at a time.
     """
-    best = torch.full(size, -torch.inf, device=soft.device)
+    best = torch.full(size, -torch.inf, dtype=soft.dtype, device=soft.device)
     winner = torch.zeros(size, dtype=torch.int64, device=soft.device)
     for first in range(0, len(soft), PLANES_AT_ONCE):
         planes = upsample(soft[first : first + PLANES_AT_ONCE], size)
@@ -83,7 +83,7 @@ def points_to_grid(points: Tensor, grid: tuple[int, int], sigma: float = 0.5) ->
 
     A point that is NaN (not visible) gets an empty map.
     """
-    rows, columns = torch.arange(grid[0]), torch.arange(grid[1])
+    rows, columns = (torch.arange(length, device=points.device) for length in grid)
     dx = (columns - points[:, :1])[:, None]  # [K, 1, w]
     dy = (rows - points[:, 1:])[:, :, None]  # [K, h, 1]
     distance = dx.square() + dy.square()
@@ -98,9 +98,9 @@ def points_to_crw_grid(points: Tensor, grid: tuple[int, int], sigma: float = 0.5
     left and upper edges the one after it, since the script rounds towards zero. A point outside the grid gets the part of its
     window that reaches into the grid.
     """
-    heat = torch.zeros(len(points), *grid)
+    heat = torch.zeros(len(points), *grid, dtype=torch.float32, device="cpu")
     size = math.ceil(6 * sigma + 1)
-    offsets = torch.arange(size) - (6 * sigma + 1) // 2
+    offsets = torch.arange(size, dtype=torch.float32, device="cpu") - (6 * sigma + 1) // 2
     bell = torch.exp(-offsets.square() / (2 * sigma**2))
     for plane, point in zip(heat, points.tolist(), strict=True):
         if not all(map(math.isfinite, point)):

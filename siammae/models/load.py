@@ -123,7 +123,8 @@ def _from_timm(name: str, pretrained: bool) -> Encoder:
         close = difflib.get_close_matches(architecture, timm.list_models("*vit*"), n=3, cutoff=0.3)
         raise ValueError(f"timm has no model {architecture!r}. Closest names: {', '.join(close)}")
     try:
-        vit = timm.create_model(name, pretrained=pretrained, **COMMON_ARGS)
+        with torch.device("cpu"):
+            vit = timm.create_model(name, pretrained=pretrained, **COMMON_ARGS)
     except TypeError as error:
         raise ValueError(f"timm:{name} cannot be an encoder: it takes no images of other sizes ({error})") from error
     except RuntimeError as error:

@@ -1,18 +1,19 @@
 """PropagationConfig: the options of label propagation, and published protocols as presets."""
 
 import difflib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any, Literal, TypeAlias, TypedDict
+
+import numpy as np
 
 from siammae.encoder import Encoder
 from siammae.features import Resize
 from siammae.geometry import InputSize
 from siammae.labels.grid import Reduction
 from siammae.labels.masks import NearestPixel
-from siammae.ops import Window
+from siammae.ops import LEAST_TEMPERATURE, Window
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class PropagationConfig:
             that CRW's script draws (see `siammae.labels.points_to_crw_grid`).
         point_sigma: deviation of the Gaussian, in cells.
         point_top_k: number of cells whose weighted mean is the propagated keypoint.
+        point_lost_below: score below which a propagated keypoint is lost; 0 gives a place to every point, as the scripts do.
 
     Raises:
         ValueError: a value of another type, or out of its range.
@@ -75,8 +77,13 @@ class PropagationConfig:
     point_maps: Literal["gaussian", "crw"] = "gaussian"
     point_sigma: float = 0.5
     point_top_k: int = 5
+    point_lost_below: float = 0.1
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.generic):
+                object.__setattr__(self, field.name, value.item())
         choices = {
             "window": ("circle", "square"),
             "first_labels": ("area", "bilinear", "nearest"),
@@ -93,9 +100,10 @@ class PropagationConfig:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected a whole number, {least} or more")
         if not _is(self.layer, Integral):
             raise ValueError(f"layer is {self.layer!r}; expected a whole number")
-        for name in ("temperature", "point_sigma"):
-            if not _is(getattr(self, name), Real) or not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected a positive number")
+        limits = {"temperature": (LEAST_TEMPERATURE, 1e30), "point_sigma": (0.01, 1000), "point_lost_below": (0, 1)}
+        for name, (low, high) in limits.items():
+            if not _is(getattr(self, name), Real) or not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected a positive number, from {low:g} to {high:g}")
         for name in ("strict", "keep_ties", "restrict_anchors", "pad_with_anchor", "normalize_objects", "projection"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected True or False")
@@ -149,6 +157,7 @@ _CRW = {
     "resize": "bilinear",
     "point_maps": "crw",
     "point_top_k": 3,
+    "point_lost_below": 0.0,
 }
 
 _PRESETS: dict[str, dict[str, Any]] = {
@@ -164,6 +173,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "decode_at": "input",
         "normalize_objects": True,
         "resize": "bilinear_uint8",
+        "point_lost_below": 0.0,
     },
     "crw": _CRW,
     "cropmae": {**_CRW, "top_k": 7, "radius": 20, "temperature": 0.7, "point_top_k": 5},

@@ -4,6 +4,7 @@ The cells of each new frame take their labels from the most similar cells of the
 Letters: T frames, L labels, H x W pixels, h x w cells.
 """
 
+import operator
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar, Unpack, overload
@@ -15,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from siammae.encoder import Encoder
+from siammae.errors import whole_number
 from siammae.files import PathLike
 from siammae.geometry import Geometry, InputSize, frame_size
 from siammae.labels.grid import labels_to_grid, strongest_label, upsample
@@ -28,6 +30,7 @@ from siammae.video.frames import FrameSource, read_frames
 from siammae.video.pictures import as_frame
 
 Array: TypeAlias = NDArray[Any]
+VOID_ID = "void_id", "an id, a whole number, or None"  # the argument, for `whole_number`
 M = TypeVar("M", Array, Tensor, Image.Image)  # the form of a mask
 
 
@@ -75,7 +78,11 @@ class LabelPropagator(Generic[M]):
         config: ConfigLike = None,
         void_id: int | None = None,
     ) -> None:
-        self.encoder, self.size, self.void_id = as_encoder(model), size, void_id
+        self.encoder, self.size, self.void_id = (
+            as_encoder(model),
+            size,
+            whole_number(void_id, *VOID_ID),
+        )
         self.config = as_config(config, self.encoder)
         self.reset(frame0, mask0)
 
@@ -147,7 +154,7 @@ class LabelPropagator(Generic[M]):
         Raises:
             ValueError: an id that is not propagated, or the background. Nothing has changed then.
         """
-        gone = list(dict.fromkeys(ids))
+        gone = [operator.index(label) for label in dict.fromkeys(ids)]
         if unknown := [label for label in gone if label not in self.ids]:
             raise ValueError(f"ids {unknown} are not propagated; the ids are {self.ids}")
         old = self.ids
@@ -163,12 +170,24 @@ class LabelPropagator(Generic[M]):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return where the propagation stands, for `load_state_dict` of a propagator that was made with the same arguments."""
-        return {**self._propagator.state_dict(), "ids": torch.tensor(self.ids)}
+        kind = torch.tensor(self._form.soft, device="cpu")
+        return {**self._propagator.state_dict(), "soft": kind, "ids": self._form.as_tensor(self.ids)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from where the propagator stood whose `state_dict` this is."""
+        """Go on from where the propagator stood whose `state_dict` this is, with masks in the form of this one's `mask0`.
+
+        Raises:
+            ValueError: the state of a propagator of another kind, model, config or size of frames, or ids that the type of
+                `mask0` cannot hold. Nothing has changed then.
+        """
+        self._propagator.check_state(state, ("soft", "ids"))
+        if bool(state["soft"]) != self._form.soft:
+            kinds = "soft labels", "ids"
+            raise ValueError(f"the state is of {kinds[self._form.soft]}; this propagator was started with {_kind(self._form)}")
+        ids = state["ids"].tolist()
+        self._form.check_ids(ids)
         self._propagator.load_state_dict(state)
-        self.ids = state["ids"].tolist()
+        self.ids = ids
 
     def _anchor(self, features: Tensor, mask: Mask, ids: list[int]) -> None:
         config, geometry = self.config, self._propagator.geometry
@@ -191,7 +210,7 @@ class LabelPropagator(Generic[M]):
         size = geometry.frame if config.decode_at == "frame" else geometry.input
         winner = strongest_label(self.labels, size, normalize=config.normalize_objects)
         winner = resize_nearest(winner, geometry.frame, config.nearest_pixel)
-        masks: Array = np.asarray(self.ids)[winner.cpu().numpy()]
+        masks: Array = np.array(self.ids, dtype=self._form.values.dtype)[winner.cpu().numpy()]
         return masks
 
 

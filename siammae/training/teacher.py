@@ -52,7 +52,10 @@ class Teacher:
         Where the teacher has several cells for one of the student's, their features are averaged.
         """
         crops = fit(frames, self.size).flatten(0, 1)
-        mean, std = (torch.tensor(v, device=crops.device).view(3, 1, 1) for v in (self.encoder.mean, self.encoder.std))
+        mean, std = (
+            torch.tensor(v, dtype=torch.float32, device=crops.device).view(3, 1, 1)
+            for v in (self.encoder.mean, self.encoder.std)
+        )
         features = self.encoder((crops.float() / 255 - mean) / std, layer=self.layer).float()  # [B * (1 + T), D, h, w]
         if features.shape[-1] != self.grid:
             features = F.avg_pool2d(features, features.shape[-1] // self.grid)

@@ -74,7 +74,7 @@ def correspondence(
     """
     encoder, pictures, places = as_encoder(model), (as_frame(frame), as_frame(other)), as_points(points)
     height, width = frame_size(pictures[0])
-    if not bool(((places >= -0.5) & (places <= torch.tensor([width, height]) - 0.5)).all()):
+    if not bool(((places >= -0.5) & (places <= torch.tensor([width, height], device="cpu") - 0.5)).all()):
         raise ValueError(f"points {places.tolist()} are not all inside the frame of {width} x {height} pixels (x, y)")
     first, second = (Geometry.of(frame_size(picture), encoder, size) for picture in pictures)
     queries, keys = (
@@ -90,7 +90,7 @@ def correspondence(
 def _sample(features: Tensor, cells: Tensor) -> Tensor:
     """Interpolate features [D, h, w] at K places [K, 2], (x, y) in cells: [K, D]."""
     height, width = features.shape[1:]
-    grid = (2 * cells + 1) / torch.tensor([width, height]) - 1
+    grid = (2 * cells + 1) / torch.tensor([width, height], device=cells.device) - 1
     sampled = F.grid_sample(features[None], grid[None, None], align_corners=False, padding_mode="border")
     return sampled[0, :, 0].T
 

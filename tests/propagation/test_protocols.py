@@ -149,6 +149,7 @@ PUBLISHED["dino"] |= {
     "normalize_objects": True,
     "resize": "bilinear_uint8",
     "point_maps": "gaussian",
+    "point_lost_below": 0,
 }
 for _name in ("crw", "cropmae"):
     PUBLISHED[_name] |= {
@@ -160,13 +161,14 @@ for _name in ("crw", "cropmae"):
         "normalize_objects": False,
         "resize": "bilinear",
         "point_maps": "crw",
+        "point_lost_below": 0,
     }
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_presets_hold_the_published_values(name: str) -> None:
     preset = PropagationConfig.preset(name)
-    published = {**PUBLISHED[name], "decode_at": "input", "layer": -1}
+    published = {**PUBLISHED[name], "decode_at": "input", "layer": -1, "projection": False}
     assert {key: getattr(preset, key) for key in published} == published
     assert {field.name for field in fields(preset)} == {*published, "point_sigma", "point_top_k"}
     assert preset.point_sigma == 0.5
