@@ -184,7 +184,7 @@ def evaluate_badja(root: Root, out: Out, options: Options, joints: Path | None =
 
 
 @evaluate_app.command(name="tapvid")
-def evaluate_tapvid(root: Root, out: Out, options: Options, queries: Queries = "first") -> None:
+def evaluate_tapvid(root: Root, out: Out, options: Options, queries: Queries = "first", occluded_below: float = 0.1) -> None:
     """Track the points of TAP-Vid or RoboTAP and score them: average Jaccard, delta avg, occlusion accuracy.
 
     Example: siammae evaluate tapvid tapvid_davis.pkl -o runs/tapvid --queries strided
@@ -193,10 +193,11 @@ def evaluate_tapvid(root: Root, out: Out, options: Options, queries: Queries = "
         root: Pickle of TAP-Vid's layout, or a folder of them; nothing in it is run.
         out: Folder for predictions and scores.
         queries: Frames in which points are given: the first visible one, or every fifth.
+        occluded_below: Score below which a point is predicted occluded.
     """
     from siammae.evaluation import TapVid
 
-    _evaluate(TapVid(root, options.sequences, options.split, queries), out, options)
+    _evaluate(TapVid(root, options.sequences, options.split, queries, occluded_below), out, options)
 
 
 @evaluate_app.command(name="robustness")
