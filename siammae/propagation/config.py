@@ -31,6 +31,11 @@ class PropagationConfig:
         temperature: temperature of the softmax over the similarities of the matches.
         restrict_anchors: apply `radius` to the anchors too; otherwise they are searched everywhere.
         layer: block whose features are compared (see `Encoder.forward`).
+        edges: how soft labels are enlarged to the frame's size: "guided", along the edges of the picture (see
+            `siammae.labels.EdgeFilter`), or "none", by bilinear interpolation. The labels of the context stay as they are.
+        edge_color: deviation of color at which a cell counts for a pixel; colors run from 0 to 1.
+        edge_radius: half of the side of the windows in which edges are looked for, as a share of the picture's shorter side.
+        edge_eps: variance of color within a window that counts as an edge; colors run from 0 to 1.
         projection: compare features after the model's projection (`siammae.models.projection`).
 
     Attributes: Scripts differ in these.
@@ -64,6 +69,10 @@ class PropagationConfig:
     temperature: float = 0.005
     restrict_anchors: bool = True
     layer: int = -1
+    edges: Literal["guided", "none"] = "guided"
+    edge_color: float = 0.15
+    edge_radius: float = 0.017
+    edge_eps: float = 1e-4
     projection: bool = False
 
     strict: bool = False
@@ -87,6 +96,7 @@ class PropagationConfig:
         choices = {
             "window": ("circle", "square"),
             "first_labels": ("area", "bilinear", "nearest"),
+            "edges": ("guided", "none"),
             "decode_at": ("frame", "input"),
             "nearest_pixel": ("center", "corner"),
             "point_maps": ("gaussian", "crw"),
@@ -100,7 +110,14 @@ class PropagationConfig:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected a whole number, {least} or more")
         if not _is(self.layer, Integral):
             raise ValueError(f"layer is {self.layer!r}; expected a whole number")
-        limits = {"temperature": (LEAST_TEMPERATURE, 1e30), "point_sigma": (0.01, 1000), "point_lost_below": (0, 1)}
+        limits = {
+            "temperature": (LEAST_TEMPERATURE, 1e30),
+            "edge_color": (0.001, 1000),
+            "edge_radius": (0.001, 1),
+            "edge_eps": (1e-6, 1000),
+            "point_sigma": (0.01, 1000),
+            "point_lost_below": (0, 1),
+        }
         for name, (low, high) in limits.items():
             if not _is(getattr(self, name), Real) or not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected a positive number, from {low:g} to {high:g}")
@@ -150,6 +167,7 @@ _CRW = {
     "strict": True,
     "temperature": 0.05,
     "restrict_anchors": False,
+    "edges": "none",
     "pad_with_anchor": True,
     "first_labels": "bilinear",
     "decode_at": "input",
@@ -168,6 +186,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "radius": 12,
         "window": "square",
         "temperature": 0.1,
+        "edges": "none",
         "keep_ties": True,
         "first_labels": "nearest",
         "decode_at": "input",
