@@ -75,7 +75,7 @@ class TapVid(Dataset):
         for video, tracks in read_predictions(self.find(), predictions):
             pred = tracks.swapaxes(0, 1)  # [K, T, 2]
             scores = read_scores(folder / f"{video.name}.csv", *tracks.shape[:2])
-            hidden = np.isnan(pred).any(axis=-1) | (scores.T < self.occluded_below)
+            hidden = np.isnan(pred).any(axis=-1) | (scores.swapaxes(0, 1) < self.occluded_below)
             metrics[video.name] = tracking_metrics(video.query_frames, video.tracks, video.occluded, pred, hidden, self.queries)
             frames[video.name] = _by_frame(video, pred, self.queries)
             progress(video.name)
