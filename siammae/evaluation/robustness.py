@@ -12,6 +12,7 @@ from siammae.evaluation.datasets.davis import Davis
 from siammae.evaluation.datasets.sequences import PathLike
 from siammae.evaluation.distortions import DISTORTIONS, Distortion, write_distorted
 from siammae.evaluation.evaluation import Evaluation, Options, evaluate
+from siammae.evaluation.predict import processes
 from siammae.evaluation.regions import RegionScores
 from siammae.files import atomic
 from siammae.models.load import as_encoder
@@ -116,7 +117,11 @@ def evaluate_robustness(
     comparisons = []
     for distortion in chosen:
         root = target / "sets" / distortion.name
-        order = write_distorted(sequences, distortion, root)
+        with processes() as (rank, _, wait):
+            if rank == 0:
+                write_distorted(sequences, distortion, root)
+            wait()
+        order = write_distorted(sequences, distortion, root)  # which is there now
         copy = Davis(root, [sequence.name for sequence in sequences])
         evaluation = evaluate(copy, target / distortion.name, encoder, **options)
         if clean is not None and evaluation is not None:
