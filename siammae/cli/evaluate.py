@@ -11,6 +11,7 @@ from siammae.cli.options import Json, ModelOptions, Out, print_json, read_change
 
 if TYPE_CHECKING:
     from siammae.evaluation import Dataset
+    from siammae.evaluation.evaluation import Options as Settings
 
 evaluate_app = CheckedApp()
 Root = Annotated[Positional[Path], arg(metavar="ROOT"), Readable("folder of a data set")]
@@ -38,6 +39,15 @@ class EvaluateOptions(ModelOptions):
     predict_only: bool = False
     """Write the masks and a submission.zip for the data set's server, without scores; only first masks are needed."""
     as_json: Json = False
+
+    def settings(self) -> "Settings":
+        """Return the options as the library takes them."""
+        return {
+            "protocol": self.protocol,
+            "size": self.input_size,
+            "changes": read_changes(self.set),
+            "resume": self.resume,
+        }
 
 
 Options = Annotated[EvaluateOptions, arg(name="")]
@@ -174,7 +184,7 @@ def evaluate_badja(root: Root, out: Out, options: Options, joints: Path | None =
 
 
 @evaluate_app.register(name="tapvid")
-def evaluate_tapvid(root: Root, out: Out, options: Options, queries: Queries = "first") -> None:
+def evaluate_tapvid(root: Root, out: Out, options: Options, queries: Queries = "first", occluded_below: float = 0.1) -> None:
     """Track the points of TAP-Vid or RoboTAP and score them: average Jaccard, delta avg, occlusion accuracy.
 
     Example: siammae evaluate tapvid tapvid_davis.pkl -o runs/tapvid --queries strided
@@ -183,10 +193,39 @@ def evaluate_tapvid(root: Root, out: Out, options: Options, queries: Queries = "
         root: Pickle of TAP-Vid's layout, or a folder of them; nothing in it is run.
         out: Folder for predictions and scores.
         queries: Frames in which points are given: the first visible one, or every fifth.
+        occluded_below: Score below which a point is predicted occluded.
     """
     from siammae.evaluation import TapVid
 
-    _evaluate(TapVid(root, options.sequences, options.split, queries), out, options)
+    _evaluate(TapVid(root, options.sequences, options.split, queries, occluded_below), out, options)
+
+
+@evaluate_app.register(name="robustness")
+def evaluate_robustness(
+    root: Root, out: Out, options: Options, distortions: tuple[str, ...] = (), resolution: Resolution = "480p"
+) -> None:
+    """Evaluate on DAVIS clean, with dropped frames, blur, noise, JPEG, exposure steps, half and double speed: J of each.
+
+    Example: siammae evaluate robustness DAVIS -o runs/robust --sequences dog camel
+
+    Args:
+        root: Folder in DAVIS's layout.
+        out: Folder for the distorted sequences, predictions and scores.
+        distortions: Distortions to evaluate: dropped, blur, noise, jpeg, exposure, half-speed, double-speed; all if not given.
+        resolution: Folder of frames and annotations to use.
+    """
+    from siammae.evaluation import Davis, evaluate_robustness
+    from siammae.evaluation.robustness import ROBUSTNESS_FILE
+
+    dataset = Davis(root, options.sequences, options.split, resolution=resolution)
+    if options.predict_only:
+        raise ValueError("--predict-only writes a submission, and there is none for distorted sequences; leave it out")
+    robustness = evaluate_robustness(dataset, out, options.load(), distortions=distortions, **options.settings())
+    if robustness is not None:
+        if options.as_json:
+            print_json({**robustness.about, **robustness.figures()})
+        else:
+            print(f"{robustness.table()}\nscores: {out / ROBUSTNESS_FILE}")
 
 
 @evaluate_app.register(name="report")
@@ -208,20 +247,14 @@ def evaluate_report(
 
 
 def _evaluate(dataset: "Dataset", out: Path, options: EvaluateOptions) -> None:
-    from siammae.evaluation.evaluation import SCORES_FILE, Options, evaluate, predict_only
+    from siammae.evaluation.evaluation import SCORES_FILE, evaluate, predict_only
 
-    settings: Options = {
-        "protocol": options.protocol,
-        "size": options.input_size,
-        "changes": read_changes(options.set),
-        "resume": options.resume,
-    }
     if options.predict_only:
-        archive = predict_only(dataset, out, options.load(), **settings)
+        archive = predict_only(dataset, out, options.load(), **options.settings())
         if archive is not None:
             print(f"submission: {archive}")
         return
-    evaluation = evaluate(dataset, out, options.load(), **settings)
+    evaluation = evaluate(dataset, out, options.load(), **options.settings())
     if evaluation is not None:
         if options.as_json:
             print_json({**evaluation.about, **evaluation.scores.figures()})

@@ -179,19 +179,20 @@ def score_badja(root: Root, pred: Pred, options: Options, joints: Path | None = 
 
 
 @score_app.register(name="tapvid")
-def score_tapvid(root: Root, pred: Pred, options: Options, queries: Queries = "first") -> None:
+def score_tapvid(root: Root, pred: Pred, options: Options, queries: Queries = "first", occluded_below: float = 0.1) -> None:
     """Score tracked points for TAP-Vid or RoboTAP.
 
     Example: siammae score tapvid tapvid_davis.pkl predictions --queries strided
 
     Args:
         root: Pickle of TAP-Vid's layout, or a folder of them; nothing in it is run.
-        pred: Folder or ZIP file of one VIDEO.csv for each video, with the columns frame, point, x, y.
+        pred: Folder or ZIP file of one VIDEO.csv for each video, with the columns frame, point, x, y, score.
         queries: Frames in which points are given: the first visible one, or every fifth.
+        occluded_below: Score below which a point is predicted occluded.
     """
     from siammae.evaluation import TapVid
 
-    _score_folder(TapVid(root, options.sequences, options.split, queries), pred, options)
+    _score_folder(TapVid(root, options.sequences, options.split, queries, occluded_below), pred, options)
 
 
 def _score_folder(dataset: "Dataset", pred: Path, options: ScoreOptions) -> None:

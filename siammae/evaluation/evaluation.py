@@ -187,7 +187,7 @@ def _predict(
     if not isinstance(dataset, Dataset):
         raise ValueError(f"the data set is {dataset!r}; expected an object such as siammae.evaluation.Davis(root)")
     rules = find_protocol(dataset.name, protocol)
-    values = {**(asdict(rules.config) if rules.config else {}), **(changes or {})}
+    values = {**(asdict(rules.config) if rules.config else rules.changes), **(changes or {})}
     as_config(values)  # errors come before the model is loaded
     sequences = find()
     names = [sequence.name for sequence in sequences]
