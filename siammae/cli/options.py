@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from siammae.geometry import InputSize
 
 Video = Annotated[Positional[str], arg(metavar="VIDEO", help="Video file, picture, folder of images, or quoted glob.")]
+OnDamage = Annotated[
+    Literal["error", "skip", "repeat"],
+    arg(help="Treatment of frames that cannot be read: stop, leave them out, or repeat the last whole frame."),
+]
 Out = Annotated[Path, arg(aliases=["-o"])]
 Json = Annotated[bool, arg(name="json", help="Print JSON, for programs.")]
 Dtype = Literal["float32", "float16", "bfloat16"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from tyro.conf import Positional, arg
 
-from siammae.cli.options import Model, Out, Propagation, stop
+from siammae.cli.options import Model, OnDamage, Out, Propagation, stop
 
 if TYPE_CHECKING:
     from siammae.labels.masks import Mask
@@ -25,6 +25,7 @@ def propagate(
     start: int = 0,
     void_id: int | None = None,
     resume: bool = False,
+    on_damage: OnDamage = "error",
 ) -> None:
     """Propagate the mask of one frame through a video, or those of several videos through theirs.
 
@@ -60,9 +61,9 @@ def propagate(
         model=model.load(),
     )
     if len(jobs) == 1 and masks is None:
-        run_job(jobs[0], write_masks)
+        run_job(jobs[0], write_masks, on_damage)
         return
-    failed = run_each(jobs, write_masks)
+    failed = run_each(jobs, write_masks, on_damage)
     print(f"{len(jobs) - len(failed)} of {len(jobs)} videos done")
     if failed:
         stop(f"failed: {', '.join(failed)}", 1)
@@ -113,25 +114,25 @@ def find_jobs(inputs: Sequence[str], masks: Path | None, out: Path, overlay: Pat
     ]
 
 
-def run_each(jobs: Sequence[Job], write_masks: WriteMasks) -> list[str]:
+def run_each(jobs: Sequence[Job], write_masks: WriteMasks, on_damage: OnDamage = "error") -> list[str]:
     """Run the jobs in turn, print what stops one of them, and return the videos that failed."""
     failed = []
     for job in jobs:
         try:
-            run_job(job, write_masks)
+            run_job(job, write_masks, on_damage)
         except (ValueError, OSError) as error:
             failed.append(job.video)
             print(f"siammae: {job.video}: {error}", file=sys.stderr, flush=True)
     return failed
 
 
-def run_job(job: Job, write_masks: WriteMasks) -> None:
+def run_job(job: Job, write_masks: WriteMasks, on_damage: OnDamage = "error") -> None:
     """Write the masks of a video, and its overlay; when the video is damaged, those of the frames before the damage."""
     from siammae.errors import VideoError
     from siammae.labels.masks import as_mask
     from siammae.video.frames import read_frames
 
-    frames, mask = read_frames(job.video), as_mask(job.mask)
+    frames, mask = read_frames(job.video, on_damage=on_damage), as_mask(job.mask)
     if job.overlay is not None:
         job.overlay.parent.mkdir(parents=True, exist_ok=True)
     try:

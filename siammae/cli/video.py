@@ -5,7 +5,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from siammae.cli.options import Model, Out, Propagation, Video
+from siammae.cli.options import Model, OnDamage, Out, Propagation, Video
 
 TRAIL = 15  # positions of a keypoint that are drawn
 
@@ -18,6 +18,7 @@ def keypoints(
     propagation: Propagation,
     overlay: Path | None = None,
     start: int = 0,
+    on_damage: OnDamage = "error",
 ) -> None:
     """Propagate the keypoints of one frame through a video.
 
@@ -39,7 +40,7 @@ def keypoints(
     check_output(out, (".csv",))
     if overlay is not None:
         check_output(overlay, (".mp4", ".gif"))
-    frames, points0, config = read_frames(video), read_points(points), propagation.config()
+    frames, points0, config = read_frames(video, on_damage=on_damage), read_points(points), propagation.config()
     tracks = propagate_keypoints_to_file(frames, points0, out, model.load(), size=model.input_size, config=config, start=start)
     print(f"keypoints: {out}")
     if overlay is not None:
@@ -49,7 +50,15 @@ def keypoints(
         print(f"overlay: {overlay}")
 
 
-def features(video: Video, out: Out, model: Model, layer: int = -1, normalize: bool = False, batch_size: int = 8) -> None:
+def features(
+    video: Video,
+    out: Out,
+    model: Model,
+    layer: int = -1,
+    normalize: bool = False,
+    batch_size: int = 8,
+    on_damage: OnDamage = "error",
+) -> None:
     """Write the dense features of every frame, [frames, channels, rows, columns].
 
     Example: siammae features street.mp4 -o street.safetensors
@@ -66,7 +75,7 @@ def features(video: Video, out: Out, model: Model, layer: int = -1, normalize: b
 
     if check_output(out, (".safetensors", ".npy")) == ".npy" and model.dtype == "bfloat16":
         raise ValueError(f"{out}: .npy files have no bfloat16; write .safetensors or choose another dtype")
-    frames = read_frames(video)
+    frames = read_frames(video, on_damage=on_damage)
     values = extract_features(
         frames, model.load(), size=model.input_size, layer=layer, normalize=normalize, batch_size=batch_size
     )

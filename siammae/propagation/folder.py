@@ -116,6 +116,7 @@ def _settings(
     settings = {
         "siammae": __version__,
         "frames": str(Path(source.label).resolve()) if Path(source.label).exists() else source.label,
+        "on_damage": source.on_damage,
         "mask_sha256": hashlib.sha256(np.ascontiguousarray(mask.values).tobytes()).hexdigest(),
         "model": encoder.name,
         "weights_sha256": encoder.digest(),

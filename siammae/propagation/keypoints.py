@@ -204,14 +204,15 @@ def propagate_keypoints_to_file(
         frames, points0, model, size, config, start, progress: see `propagate_keypoints`.
     """
     tracks: dict[int, tuple[Tensor, Tensor]] = {}
+    source = read_frames(frames)
     try:
-        for index, track in _track(frames, as_points(points0), model, size, config, start, progress):
+        for index, track in _track(source, as_points(points0), model, size, config, start, progress):
             tracks[index] = track
     finally:
         if tracks:
             numbers = sorted(tracks)
             points, scores = (torch.stack([tracks[index][i] for index in numbers]).numpy() for i in (0, 1))
-            write_tracks(path, points, scores, numbers)
+            write_tracks(path, points, scores, map(source.number, numbers))
     return points
 
 
