@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import timm
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch.nn import functional as F
 
 from siammae import Geometry, extract_features, load_model, model_info
@@ -161,15 +162,33 @@ def test_a_broken_timm_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> No
     x=st.floats(-50, 2050),
     y=st.floats(-9, 9),
 )
+@example(frame=(1, 246), size=600, x=0.0, y=0.0)
 def test_geometry_there_and_back(encoder: Encoder, frame: tuple[int, int], size: int, x: float, y: float) -> None:
+    assume(size**2 * max(frame) / min(frame) < 0.9 * Image.MAX_IMAGE_PIXELS)
     shape = Geometry.of(frame, encoder, size)
     assert shape.input == (shape.grid[0] * 16, shape.grid[1] * 16)
-    points = torch.tensor([[x, y]])
-    assert torch.allclose(shape.to_frame(shape.to_grid(points)), points, atol=1e-2)
+    points = torch.tensor([[x, y]], dtype=torch.float64)
+    assert torch.allclose(shape.to_frame(shape.to_grid(points)), points, rtol=0, atol=1e-9)
     height, width = frame
-    corners = torch.tensor([[-0.5, -0.5], [width - 0.5, height - 0.5]])
-    expected = torch.tensor([[-0.5, -0.5], [shape.grid[1] - 0.5, shape.grid[0] - 0.5]])
-    assert torch.allclose(shape.to_grid(corners), expected, atol=1e-3)
+    corners = torch.tensor([[-0.5, -0.5], [width - 0.5, height - 0.5]], dtype=torch.float64)
+    expected = torch.tensor([[-0.5, -0.5], [shape.grid[1] - 0.5, shape.grid[0] - 0.5]], dtype=torch.float64)
+    assert torch.allclose(shape.to_grid(corners), expected, rtol=0, atol=1e-9)
+    assert torch.allclose(shape.to_grid(corners.float()), expected.float(), rtol=1e-6)
+
+
+def test_inner_blocks_are_given_before_the_final_layernorm(encoder: Encoder) -> None:
+    images = torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    vit = encoder.vit
+    with torch.no_grad():
+        tokens = encoder.embed(images)
+        for index, block in enumerate(vit.blocks):
+            tokens = block(tokens)
+            expected = tokens if index < encoder.depth - 1 else vit.norm(tokens)
+            for layer in {index, index - encoder.depth} - {encoder.depth - 1}:
+                features = encoder(images, layer=layer)
+                assert torch.allclose(features.flatten(2).transpose(1, 2), expected[:, 1:], atol=1e-5)
+        last = encoder(images, layer=encoder.depth - 1)  # by its own number: without the final LayerNorm
+        assert torch.allclose(last.flatten(2).transpose(1, 2), tokens[:, 1:], atol=1e-5)
 
 
 def test_size_is_the_shorter_side(encoder: Encoder) -> None:

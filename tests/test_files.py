@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from siammae.features import write_features
-from siammae.files import atomic, remove_drafts
+from siammae.files import atomic, atomic_folder, locked, remove_drafts
 from siammae.labels import as_mask, davis_palette, read_points, write_mask, write_tracks
 from siammae.video import read_frames, write_picture, write_video
 from siammae.visualize import draw_keypoints, overlay
@@ -402,3 +402,22 @@ def test_a_point_at_the_border_is_drawn_without_error() -> None:
     drawn = draw_keypoints(picture(0), np.array([[-0.5, -0.5], [63.5, 47.5], [900.0, 900.0]]), radius=3)
     assert (drawn[0, 0] != picture(0)[0, 0]).any()
     assert (drawn[-1, -1] != picture(0)[-1, -1]).any()
+
+
+@pytest.mark.parametrize("name", ["x" * 240, "\u00e9" * 120], ids=["letters", "two bytes each"])
+def test_names_as_long_as_the_disk_allows(tmp_path: Path, name: str) -> None:
+    write_mask(tmp_path / f"{name}.png", np.ones((2, 3), np.uint8))
+    assert os.listdir(tmp_path) == [f"{name}.png"]
+    for other, overwrite in ((f"{name}.a", False), (f"{name}.b", False), (f"{name}.a", True)):
+        with atomic_folder(tmp_path / other, overwrite=overwrite) as draft:
+            (draft / "file").write_text(other)
+            assert len(os.listdir(tmp_path)) > 1
+    assert sorted(os.listdir(tmp_path)) == sorted([f"{name}.png", f"{name}.a", f"{name}.b"])
+
+
+def test_a_folder_is_locked_for_one_at_a_time(tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(FileExistsError, match="is being written by another run"), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass
+    assert not os.listdir(tmp_path)

@@ -16,6 +16,7 @@ evaluate_app = SubcommandApp()
 Root = Annotated[Positional[Path], arg(metavar="ROOT")]
 Size = tuple[int, int] | None
 Resolution = Literal["480p", "Full-Resolution"]
+Queries = Literal["first", "strided"]
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,22 @@ def evaluate_badja(root: Root, out: Out, options: Options, joints: Path | None =
     from siammae.evaluation import Badja
 
     _evaluate(Badja(root, options.sequences, options.split, joints=joints), out, options)
+
+
+@evaluate_app.command(name="tapvid")
+def evaluate_tapvid(root: Root, out: Out, options: Options, queries: Queries = "first") -> None:
+    """Track the points of TAP-Vid or RoboTAP and score them: average Jaccard, delta avg, occlusion accuracy.
+
+    Example: siammae evaluate tapvid tapvid_davis.pkl -o runs/tapvid --queries strided
+
+    Args:
+        root: Pickle of TAP-Vid's layout, or a folder of them; nothing in it is run.
+        out: Folder for predictions and scores.
+        queries: Frames in which points are given: the first visible one, or every fifth.
+    """
+    from siammae.evaluation import TapVid
+
+    _evaluate(TapVid(root, options.sequences, options.split, queries), out, options)
 
 
 @evaluate_app.command(name="report")

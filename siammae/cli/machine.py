@@ -19,9 +19,9 @@ def env(as_json: Json = False) -> None:
     import torch
 
     from siammae import __version__
-    from siammae.ops.matmul import onednn_is_faster
     from siammae.models.load import default_device
     from siammae.ops.dispatch import IMPLEMENTATIONS, unavailable
+    from siammae.ops.matmul import onednn_is_faster
 
     packages = "torch", "torchvision", "timm", "huggingface_hub", "safetensors", "av", "numpy", "triton"
     codecs = "h264", "hevc", "vp9", "av1", "gif", "prores"

@@ -121,8 +121,8 @@ def pca(video: Video, out: Out, model: Model, layer: int = -1) -> None:
         write_picture(out, contact_sheet(pictures, len(columns)))
     else:
         stream = progress_bar(frames, frames.length, "pca", None)
-        film = (colors(grids([frame], False), full)[0] for frame in stream)
-        write_video(out, film, frames.fps or 25, pixel_aspect=frames.pixel_aspect)
+        shown = (colors(grids([frame], False), full)[0] for frame in stream)
+        write_video(out, shown, frames.fps or 25, pixel_aspect=frames.pixel_aspect)
     print(f"pca: {out}, fitted to {len(some)} frames")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
-from siammae.cli.evaluate import Resolution, Root, Size
+from siammae.cli.evaluate import Queries, Resolution, Root, Size
 from siammae.cli.options import Json, print_json
 
 if TYPE_CHECKING:
@@ -176,6 +176,22 @@ def score_badja(root: Root, pred: Pred, options: Options, joints: Path | None = 
     from siammae.evaluation import Badja
 
     _score_folder(Badja(root, options.sequences, options.split, joints=joints), pred, options)
+
+
+@score_app.command(name="tapvid")
+def score_tapvid(root: Root, pred: Pred, options: Options, queries: Queries = "first") -> None:
+    """Score tracked points for TAP-Vid or RoboTAP.
+
+    Example: siammae score tapvid tapvid_davis.pkl predictions --queries strided
+
+    Args:
+        root: Pickle of TAP-Vid's layout, or a folder of them; nothing in it is run.
+        pred: Folder or ZIP file of one VIDEO.csv for each video, with the columns frame, point, x, y.
+        queries: Frames in which points are given: the first visible one, or every fifth.
+    """
+    from siammae.evaluation import TapVid
+
+    _score_folder(TapVid(root, options.sequences, options.split, queries), pred, options)
 
 
 def _score_folder(dataset: "Dataset", pred: Path, options: ScoreOptions) -> None:

@@ -6,6 +6,7 @@ from .datasets import Davis as Davis
 from .datasets import Jhmdb as Jhmdb
 from .datasets import Lvos as Lvos
 from .datasets import Mose as Mose
+from .datasets import TapVid as TapVid
 from .datasets import Vip as Vip
 from .datasets import YoutubeVos as YoutubeVos
 from .evaluation import Evaluation as Evaluation

@@ -20,7 +20,8 @@ from tqdm import tqdm
 from siammae import __version__
 from siammae.encoder import Encoder
 from siammae.evaluation.datasets import Dataset, Scores
-from siammae.evaluation.datasets.sequences import MaskSequence, PathLike, PointSequence, digest
+from siammae.evaluation.datasets.dataset import Sequences
+from siammae.evaluation.datasets.sequences import MaskSequence, PathLike, digest
 from siammae.evaluation.predict import PREDICTIONS, SPEED, device, predict, processes, share, speed
 from siammae.evaluation.protocols import find_protocol
 from siammae.evaluation.submission import write_submission
@@ -95,13 +96,13 @@ def write_scores(path: PathLike, scores: Scores, about: Mapping[str, Any]) -> No
         draft.write_text(json.dumps(content, indent=1) + "\n")
 
 
-Find = Callable[[], Sequence[MaskSequence] | Sequence[PointSequence]]
+Find = Callable[[], Sequences]
 
 
 class Prediction(NamedTuple):
     """The sequences of predictions that are complete, their settings and their circumstances."""
 
-    sequences: Sequence[MaskSequence] | Sequence[PointSequence]
+    sequences: Sequences
     settings: dict[str, Any]
     circumstances: dict[str, Any]
 
@@ -198,7 +199,7 @@ def _predict(
         settings = {
             **dataset.record(),
             "sequences": names,
-            "data_sha256": digest(path for sequence in sequences for path in sequence.files),
+            "data_sha256": digest(dict.fromkeys(path for sequence in sequences for path in sequence.files)),
             "protocol": {"name": rules.name, "source": rules.source, "input": size or rules.input},
             "config": asdict(config),
             "model": encoder.name,
@@ -211,11 +212,11 @@ def _predict(
         wait()
         own = share(sequences, rank, world)
         hidden = True if rank else None if progress is None else not progress
-        with tqdm(desc=dataset.name, total=sum(len(sequence.frames) for sequence in own), unit="frame", disable=hidden) as bar:
+        with tqdm(desc=dataset.name, total=sum(sequence.num_frames for sequence in own), unit="frame", disable=hidden) as bar:
             for sequence in own:
                 bar.set_postfix_str(sequence.name)
                 predict(sequence, target, encoder, config, rules, size)
-                bar.update(len(sequence.frames))
+                bar.update(sequence.num_frames)
         wait()
     if rank:
         return None

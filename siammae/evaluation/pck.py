@@ -4,14 +4,15 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from siammae.evaluation.datasets.sequences import PathLike, PointSequence, check_complete
+from siammae.evaluation.datasets.sequences import PathLike, PointSequence, TrackSequence, check_complete
 from siammae.labels.keypoints import read_tracks
 
+S = TypeVar("S", PointSequence, TrackSequence)
 THRESHOLDS = 0.1, 0.2, 0.3, 0.4, 0.5
 PIXELS = 3  # threshold in pixels
 
@@ -108,9 +109,7 @@ class KeypointScores:
         }
 
 
-def read_predictions(
-    sequences: Sequence[PointSequence], folder: PathLike
-) -> Iterator[tuple[PointSequence, NDArray[np.float64]]]:
+def read_predictions(sequences: Sequence[S], folder: PathLike) -> Iterator[tuple[S, NDArray[np.float64]]]:
     """Read the predicted points [T, K, 2] of each sequence from the file NAME.csv of a folder.
 
     Raises:

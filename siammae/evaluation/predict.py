@@ -15,8 +15,17 @@ import torch
 from torch import distributed
 
 from siammae.encoder import Encoder
-from siammae.evaluation.datasets.sequences import Appearance, MaskSequence, PointSequence, first_mask, outside_frame
+from siammae.evaluation.datasets.sequences import (
+    Appearance,
+    MaskSequence,
+    PointSequence,
+    TrackSequence,
+    first_mask,
+    outside_frame,
+)
+from siammae.evaluation.datasets.tapvid import SIDE, read_video
 from siammae.evaluation.protocols import Protocol
+from siammae.evaluation.queries import track_queries
 from siammae.files import atomic, atomic_folder
 from siammae.geometry import InputSize
 from siammae.labels.keypoints import write_tracks
@@ -45,18 +54,22 @@ def processes() -> Iterator[tuple[int, int, Callable[[], object]]]:
 
 
 def share(sequences: Sequence[Any], rank: int, world: int) -> list[Any]:
-    """Select the sequences of one process: the longest first, each goes to the process with the fewest frames so far."""
+    """Select the sequences of one process: the longest first, each goes to the process with the fewest frames so far.
+
+    They keep their order, so that those in one file follow each other.
+    """
     shares: list[list[Any]] = [[] for _ in range(world)]
     loads = [0] * world
-    for sequence in sorted(sequences, key=lambda sequence: -len(sequence.frames)):
+    for sequence in sorted(sequences, key=lambda sequence: -sequence.num_frames):
         least = loads.index(min(loads))
         shares[least].append(sequence)
-        loads[least] += len(sequence.frames)
-    return shares[rank]
+        loads[least] += sequence.num_frames
+    own = {sequence.name for sequence in shares[rank]}
+    return [sequence for sequence in sequences if sequence.name in own]
 
 
 def predict(
-    sequence: MaskSequence | PointSequence,
+    sequence: MaskSequence | PointSequence | TrackSequence,
     folder: Path,
     encoder: Encoder,
     config: PropagationConfig,
@@ -67,11 +80,31 @@ def predict(
     finished = folder / SPEED / f"{sequence.name}.json"
     if finished.exists():
         return
-    width, height = read_image(sequence.frames[0]).size
-    size = size or protocol.size((height, width), encoder.patch_size)
     target = folder / PREDICTIONS / sequence.name
     resumed = target.is_dir()
     began = time.perf_counter()
+    if isinstance(sequence, TrackSequence):
+        size = size or protocol.size((SIDE, SIDE), encoder.patch_size)
+        points, scores = track_queries(read_video(sequence), sequence, encoder, config, size)
+        write_tracks(target.with_name(f"{sequence.name}.csv"), points, scores)
+    else:
+        _predict_pictures(sequence, target, encoder, config, protocol, size)
+    speed = {"frames": sequence.num_frames, "seconds": time.perf_counter() - began, "peak_memory_mb": _peak_mb(encoder)}
+    with atomic(finished) as draft:
+        draft.write_text(json.dumps({"resumed": resumed} | speed) + "\n")
+
+
+def _predict_pictures(
+    sequence: MaskSequence | PointSequence,
+    target: Path,
+    encoder: Encoder,
+    config: PropagationConfig,
+    protocol: Protocol,
+    size: InputSize,
+) -> None:
+    """Write the masks or the points of a sequence of pictures."""
+    width, height = read_image(sequence.frames[0]).size
+    size = size or protocol.size((height, width), encoder.patch_size)
     if isinstance(sequence, MaskSequence) and sequence.later:
         with atomic_folder(target, overwrite=True) as draft:
             _predict_appearing(sequence, draft, encoder, config, size)
@@ -87,9 +120,6 @@ def predict(
             first = np.where(outside_frame(first, (height, width))[:, None], np.nan, first)
         points, scores = propagate_keypoints(list(sequence.frames), first, encoder, size=size, config=config, progress=False)
         write_tracks(target.with_name(f"{sequence.name}.csv"), points, scores)
-    speed = {"frames": len(sequence.frames), "seconds": time.perf_counter() - began, "peak_memory_mb": _peak_mb(encoder)}
-    with atomic(finished) as draft:
-        draft.write_text(json.dumps({"resumed": resumed} | speed) + "\n")
 
 
 def _predict_appearing(

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from siammae.evaluation.datasets import Dataset, read_dataset
-from siammae.evaluation.datasets.sequences import MaskSequence, PathLike, PointSequence
+from siammae.evaluation.datasets.sequences import MaskSequence, PathLike, PointSequence, TrackSequence
+from siammae.evaluation.datasets.tapvid import read_video
 from siammae.evaluation.evaluation import SCORES_FILE
 from siammae.evaluation.predict import PREDICTIONS
 from siammae.files import atomic, check_output
@@ -134,19 +135,23 @@ def _worst_frames(runs: Sequence[SavedEvaluation], num: int) -> Iterator[dict[st
             score = run.sequences[sequence.name]["frames"][index]
             value = "no score" if score is None else f"{100 * score:.1f}"
             pictures.append((f"{run.label}: {value}", _draw(sequence, number, run.folder / PREDICTIONS)))
-        yield {"title": f"{sequence.name}, {_frame(sequence, number).name}", "pictures": pictures}
+        yield {"title": f"{sequence.name}, {_frame(sequence, number)[0]}", "pictures": pictures}
 
 
-def _frame(sequence: MaskSequence | PointSequence, number: int) -> Path:
-    """Return the frame of an annotation."""
+def _frame(sequence: MaskSequence | PointSequence | TrackSequence, number: int) -> tuple[str, Any]:
+    """Return the name of an annotation's frame, and the frame."""
+    if isinstance(sequence, TrackSequence):
+        return f"frame {number}", read_video(sequence)[number]
     if isinstance(sequence, PointSequence):
-        return sequence.frames[number]
-    return next(frame for frame in sequence.frames if frame.stem == sequence.annotations[number].stem)
+        path = sequence.frames[number]
+    else:
+        path = next(frame for frame in sequence.frames if frame.stem == sequence.annotations[number].stem)
+    return path.name, path
 
 
-def _draw(sequence: MaskSequence | PointSequence, number: int, predictions: Path | None) -> str:
+def _draw(sequence: MaskSequence | PointSequence | TrackSequence, number: int, predictions: Path | None) -> str:
     """Draw the labels of an annotated frame, the true ones or those of a folder, as the address of an image."""
-    frame = _frame(sequence, number)
+    _, frame = _frame(sequence, number)
     if isinstance(sequence, MaskSequence):
         annotation = sequence.annotations[number]
         path = annotation if predictions is None else predictions / sequence.name / f"{annotation.stem}.png"

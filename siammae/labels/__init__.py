@@ -1,5 +1,6 @@
 """Labels that people give (masks, keypoints, shapes), their files, and their soft maps on the grid."""
 
+from siammae.labels.edges import EdgeFilter, to_shares
 from siammae.labels.grid import (
     Reduction,
     grid_to_points,
@@ -14,6 +15,7 @@ from siammae.labels.masks import Mask, MaskLike, NearestPixel, as_mask, davis_pa
 from siammae.labels.shapes import draw_shapes
 
 __all__ = [
+    "EdgeFilter",
     "Mask",
     "MaskLike",
     "NearestPixel",
@@ -32,6 +34,7 @@ __all__ = [
     "resize_nearest",
     "strongest_label",
     "to_image",
+    "to_shares",
     "upsample",
     "write_mask",
     "write_tracks",

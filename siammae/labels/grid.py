@@ -5,8 +5,8 @@ numbers: (0, 0) is the centre of the top left one, and a picture spans -0.5 to W
 """
 
 import math
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from siammae.labels.masks import Mask, resize_nearest
 
 Reduction = Literal["area", "bilinear", "nearest"]
+Enlarge: TypeAlias = Callable[[Tensor, tuple[int, int]], Tensor]  # from maps [L, h, w] and (H, W) to maps [L, H, W]
 PLANES_AT_ONCE = 16  # label maps that are held at full resolution together
 
 
@@ -53,16 +54,16 @@ def upsample(planes: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(planes[None], size=size, mode="bilinear", align_corners=False)[0]
 
 
-def strongest_label(soft: Tensor, size: tuple[int, int], *, normalize: bool = False) -> Tensor:
+def strongest_label(soft: Tensor, size: tuple[int, int], *, normalize: bool = False, enlarge: Enlarge = upsample) -> Tensor:
     """Find the strongest label of every pixel: indices [H, W] of soft labels [L, h, w]; ties go to the lower index.
 
-    `normalize` first stretches each label's upsampled map to the range 0..1, as DINO does; a map that is nowhere positive
-    stays as it is. Only a few maps exist at full resolution at a time.
+    `enlarge` brings the maps to H x W pixels. `normalize` then stretches each label's map to the range 0..1, as DINO does; a
+    map that is nowhere positive stays as it is. Only a few maps exist at full resolution at a time.
     """
     best = torch.full(size, -torch.inf, dtype=soft.dtype, device=soft.device)
     winner = torch.zeros(size, dtype=torch.int64, device=soft.device)
     for first in range(0, len(soft), PLANES_AT_ONCE):
-        planes = upsample(soft[first : first + PLANES_AT_ONCE], size)
+        planes = enlarge(soft[first : first + PLANES_AT_ONCE], size)
         if normalize:
             planes = _stretch(planes)
         strength, index = planes.max(dim=0)

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from siammae.files import PathLike, atomic
-from siammae.video.pictures import read_image, upright
+from siammae.video.pictures import ROUNDING, read_image, upright
 
 NearestPixel = Literal["center", "corner"]
 
@@ -60,8 +60,17 @@ class Mask:
 
     def check_ids(self, ids: Sequence[int]) -> None:
         """Raise ValueError if the type of this mask cannot hold one of `ids`."""
-        if not self.soft and np.any(np.asarray(ids).astype(self.values.dtype) != ids):
-            raise ValueError(f"ids {list(ids)} do not all fit into the {self.values.dtype} of the first mask")
+        kind = self.values.dtype
+        if self.soft:
+            return
+        low, high = (0, 1) if np.issubdtype(kind, np.bool_) else (np.iinfo(kind).min, np.iinfo(kind).max)
+        if not all(low <= label <= high for label in ids):
+            raise ValueError(f"ids {list(ids)} do not all fit into the {kind} of the first mask")
+
+    def as_tensor(self, ids: Sequence[int]) -> Tensor:
+        """Return ids of this mask as a tensor that holds all of them: int64, or uint64 where the mask itself is."""
+        kind = np.uint64 if self.values.dtype == np.uint64 else np.int64
+        return torch.from_numpy(np.array(ids, dtype=kind))
 
     def like(self, values: NDArray[Any]) -> Any:
         """Convert `values` (ids [..., H, W], or soft labels) to the form in which this mask was given."""
@@ -103,6 +112,8 @@ def as_mask(mask: MaskLike, *, empty: bool = False) -> Mask:
     else:
         raise ValueError(f"the mask is a {type(mask).__name__}; expected a path, a PIL image, an array or a tensor")
     _check(parsed, label)
+    if parsed.soft:
+        parsed = replace(parsed, values=parsed.values.clip(0, 1))  # sums of floats may lie a little above 1
     if not empty and not parsed.values.any():
         raise ValueError(f"{label} holds nothing but background (0): mark at least one pixel of an object")
     return parsed
@@ -128,8 +139,8 @@ def _check(mask: Mask, label: str) -> None:
     values, floating = mask.values, np.issubdtype(mask.values.dtype, np.floating)
     if floating and values.ndim == 3:
         low, high = float(values.min(initial=0)), float(values.max(initial=0))
-        if not (low >= 0 and high <= 1):
-            raise ValueError(f"{label} holds soft labels from {low:g} to {high:g}; expected [0, 1]")
+        if not (low >= -ROUNDING and high <= 1 + ROUNDING):
+            raise ValueError(f"{label} holds soft labels from {low:.9g} to {high:.9g}; expected [0, 1]")
     elif floating or values.ndim != 2 or not (np.issubdtype(values.dtype, np.integer) or values.dtype == bool):
         raise ValueError(
             f"{label} has shape {list(values.shape)} and type {values.dtype}; expected integer or bool ids [H, W], "

@@ -143,7 +143,7 @@ def with_architecture(encoder: Encoder, architecture: str) -> Encoder:
     Raises:
         ValueError: the weights do not fit that architecture.
     """
-    same = {"mean": encoder.mean, "std": encoder.std, "default_size": encoder.default_size, "name": encoder.name}
+    same: dict[str, Any] = {name: getattr(encoder, name) for name in ("mean", "std", "default_size", "name")}
     args = {"patch_size": encoder.patch_size, "img_size": encoder.vit.patch_embed.img_size} | encoder.model_args
     other = build_encoder(architecture, args, initial_weights=False, metadata=_without_scores(encoder.metadata), **same)
     other.vit.load_state_dict(fit_weights(encoder.vit.state_dict(), other.vit, encoder.name))

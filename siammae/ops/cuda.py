@@ -6,7 +6,6 @@ the best candidates of every cell; the second recomputes the listed ones in floa
 Letters: B videos, N context frames, D channels, L labels, S splits, C candidates, k matches, h x w grid cells, P of them.
 """
 
-import math
 import os
 from contextlib import AbstractContextManager
 from importlib.metadata import version
@@ -14,11 +13,10 @@ from importlib.util import find_spec
 from itertools import groupby
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from siammae.ops.reference import Search
+from siammae.ops.reference import Search, window_limit
 
 TILE = 8  # side of a tile of the query frame, and of a block of the context frames, in cells
 MIN_CANDIDATES, MAX_CANDIDATES = 8, 64
@@ -233,17 +231,6 @@ def _limits(search: Search, height: int, width: int, device: torch.device) -> Te
     first = 0
     for radius, run in groupby(search.radii):
         count = len(list(run))
-        limits[first : first + count].fill_(_limit(radius, height, width, search))
+        limits[first : first + count].fill_(window_limit(radius, height, width, search))
         first += count
     return limits
-
-
-def _limit(radius: float, height: int, width: int, search: Search) -> int:
-    """Return the largest distance between two cells that a window holds, a whole number since distances are."""
-    circle = search.window == "circle"
-    farthest = height * height + width * width if circle else max(height, width)
-    exact = radius * radius if circle else radius
-    if exact >= farthest:
-        return farthest
-    rounded = float(np.float32(exact))  # as the reference compares: sqrt(5) ** 2 is 5, not a little more
-    return math.ceil(rounded) - 1 if search.strict else math.floor(rounded)

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from siammae.ops.matmul import biased_product
-from siammae.ops.reference import Search, best_of, first_of, in_order, inside, mix, tie_weights
+from siammae.ops.reference import Search, best_of, first_of, in_order, inside, mix, tie_weights, window_limit
 
 STRIP = 8  # columns of a tile: more columns compute more outside the windows, fewer make slower products
 BAND, LEAST_BAND = 6, 4  # rows of a context frame in one product, a compromise of the same kind
@@ -55,7 +55,8 @@ def propagate(query: Tensor, context: Tensor, context_labels: Tensor, search: Se
         torch.empty(len(videos), count, height, width, dtype=kind, device=query.device)
         for count, kind in zip(channels, (dtype, dtype, torch.int64), strict=True)
     ]
-    tiles = _tiles(len(videos), height, width, max(search.radii))
+    limit = max(window_limit(radius, height, width, search) for radius in search.radii)
+    tiles = _tiles(len(videos), height, width, limit, search.window)
 
     def work(tile: _Tile) -> tuple[Tensor, Tensor, Tensor]:
         with torch.no_grad():
@@ -69,7 +70,7 @@ def propagate(query: Tensor, context: Tensor, context_labels: Tensor, search: Se
     return labels, similarities, indices
 
 
-def _tiles(num_videos: int, height: int, width: int, radius: float) -> list[_Tile]:
+def _tiles(num_videos: int, height: int, width: int, limit: int, window: str) -> list[_Tile]:
     """Cut the videos into strips; strips that hold too much, and the last ones if threads would idle, are cut further."""
     strips = [(video, range(left, min(left + STRIP, width))) for video in range(num_videos) for left in range(0, width, STRIP)]
     threads = torch.get_num_threads()
@@ -77,17 +78,17 @@ def _tiles(num_videos: int, height: int, width: int, radius: float) -> list[_Til
     tiles = []
     for index, (video, columns) in enumerate(strips):
         parts = 1 if index < in_full_rounds else min(height, math.ceil(threads / (len(strips) - in_full_rounds)))
-        while parts < height and _size(height, width, math.ceil(height / parts), columns, radius) > SIMILARITIES_AT_ONCE:
+        while parts < height and _size(height, width, math.ceil(height / parts), columns, limit, window) > SIMILARITIES_AT_ONCE:
             parts += 1
         cuts = [height * part // parts for part in range(parts + 1)]
         tiles += [_Tile(video, range(*rows), columns) for rows in pairwise(cuts)]
     return tiles
 
 
-def _size(height: int, width: int, num_rows: int, columns: range, radius: float) -> int:
+def _size(height: int, width: int, num_rows: int, columns: range, limit: int, window: str) -> int:
     """Count the similarities of a tile of `num_rows` rows, in the middle of the grid, to one frame."""
     top = (height - num_rows) // 2
-    return math.prod(_Layout(height, width, range(top, top + num_rows), columns, radius).shape)
+    return math.prod(_Layout(height, width, range(top, top + num_rows), columns, limit, window).shape)
 
 
 def _in_threads(work: Callable[[Task], Part], tasks: Sequence[Task]) -> Iterator[Part]:
@@ -136,8 +137,9 @@ class _Video:
         height, width, _ = self.query.shape
         queries = self.query[rows.start : rows.stop, columns.start : columns.stop].to(self.dtype).contiguous()  # [n, c, D]
         for radius, run in groupby(range(len(self.search.radii)), self.search.radii.__getitem__):
-            layout = _Layout(height, width, rows, columns, radius)
-            products = layout.products(queries, layout.bias(self.search).to(self.dtype))
+            limit = window_limit(radius, height, width, self.search)
+            layout = _Layout(height, width, rows, columns, limit, self.search.window)
+            products = layout.products(queries, layout.bias().to(self.dtype))
             frames = list(run)
             num_chunks = math.ceil(len(frames) * math.prod(layout.shape) / SIMILARITIES_AT_ONCE)
             at_once = math.ceil(len(frames) / num_chunks)
@@ -253,11 +255,13 @@ class _Layout:
     width: int
     rows: range
     columns: range
-    radius: float
+    limit: int  # of `window_limit`
+    window: str
 
     @cached_property
     def reach(self) -> int:
-        return math.floor(min(self.radius, self.height + self.width))
+        """Rows or columns that a window reaches in one direction."""
+        return self.limit if self.window == "square" else math.isqrt(self.limit)
 
     @cached_property
     def band(self) -> int:
@@ -295,14 +299,14 @@ class _Layout:
             bands, slots = math.ceil((last - self.top) / self.band), len(self.rows)
         return bands, slots, len(self.columns), self.band, len(self.halo)
 
-    def bias(self, search: Search) -> Tensor:
+    def bias(self) -> Tensor:
         """Return [rows, c, rows of a band, S]: 0 for cells in a query's window, -inf elsewhere.
 
         The first row belongs to queries as far above the band's first row as windows reach.
         """
         away_y = _counted(range(-self.reach, self.reach + self.band))[:, None] - _counted(range(self.band))
         away_x = _counted(self.columns)[:, None] - _counted(self.halo)
-        near = inside(away_y[:, None, :, None].float(), away_x[:, None, :].float(), self.radius, search)
+        near = inside(away_y[:, None, :, None], away_x[:, None, :], self.limit, self.window)
         return torch.zeros(near.shape, dtype=torch.float32, device="cpu").masked_fill_(~near, -torch.inf)
 
     def products(self, queries: Tensor, bias: Tensor) -> list[_Product]:

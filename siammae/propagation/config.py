@@ -1,18 +1,19 @@
 """PropagationConfig: the options of label propagation, and published protocols as presets."""
 
 import difflib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any, Literal, TypeAlias, TypedDict
+
+import numpy as np
 
 from siammae.encoder import Encoder
 from siammae.features import Resize
 from siammae.geometry import InputSize
 from siammae.labels.grid import Reduction
 from siammae.labels.masks import NearestPixel
-from siammae.ops import Window
+from siammae.ops import LEAST_TEMPERATURE, Window
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,11 @@ class PropagationConfig:
         temperature: temperature of the softmax over the similarities of the matches.
         restrict_anchors: apply `radius` to the anchors too; otherwise they are searched everywhere.
         layer: block whose features are compared (see `Encoder.forward`).
+        edges: how soft labels are enlarged to the frame's size: "guided", along the edges of the picture (see
+            `siammae.labels.EdgeFilter`), or "none", by bilinear interpolation. The labels of the context stay as they are.
+        edge_color: deviation of color at which a cell counts for a pixel; colors run from 0 to 1.
+        edge_radius: half of the side of the windows in which edges are looked for, as a share of the picture's shorter side.
+        edge_eps: variance of color within a window that counts as an edge; colors run from 0 to 1.
         projection: compare features after the model's projection (`siammae.models.projection`).
 
     Attributes: Scripts differ in these.
@@ -50,6 +56,7 @@ class PropagationConfig:
             that CRW's script draws (see `siammae.labels.points_to_crw_grid`).
         point_sigma: deviation of the Gaussian, in cells.
         point_top_k: number of cells whose weighted mean is the propagated keypoint.
+        point_lost_below: score below which a propagated keypoint is lost; 0 gives a place to every point, as the scripts do.
 
     Raises:
         ValueError: a value of another type, or out of its range.
@@ -62,6 +69,10 @@ class PropagationConfig:
     temperature: float = 0.005
     restrict_anchors: bool = True
     layer: int = -1
+    edges: Literal["guided", "none"] = "guided"
+    edge_color: float = 0.15
+    edge_radius: float = 0.017
+    edge_eps: float = 1e-4
     projection: bool = False
 
     strict: bool = False
@@ -75,11 +86,17 @@ class PropagationConfig:
     point_maps: Literal["gaussian", "crw"] = "gaussian"
     point_sigma: float = 0.5
     point_top_k: int = 5
+    point_lost_below: float = 0.1
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.generic):
+                object.__setattr__(self, field.name, value.item())
         choices = {
             "window": ("circle", "square"),
             "first_labels": ("area", "bilinear", "nearest"),
+            "edges": ("guided", "none"),
             "decode_at": ("frame", "input"),
             "nearest_pixel": ("center", "corner"),
             "point_maps": ("gaussian", "crw"),
@@ -93,9 +110,17 @@ class PropagationConfig:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected a whole number, {least} or more")
         if not _is(self.layer, Integral):
             raise ValueError(f"layer is {self.layer!r}; expected a whole number")
-        for name in ("temperature", "point_sigma"):
-            if not _is(getattr(self, name), Real) or not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected a positive number")
+        limits = {
+            "temperature": (LEAST_TEMPERATURE, 1e30),
+            "edge_color": (0.001, 1000),
+            "edge_radius": (0.001, 1),
+            "edge_eps": (1e-6, 1000),
+            "point_sigma": (0.01, 1000),
+            "point_lost_below": (0, 1),
+        }
+        for name, (low, high) in limits.items():
+            if not _is(getattr(self, name), Real) or not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected a positive number, from {low:g} to {high:g}")
         for name in ("strict", "keep_ties", "restrict_anchors", "pad_with_anchor", "normalize_objects", "projection"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected True or False")
@@ -142,6 +167,7 @@ _CRW = {
     "strict": True,
     "temperature": 0.05,
     "restrict_anchors": False,
+    "edges": "none",
     "pad_with_anchor": True,
     "first_labels": "bilinear",
     "decode_at": "input",
@@ -149,6 +175,7 @@ _CRW = {
     "resize": "bilinear",
     "point_maps": "crw",
     "point_top_k": 3,
+    "point_lost_below": 0.0,
 }
 
 _PRESETS: dict[str, dict[str, Any]] = {
@@ -159,11 +186,13 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "radius": 12,
         "window": "square",
         "temperature": 0.1,
+        "edges": "none",
         "keep_ties": True,
         "first_labels": "nearest",
         "decode_at": "input",
         "normalize_objects": True,
         "resize": "bilinear_uint8",
+        "point_lost_below": 0.0,
     },
     "crw": _CRW,
     "cropmae": {**_CRW, "top_k": 7, "radius": 20, "temperature": 0.7, "point_top_k": 5},

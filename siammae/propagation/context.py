@@ -3,8 +3,11 @@
 Letters: N context frames, D channels, L labels, h x w cells.
 """
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -174,14 +177,29 @@ class SoftPropagator:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return all that `load_state_dict` needs to go on from here."""
-        return {
-            **self.context.state_dict(),
-            "last_labels": self.labels.clone(),
-            "num_frames": torch.tensor(self.num_frames, device="cpu"),
-        }
+        where = {"last_labels": self.labels.clone(), "num_frames": torch.tensor(self.num_frames, device="cpu")}
+        return {**self.context.state_dict(), **where, "settings": self._settings.clone()}
+
+    def check_state(self, state: Mapping[str, Tensor], more: Sequence[str] = ()) -> None:
+        """Raise ValueError if a state lacks something, or belongs to another model, config or size; `more` names more keys."""
+        missing = {"features", "labels", "counts", "last_labels", "num_frames", "settings", *more} - state.keys()
+        if missing:
+            raise ValueError(f"the state lacks {', '.join(sorted(missing))}; expected what `state_dict` returned")
+        theirs, ours = (json.loads(bytes(text.tolist())) for text in (state["settings"], self._settings))
+        changed = [f"{key} was {theirs.get(key)}, now {value}" for key, value in ours.items() if theirs.get(key) != value]
+        if changed:
+            raise ValueError(f"the state is of a propagator made with other arguments: {'; '.join(changed)}")
+
+    @cached_property
+    def _settings(self) -> Tensor:
+        """Return what a state must agree in, as the bytes of a JSON text."""
+        sizes = {"size of the frames": self.geometry.frame, "size of the input": self.geometry.input}
+        settings = {"model": self.encoder.name, **sizes, **asdict(self.config), "weights": self.encoder.digest()}
+        return torch.tensor(list(json.dumps(settings).encode()), dtype=torch.uint8, device="cpu")
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from where the propagator stood whose `state_dict` this is."""
+        """Go on from where the propagator stood whose `state_dict` this is; ValueError as in `check_state`."""
+        self.check_state(state)
         self.context.load_state_dict(state)
         self.labels = state["last_labels"].to(self.context.features.device).clone()
         self.num_frames = int(state["num_frames"])

@@ -39,8 +39,8 @@ class KeypointPropagator(Generic[P]):
         model, size, config: see `LabelPropagator`.
 
     Attributes:
-        points: positions [K, 2] in the last frame, float32, NaN where a point is lost; a tensor if `points0` is one, else an
-            array.
+        points: positions [K, 2] in the last frame, float32, NaN where a point is lost: where its score is below
+            `config.point_lost_below`; it may come back. A tensor if `points0` is one, else an array.
         scores: how concentrated each point's label still is, [K] float32: 1 in an anchor, 0 where it is lost.
 
     Raises:
@@ -91,7 +91,9 @@ class KeypointPropagator(Generic[P]):
         propagator = self._propagator
         heat = propagator.advance(propagator.encode(as_frame(frame)))
         points, scores = grid_to_points(heat.cpu(), self.config.point_top_k)
-        self._keep(propagator.geometry.to_frame(points, self._center), scores)
+        lost = ~(scores >= self.config.point_lost_below)
+        points = propagator.geometry.to_frame(points, self._center).masked_fill(lost[:, None], torch.nan)
+        self._keep(points, scores.masked_fill(lost, 0))
         return self.points, self.scores
 
     @torch.no_grad()
@@ -117,7 +119,12 @@ class KeypointPropagator(Generic[P]):
         return {**self._propagator.state_dict(), "points": points, "scores": scores}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from where the propagator stood whose `state_dict` this is."""
+        """Go on from where the propagator stood whose `state_dict` this is, with points in the form of this one's `points0`.
+
+        Raises:
+            ValueError: the state of a propagator of another kind, model, config or size of frames. Nothing has changed then.
+        """
+        self._propagator.check_state(state, ("points", "scores"))
         self._propagator.load_state_dict(state)
         self._keep(state["points"].clone(), state["scores"].clone())
 
@@ -174,7 +181,8 @@ def propagate_keypoints(
 
     Returns:
         Points [T, K, 2] float32 in pixels of the frames, and scores [T, K] float32: how concentrated a point's label still is,
-        1 in frame `start`, 0 where it is lost (the point is NaN then). Tensors if `points0` is one, else arrays.
+        1 in frame `start`, 0 where it is below `config.point_lost_below`: the point is lost then, and NaN. Tensors if `points0`
+        is one, else arrays.
 
     Raises:
         ValueError: there is no frame `start`; and what `KeypointPropagator` and `read_frames` raise.

@@ -4,6 +4,7 @@ The cells of each new frame take their labels from the most similar cells of the
 Letters: T frames, L labels, H x W pixels, h x w cells.
 """
 
+import operator
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar, Unpack, overload
@@ -15,9 +16,11 @@ from PIL import Image
 from torch import Tensor
 
 from siammae.encoder import Encoder
+from siammae.errors import whole_number
 from siammae.files import PathLike
 from siammae.geometry import Geometry, InputSize, frame_size
-from siammae.labels.grid import labels_to_grid, strongest_label, upsample
+from siammae.labels.edges import EdgeFilter, to_shares
+from siammae.labels.grid import PLANES_AT_ONCE, Enlarge, labels_to_grid, strongest_label, upsample
 from siammae.labels.masks import Mask, MaskLike, as_mask, resize_nearest
 from siammae.models.load import as_encoder
 from siammae.models.registry import DEFAULT_MODEL
@@ -28,6 +31,7 @@ from siammae.video.frames import FrameSource, read_frames
 from siammae.video.pictures import as_frame
 
 Array: TypeAlias = NDArray[Any]
+VOID_ID = "void_id", "an id, a whole number, or None"  # the argument, for `whole_number`
 M = TypeVar("M", Array, Tensor, Image.Image)  # the form of a mask
 
 
@@ -54,6 +58,7 @@ class LabelPropagator(Generic[M]):
     config: PropagationConfig
     void_id: int | None
     ids: list[int]
+    _frame: Tensor | None
 
     @overload
     def __init__(self, frame0: Any, mask0: M, model: str | Encoder = ..., **options: Unpack[MaskOptions]) -> None: ...
@@ -75,7 +80,11 @@ class LabelPropagator(Generic[M]):
         config: ConfigLike = None,
         void_id: int | None = None,
     ) -> None:
-        self.encoder, self.size, self.void_id = as_encoder(model), size, void_id
+        self.encoder, self.size, self.void_id = (
+            as_encoder(model),
+            size,
+            whole_number(void_id, *VOID_ID),
+        )
         self.config = as_config(config, self.encoder)
         self.reset(frame0, mask0)
 
@@ -93,6 +102,7 @@ class LabelPropagator(Generic[M]):
         propagator = SoftPropagator(self.encoder, self.config, geometry)
         features = propagator.encode(frame)
         self._form, self._propagator = mask, propagator
+        self._show(frame)
         self._anchor(features, mask, ids)
 
     @property
@@ -103,8 +113,9 @@ class LabelPropagator(Generic[M]):
     @torch.no_grad()
     def step(self, frame: Any) -> M:
         """Return the mask of the next frame, in the form of `mask0`."""
-        propagator = self._propagator
-        propagator.advance(propagator.encode(as_frame(frame)))
+        propagator, image = self._propagator, as_frame(frame)
+        propagator.advance(propagator.encode(image))
+        self._show(image)
         return self.decode()
 
     def decode(self) -> M:
@@ -136,7 +147,9 @@ class LabelPropagator(Generic[M]):
             )
         ids = list(dict.fromkeys(self.ids + mask.ids(self.void_id)))
         self._form.check_ids(ids)
-        self._anchor(self._propagator.encode(frame), mask, ids)
+        features = self._propagator.encode(frame)
+        self._show(frame)
+        self._anchor(features, mask, ids)
 
     def remove(self, ids: Iterable[int]) -> None:
         """Drop objects from here on: their cells become background (0), in the context too.
@@ -147,7 +160,7 @@ class LabelPropagator(Generic[M]):
         Raises:
             ValueError: an id that is not propagated, or the background. Nothing has changed then.
         """
-        gone = list(dict.fromkeys(ids))
+        gone = [operator.index(label) for label in dict.fromkeys(ids)]
         if unknown := [label for label in gone if label not in self.ids]:
             raise ValueError(f"ids {unknown} are not propagated; the ids are {self.ids}")
         old = self.ids
@@ -163,12 +176,27 @@ class LabelPropagator(Generic[M]):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return where the propagation stands, for `load_state_dict` of a propagator that was made with the same arguments."""
-        return {**self._propagator.state_dict(), "ids": torch.tensor(self.ids, device="cpu")}
+        kind = torch.tensor(self._form.soft, device="cpu")
+        shown = {} if self._frame is None else {"last_frame": self._frame.clone()}
+        return {**self._propagator.state_dict(), **shown, "soft": kind, "ids": self._form.as_tensor(self.ids)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from where the propagator stood whose `state_dict` this is."""
+        """Go on from where the propagator stood whose `state_dict` this is, with masks in the form of this one's `mask0`.
+
+        Raises:
+            ValueError: the state of a propagator of another kind, model, config or size of frames, or ids that the type of
+                `mask0` cannot hold. Nothing has changed then.
+        """
+        self._propagator.check_state(state, ("soft", "ids", *([] if self._frame is None else ["last_frame"])))
+        if bool(state["soft"]) != self._form.soft:
+            kinds = "soft labels", "ids"
+            raise ValueError(f"the state is of {kinds[self._form.soft]}; this propagator was started with {_kind(self._form)}")
+        ids = state["ids"].tolist()
+        self._form.check_ids(ids)
         self._propagator.load_state_dict(state)
-        self.ids = state["ids"].tolist()
+        if self._frame is not None:
+            self._frame = state["last_frame"].clone()
+        self.ids = ids
 
     def _anchor(self, features: Tensor, mask: Mask, ids: list[int]) -> None:
         config, geometry = self.config, self._propagator.geometry
@@ -184,14 +212,26 @@ class LabelPropagator(Generic[M]):
                     stacklevel=3,
                 )
 
+    def _show(self, frame: Tensor) -> None:
+        """Keep the frame [3, H, W] that the labels belong to, if its edges are needed."""
+        self._frame = frame.clone(memory_format=torch.contiguous_format) if self.config.edges == "guided" else None
+
+    def _enlarge(self) -> Enlarge:
+        """Return what enlarges the labels of the last frame."""
+        if self._frame is None:
+            return upsample
+        frame, grid, config = self._frame.to(self.labels.device), self._propagator.geometry.grid, self.config
+        return EdgeFilter(frame, grid, color=config.edge_color, radius=config.edge_radius, eps=config.edge_eps)
+
     def _decode(self) -> Array:
-        config, geometry = self.config, self._propagator.geometry
+        config, geometry, enlarge = self.config, self._propagator.geometry, self._enlarge()
         if self._form.soft:
-            return upsample(self.labels, geometry.frame).cpu().numpy()
+            planes = torch.cat([enlarge(few, geometry.frame) for few in self.labels.split(PLANES_AT_ONCE)])
+            return (planes if self._frame is None else to_shares(planes)).cpu().numpy()
         size = geometry.frame if config.decode_at == "frame" else geometry.input
-        winner = strongest_label(self.labels, size, normalize=config.normalize_objects)
+        winner = strongest_label(self.labels, size, normalize=config.normalize_objects, enlarge=enlarge)
         winner = resize_nearest(winner, geometry.frame, config.nearest_pixel)
-        masks: Array = np.asarray(self.ids)[winner.cpu().numpy()]
+        masks: Array = np.array(self.ids, dtype=self._form.values.dtype)[winner.cpu().numpy()]
         return masks
 
 

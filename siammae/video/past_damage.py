@@ -27,7 +27,7 @@ class PastDamage(Frames):
     def __init__(self, source: Frames, on_damage: OnDamage) -> None:
         self.source, self.on_damage = source, on_damage
         self.label, self.fps, self.folder, self._window = source.label, source.fps, source.folder, source._window
-        self.length = source.length if on_damage == "repeat" else None
+        self.length, self.names = (source.length, source.names) if on_damage == "repeat" else (None, None)
         self._numbers: list[int] = []  # in the source, of the frames that have been read
         self._complete = False
 

@@ -20,6 +20,7 @@ from siammae.errors import VideoError
 from siammae.files import PathLike, atomic
 from siammae.video.limits import check_pixels, check_regular, local_path
 
+ROUNDING = 1e-6  # what floats in [0, 1] may exceed it by
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"})
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # the only ones of Pillow's that are read
 VALUES = "uint8 in 0..255, uint16, or float in [0, 1]"
@@ -80,10 +81,10 @@ def as_frame(item: Any, label: str = "the frame") -> Tensor:
     if not tensor.is_floating_point():
         raise ValueError(f"{label} holds {tensor.dtype}; expected {VALUES}")
     tensor = tensor.float()
-    low, high = (float(value) for value in tensor.aminmax())
-    if not (low >= 0 and high <= 1):
-        raise ValueError(f"{label} holds floats from {low:g} to {high:g}; expected [0, 1] (or uint8 in 0..255)")
-    return tensor
+    low, high = (float(value) for value in tensor.detach().aminmax())
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):
+        raise ValueError(f"{label} holds floats from {low:.8g} to {high:.8g}; expected [0, 1] (or uint8 in 0..255)")
+    return tensor if low >= 0 and high <= 1 else tensor.clamp(0, 1)
 
 
 def _upper_bits(values: NDArray[Any]) -> NDArray[Any]:

@@ -159,3 +159,10 @@ def test_pictures_come_back_as_they_were(mode: str) -> None:
 def test_masks_that_cannot_be(mask: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         as_mask(mask)
+
+
+@pytest.mark.parametrize("apart", [1, 16, 17, 32])
+def test_ties_between_labels_go_to_the_lower_index(apart: int) -> None:
+    soft = torch.zeros(40, 2, 3)
+    soft[3] = soft[3 + apart] = 0.5
+    assert (strongest_label(soft, (4, 6)) == 3).all()

@@ -363,7 +363,8 @@ def test_frames_after_a_hole_are_whole_and_keep_their_numbers(tmp_path: Path, ti
     assert numbers == sorted(set(numbers))
     assert numbers[-1] == 59
     assert len(frames) >= 24
-    assert equal(frames, [whole[number] for number in numbers])
+    wrong = [number for number, frame in zip(numbers, frames, strict=True) if not torch.equal(frame, whole[number])]
+    assert len(wrong) <= (fill == "noise")  # which a decoder may take for one frame's picture
 
 
 @pytest.mark.filterwarnings("ignore:.*is damaged", "ignore:Corrupt EXIF data")
@@ -425,3 +426,11 @@ def test_what_becomes_of_damage_is_one_of_three() -> None:
         read_frames([picture(0)], on_damage="ignore")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="on_damage belongs to the reading of a source"):
         list(read_frames(read_frames([picture(0), picture(1)])[1:], on_damage="skip"))
+
+
+@pytest.mark.parametrize("title", ["MP4, index first", "Matroska, H.264", "MPEG-TS, H.264", "Ogg, VP8", "GIF", "TIFF stack"])
+def test_the_page_says_what_happens(tmp_path: Path, title: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        row = make_video.row(CONTAINERS[title], tmp_path)
+    assert row in make_video.PAGE.read_text(), "run python docs/make_video.py"

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from siammae.evaluation.datasets.sequences import MaskSequence, PathLike, PointSequence, read_names
+from siammae.evaluation.datasets.sequences import MaskSequence, PathLike, PointSequence, TrackSequence, read_names
 
+Sequences = Sequence[MaskSequence] | Sequence[PointSequence] | Sequence[TrackSequence]
 Progress = Callable[[str], object]  # takes the name of a sequence that is done
 
 
@@ -51,7 +52,7 @@ class Dataset(ABC):
     submission_folder: ClassVar[str] = ""
 
     @abstractmethod
-    def find(self) -> Sequence[MaskSequence] | Sequence[PointSequence]:
+    def find(self) -> Sequences:
         """Find the sequences with their frames and annotations.
 
         Raises:
@@ -59,7 +60,7 @@ class Dataset(ABC):
             ValueError: annotations that cannot be read or used.
         """
 
-    def inputs(self) -> Sequence[MaskSequence] | Sequence[PointSequence]:
+    def inputs(self) -> Sequences:
         """Find the sequences with what prediction alone reads, where scores need more; errors as in `find`."""
         return self.find()
 

@@ -37,6 +37,10 @@ class AnnotatedFrames:
     def files(self) -> tuple[Path, ...]:
         return (*self.frames, *self.annotations)
 
+    @property
+    def num_frames(self) -> int:
+        return len(self.frames)
+
 
 @dataclass(frozen=True)
 class Appearance:
@@ -68,6 +72,47 @@ class PointSequence(AnnotatedFrames):
     """
 
     points: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TrackSequence(AnnotatedFrames):
+    """A video of TAP-Vid, whose frames and annotations are in a pickle; K queries ask for points of its N tracks.
+
+    Attributes:
+        key: name or number of the video in the pickle.
+        all_tracks: (x, y) of N points in each of T frames, [N, T, 2], pixels of a picture of 256 x 256.
+        all_occluded: True where a point is hidden, [N, T].
+        rows: for each query its track, [K].
+        query_frames: for each query the frame in which the point is given, [K].
+        backwards: frames before a query's count too.
+    """
+
+    key: str | int
+    all_tracks: NDArray[np.float64]
+    all_occluded: NDArray[np.bool_]
+    rows: NDArray[np.intp]
+    query_frames: NDArray[np.intp]
+    backwards: bool
+
+    @property
+    def num_frames(self) -> int:
+        return int(self.all_tracks.shape[1])
+
+    @property
+    def tracks(self) -> NDArray[np.float64]:
+        """Positions of the queried points, [K, T, 2]."""
+        return self.all_tracks[self.rows]
+
+    @property
+    def occluded(self) -> NDArray[np.bool_]:
+        """True where a queried point is hidden, [K, T]."""
+        hidden: NDArray[np.bool_] = np.asarray(self.all_occluded[self.rows])
+        return hidden
+
+    @property
+    def points(self) -> NDArray[np.float64]:
+        """Positions of the queried points where they are visible, else NaN, [T, K, 2], as those of a PointSequence."""
+        return np.where(self.occluded[..., None], np.nan, self.tracks).swapaxes(0, 1)
 
 
 def digest(paths: Iterable[Path]) -> str:
