@@ -1,4 +1,4 @@
-"""Write the table of docs/video.md: files of each container are made, damaged and read.
+"""Write the table of docs/video.md: files of each container are written, damaged and read.
 
 python docs/make_video.py
 """
@@ -18,9 +18,9 @@ from siammae.errors import VideoError
 from siammae.video import read_frames
 
 PAGE = Path(__file__).with_name("video.md")
-BEGIN, END = "<!-- table by make_video.py -->\n", "<!-- end of the table -->\n"
+BEGIN, END = "<!-- the table of make_video.py -->\n", "<!-- end of the table -->\n"
 FRAMES, HEIGHT, WIDTH = 60, 96, 160
-X265 = {"x265-params": "log-level=none:keyint=12"}
+X265 = {"x265-params": "log-level=none:keyint=12:pools=1:frame-threads=1"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Container:
     suffix: str
     codec: str
     layout: str = "yuv420p"
-    options: dict[str, str] = field(default_factory=lambda: {"g": "12"})
+    options: dict[str, str] = field(default_factory=lambda: {"g": "12", "threads": "1"})
     muxer: dict[str, str] = field(default_factory=dict)
 
 
@@ -119,44 +119,62 @@ DAMAGES: dict[str, list[Callable[[bytes], bytes]]] = {
 
 
 def outcome(path: Path, whole: list[np.ndarray]) -> str:
-    """Read a file, and say what came: frames of the whole file, then an error; or no error."""
+    """Read a file, and say what came of it."""
     frames: list[np.ndarray] = []
     error = None
     try:
         frames.extend(frame.numpy() for frame in read_frames(path))
     except VideoError as caught:
         error = caught
-    expected = whole + whole
-    right = sum(1 for _ in takewhile_equal(frames, expected))
-    if error is not None and "damaged" not in str(error) and not frames:
+    right = 0
+    for frame, expected in zip(frames, whole + whole, strict=False):
+        if not np.array_equal(frame, expected):
+            break
+        right += 1
+    if error is None:
+        names = {len(whole): "first one", 2 * len(whole): "both"}
+        return names.get(len(frames), "not noticed") if right == len(frames) else "not noticed"
+    if not frames and not hasattr(error.__cause__, "packet") and "cannot be read" in str(error):
         return "refused"
-    if right < len(frames):
-        return f"wrong {right}/{len(frames)} {error}"
-    if error is not None:
-        return f"error {len(frames)} {str(error).split('decoded (')[-1][:40]}"
-    return f"end {len(frames)}"
+    return "error" if right == len(frames) else "late"
 
 
-def takewhile_equal(frames: list[np.ndarray], expected: list[np.ndarray]) -> Iterator[np.ndarray]:
-    for frame, other in zip(frames, expected, strict=False):
-        if not np.array_equal(frame, other):
-            return
-        yield frame
+def cell(outcomes: list[str]) -> str:
+    """Summarize the outcomes of one kind of damage at several places."""
+    for worst in ("not noticed", "late", "refused", "error"):
+        if worst in outcomes:
+            return (
+                worst
+                if len(set(outcomes)) == 1 or worst in ("refused", "error")
+                else f"{worst} ({outcomes.count(worst)} of {len(outcomes)})"
+            )
+    return outcomes[0]
+
+
+def row(container: Container, folder: Path) -> str:
+    """Make the files of one container, and return its line of the table."""
+    path = write(container, folder)
+    whole = [frame.numpy() for frame in read_frames(path)]
+    data, damaged = path.read_bytes(), path.with_stem("damaged")
+    cells = []
+    for damages in DAMAGES.values():
+        outcomes = []
+        for damage in damages:
+            damaged.write_bytes(damage(data))
+            outcomes.append(outcome(damaged, whole))
+        cells.append(cell(outcomes))
+    return f"| {container.title} | {' | '.join(cells)} |"
+
+
+def table() -> str:
+    """Return the table of all containers."""
+    warnings.simplefilter("ignore")  # of Pillow, about what is damaged
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [row(container, Path(folder)) for container in CONTAINERS]
+    head = f"| container | {' | '.join(DAMAGES)} |"
+    return "\n".join([head, "|---" * (len(DAMAGES) + 1) + "|", *rows]) + "\n"
 
 
 if __name__ == "__main__":
-    import sys
-
-    warnings.simplefilter("ignore")
-    folder = Path(tempfile.mkdtemp())
-    for container in CONTAINERS:
-        if len(sys.argv) > 1 and sys.argv[1] not in container.title:
-            continue
-        path = write(container, folder)
-        whole = [frame.numpy() for frame in read_frames(path)]
-        print("==", container.title, len(whole), path.stat().st_size)
-        data = path.read_bytes()
-        for kind, damages in DAMAGES.items():
-            for damage in damages:
-                (folder / f"damaged.{container.suffix}").write_bytes(damage(data))
-                print("    ", kind, outcome(folder / f"damaged.{container.suffix}", whole))
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    PAGE.write_text(before + BEGIN + "\n" + table() + "\n" + END + rest.partition(END)[2])

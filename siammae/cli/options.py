@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 Video = Annotated[
     Positional[str], arg(metavar="VIDEO", help="Video file, picture, folder of images, or quoted glob."), ReadableVideo()
 ]
+OnDamage = Annotated[
+    Literal["error", "skip", "repeat"],
+    arg(help="Treatment of frames that cannot be read: stop, leave them out, or repeat the last whole frame."),
+]
 FrameSpan = Annotated[
     str | None,
     arg(name="frames", metavar="A:B", help="Frames to use, from A up to but without B, as numbers; either may be left out."),

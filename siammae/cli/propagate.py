@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 from tyro.conf import Positional, UseAppendAction, arg
 
 from siammae.cli.checks import Readable, ReadableVideo, out_of_memory
-from siammae.cli.options import FrameSpan, Model, Out, Propagation, read_span, stop
+from siammae.cli.options import FrameSpan, Model, OnDamage, Out, Propagation, read_span, stop
 
 if TYPE_CHECKING:
     from siammae.labels.masks import Mask
@@ -29,6 +29,7 @@ def propagate(
     void_id: int | None = None,
     resume: bool = False,
     restart: bool = False,
+    on_damage: OnDamage = "error",
 ) -> None:
     """Propagate the mask of one frame through a video, or those of several videos through theirs.
 
@@ -74,9 +75,9 @@ def propagate(
         model=model.load(),
     )
     if len(jobs) == 1 and masks is None:
-        run_job(jobs[0], write_masks)
+        run_job(jobs[0], write_masks, on_damage)
         return
-    failed = run_each(jobs, write_masks)
+    failed = run_each(jobs, write_masks, on_damage)
     print(f"{len(jobs) - len(failed)} of {len(jobs)} videos done")
     if failed:
         stop(f"failed: {', '.join(failed)}", 1)
@@ -149,12 +150,12 @@ def find_jobs(
     ]
 
 
-def run_each(jobs: Sequence[Job], write_masks: WriteMasks) -> list[str]:
+def run_each(jobs: Sequence[Job], write_masks: WriteMasks, on_damage: OnDamage = "error") -> list[str]:
     """Run the jobs in turn, print what stops one of them, and return the videos that failed."""
     failed = []
     for job in jobs:
         try:
-            run_job(job, write_masks)
+            run_job(job, write_masks, on_damage)
         except (ValueError, OSError, MemoryError, RuntimeError) as error:
             line = str(error) if isinstance(error, ValueError | OSError) else out_of_memory(error)
             if line is None:
@@ -164,13 +165,13 @@ def run_each(jobs: Sequence[Job], write_masks: WriteMasks) -> list[str]:
     return failed
 
 
-def run_job(job: Job, write_masks: WriteMasks) -> None:
+def run_job(job: Job, write_masks: WriteMasks, on_damage: OnDamage = "error") -> None:
     """Write the masks of a video, and its overlay; when the video is damaged, those of the frames before the damage."""
     from siammae.errors import VideoError
     from siammae.labels.masks import as_mask
     from siammae.video.frames import read_frames
 
-    frames, first = read_span(read_frames(job.video), job.frames)
+    frames, first = read_span(read_frames(job.video, on_damage=on_damage), job.frames)
     masks: dict[int, Mask] = {}
     for number, path in sorted(job.masks.items()):
         if job.frames is not None and not 0 <= number - first < len(frames):

@@ -6,7 +6,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from siammae.cli.checks import Readable
-from siammae.cli.options import FrameSpan, Model, Out, Propagation, Video, read_span
+from siammae.cli.options import FrameSpan, Model, OnDamage, Out, Propagation, Video, read_span
 
 TRAIL = 15  # positions of a keypoint that are drawn
 
@@ -20,6 +20,7 @@ def keypoints(
     overlay: Path | None = None,
     start: int = 0,
     frames: FrameSpan = None,
+    on_damage: OnDamage = "error",
 ) -> None:
     """Propagate the keypoints of one frame through a video.
 
@@ -43,7 +44,7 @@ def keypoints(
     if overlay is not None:
         check_output(overlay, (".mp4", ".gif"))
     (points0, names), config = read_named_points(points, start), propagation.config()
-    source, first = read_span(read_frames(video), frames)
+    source, first = read_span(read_frames(video, on_damage=on_damage), frames)
     if frames is not None and not 0 <= start - first < len(source):
         raise ValueError(f"the points belong to frame {start} (--start), which is not among --frames {frames}")
     tracks = propagate_keypoints_to_file(
@@ -73,6 +74,7 @@ def features(
     normalize: bool = False,
     batch_size: int = 8,
     frames: FrameSpan = None,
+    on_damage: OnDamage = "error",
 ) -> None:
     """Write the dense features of every frame, [frames, channels, rows, columns].
 
@@ -90,7 +92,7 @@ def features(
 
     if check_output(out, (".safetensors", ".npy")) == ".npy" and model.dtype == "bfloat16":
         raise ValueError(f"{out}: .npy files have no bfloat16; write .safetensors or choose another dtype")
-    source, _ = read_span(read_frames(video), frames)
+    source, _ = read_span(read_frames(video, on_damage=on_damage), frames)
     values = extract_features(
         source, model.load(), size=model.input_size, layer=layer, normalize=normalize, batch_size=batch_size
     )

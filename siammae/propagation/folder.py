@@ -92,16 +92,17 @@ def propagate_to_folder(
         if state is None:
             return target
         done = int(state["position"]) if state else -1
-        saved_at, count = time.monotonic(), 0
+        saved_at, count, left = time.monotonic(), 0, set(anchors)
         table = ScoreTable(target, done + 1)
         for position, (index, frame, begins) in enumerate(walk(source, start, progress)):
-            count = max(count, index + 1)
+            count, number = max(count, index + 1), source.number(index)
+            left.discard(number)
             if begins:
                 propagator = LabelPropagator(frame, mask, encoder, size=size, config=config, void_id=void_id)
                 ids, scores = mask.values, given_scores(mask, propagator.scores)
-            elif position > done and index in anchors:
-                propagator.add(frame, anchors[index])
-                ids, scores = anchors[index].values, given_scores(anchors[index], propagator.scores)
+            elif position > done and number in anchors:
+                propagator.add(frame, anchors[number])
+                ids, scores = anchors[number].values, given_scores(anchors[number], propagator.scores)
             elif position > done:
                 ids = propagator.step(frame)
                 scores = propagator.scores
@@ -116,7 +117,9 @@ def propagate_to_folder(
             if position == 0 or time.monotonic() - saved_at > SECONDS_BETWEEN_STATES:
                 _write_state(target, propagator, position)
                 saved_at = time.monotonic()
-        if max(anchors) >= count:
+        if left and source.number(count - 1) > max(left):
+            raise ValueError(f"a mask is given for frame {min(left)} of {source.label}, which is damaged and was skipped")
+        if left:
             raise ValueError(f"a mask is given for frame {max(anchors)}, but {source.label} has only {count} frames")
         table.finish()
         _write_record(target, settings, finished=True, masks=count)
@@ -173,6 +176,7 @@ def _settings(
     settings = {
         "siammae": __version__,
         "frames": str(Path(source.label).resolve()) if Path(source.label).exists() else source.label,
+        "on_damage": source.on_damage,
         "names": source.names and hashlib.sha256("\n".join(source.names).encode()).hexdigest(),
         "mask_sha256": digests if len(digests) > 1 else digests[start],
         "model": encoder.name,

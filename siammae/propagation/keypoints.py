@@ -228,14 +228,15 @@ def propagate_keypoints_to_file(
         frames, points0, model, size, config, start, progress: see `propagate_keypoints`.
     """
     tracks: dict[int, tuple[Tensor, Tensor]] = {}
+    source = read_frames(frames)
     try:
-        for index, track in _track(frames, as_points(points0), model, size, config, start, progress):
+        for index, track in _track(source, as_points(points0), model, size, config, start, progress):
             tracks[index] = track
     finally:
         if tracks:
             numbers = sorted(tracks)
             points, scores = (torch.stack([tracks[index][i] for index in numbers]).numpy() for i in (0, 1))
-            write_tracks(path, points, scores, [first + number for number in numbers], names)
+            write_tracks(path, points, scores, [first + source.number(number) for number in numbers], names)
     return points
 
 

@@ -2,13 +2,16 @@
 
 import math
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from siammae.errors import VideoError
 from siammae.video.container import reason
 from siammae.video.structure import CUT, Broken, Structure
 
@@ -29,6 +32,15 @@ class Lost:
     """The number of frames lost by damage, up to the next whole frame or the end."""
 
     count: int
+
+
+def attempt(read: Callable[[], Tensor]) -> Iterator[Tensor | Damage | Lost]:
+    """Yield one frame, or where it cannot be read, a Damage and a Lost."""
+    try:
+        yield read()
+    except VideoError as error:
+        yield Damage(str(error), error)
+        yield Lost(1)
 
 
 class Fault(Exception):
@@ -63,6 +75,8 @@ class Recovery:
         self._base = stream.time_base or Fraction(1, 90_000)
         self._ticks = duration / self._base  # of a frame on average
         self._times: list[int] = []  # of all packets so far, ascending
+        self._packets, self._frames = 0, 0  # packets so far; frames so far, with those lost
+        self._steps: list[int] = []  # shortest and longest time between two frames
         self._after: int | None = None  # no frame of a packet that is still to come is shown before this time
         self._suspect = 0  # packets in which a gap in time means lost data
 
@@ -75,8 +89,7 @@ class Recovery:
         import av
 
         packets = self._checked(packets)
-        shown, packet = None, None
-        lost, gone = False, False  # no frame came since the damage; there even packets are missing
+        shown, packet, lost = None, None, False  # `lost`: no frame came since the damage
         while True:
             try:
                 for packet in packets:
@@ -85,32 +98,32 @@ class Recovery:
                             continue
                         if frame.is_corrupt:
                             raise Fault("its data is damaged", frame.pts)
+                        if not lost and (missing := self._gap(shown, frame)):
+                            gap = Fault(f"{missing} {'frame is' if missing == 1 else 'frames are'} missing here", None)
+                            if not frame.key_frame:
+                                raise gap
+                            yield Damage(str(gap), gap)
+                            lost = True
                         if lost:
-                            yield Lost(self._lost_until(shown, frame, gone))
-                        elif missing := self._gap(shown, frame):
-                            message = f"{missing} {'frame is' if missing == 1 else 'frames are'} missing here"
-                            yield Damage(message, Fault(message, frame.pts))
-                            yield Lost(missing)
+                            yield Lost(self._lost_until(shown, frame))
                         yield frame
+                        self._count(None if lost else shown, frame)
                         shown, lost = frame, False
                 return
             except (av.FFmpegError, Fault) as error:
                 fault = error
-            whole_until = fault.time if isinstance(fault, Fault) else packet and packet.pts
+            whole_until = fault.time if isinstance(fault, Fault) else getattr(packet, "pts", None)
             if not lost:
                 for frame in _held_before(whole_until, shown, self._codec):
                     if begin is None or (frame.pts is not None and frame.pts >= begin):
                         yield frame
+                        self._count(shown, frame)
                         shown = frame
             yield Damage(reason(fault), fault)
             self._codec.flush_buffers()
-            after = fault.packet if isinstance(fault, Fault) else None
-            gone = after is not None
-            if gone:
-                self._structure = None
-            key, packets = self._next_key(after)
+            key, packets = self._next_key(fault)
             if key is None:
-                yield Lost(self._lost_until(shown, None, gone))
+                yield Lost(self._lost_until(shown, None))
                 return
             begin, packets, lost = key.pts, chain([key], packets), True
 
@@ -130,8 +143,10 @@ class Recovery:
                 held = None
             if fault is not None:
                 raise fault
-            if packet.size and not packet.is_discard and packet.pts is not None:
-                insort(self._times, packet.pts)
+            if packet.size and not packet.is_discard:
+                self._packets += 1
+                if packet.pts is not None:
+                    insort(self._times, packet.pts)
             if self._transport and packet.size:
                 held = packet
                 continue
@@ -170,43 +185,55 @@ class Recovery:
         missing = round(ticks / self._ticks) - 1
         return missing if missing > 0 and ticks * self._base <= LONGEST_GAP else 0
 
-    def _lost_until(self, shown: Any, frame: Any, gone: bool) -> int:
+    def _count(self, before: Any, frame: Any) -> None:
+        """Note a frame, and the time since the one before it if none was lost between them."""
+        self._frames += 1
+        if before is not None and None not in (before.pts, frame.pts):
+            step = frame.pts - before.pts
+            self._steps = [min(step, *self._steps), max(step, *self._steps)] if self._steps else [step, step]
+
+    def _lost_until(self, shown: Any, frame: Any) -> int:
         """Return how many frames lie between the last one shown and the next one, or the end of the file if that is None.
 
-        Their packets tell; where those are `gone` themselves, the time that has passed does.
+        At a steady rate the time that has passed tells; at another one, or without times, the packets that were read.
         """
+        if frame is not None and frame.pts is not None and shown is not None and shown.pts is not None and self._steps:
+            low, high = self._steps
+            if low > 0 and high - low <= max(1, low // 20):
+                return self._lose(round((frame.pts - shown.pts) / self._ticks) - 1)
+        if not self._times or (frame is not None and frame.pts is None):
+            return self._lose(self._packets - (frame is not None) - self._frames)
         first = 0 if shown is None or shown.pts is None else bisect_right(self._times, shown.pts)
-        if frame is None or frame.pts is None:
-            return len(self._times) - first
-        stored = bisect_left(self._times, frame.pts) - first
-        if shown is None or shown.pts is None:
-            return max(0, stored)
-        return max(0, stored, round((frame.pts - shown.pts) / self._ticks) - 1 if gone else 0)
+        return self._lose((len(self._times) if frame is None else bisect_left(self._times, frame.pts)) - first)
 
-    def _next_key(self, packet: Any) -> tuple[Any, Iterator[Any]]:
-        """Return the next key frame's packet, from `packet` on if it is not None, and the packets after it; None at the end."""
+    def _lose(self, count: int) -> int:
+        self._frames += max(0, count)
+        return max(0, count)
+
+    def _next_key(self, fault: Exception) -> tuple[Any, Iterator[Any]]:
+        """Return the next key frame's packet after a fault, and the packets after it; None at the end."""
         import av
 
-        first = [] if packet is None else [packet]
         failed = False
         while True:
-            packets = self._checked(chain(first, self._container.demux(self._stream)))
             first = []
+            if isinstance(fault, Fault) and fault.packet is not None:  # the structure is followed up to its break
+                first, self._structure = [fault.packet], None
+            packets = self._checked(chain(first, self._container.demux(self._stream)))
             try:
                 for packet in packets:
                     failed = False
-                    if not packet.size:
-                        return None, packets
-                    if packet.is_keyframe:
-                        return packet, packets
+                    if not packet.size or packet.is_keyframe:
+                        return packet if packet.size else None, packets
                 return None, packets
-            except av.FFmpegError:
+            except av.FFmpegError as error:
                 if failed:
                     return None, packets
-                failed = True
-            except Fault as fault:
-                if fault.packet is None:
+                failed, fault = True, error
+            except Fault as error:
+                if error.packet is None:
                     return None, packets
+                fault = error
 
 
 def cut_time(stream: Any, source: Path | bytes) -> int | None:

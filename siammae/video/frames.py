@@ -6,16 +6,19 @@ Whatever the source, a frame is a tensor [3, H, W], RGB, either uint8 or float i
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, SupportsIndex, TypeAlias
+from typing import Any, NoReturn, SupportsIndex, TypeAlias, get_args
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
 from siammae.errors import VideoError
+from siammae.video.damage import Damage, Lost, attempt
 from siammae.video.limits import check_regular, local_path
 from siammae.video.pages import Pages, several_pages
+from siammae.video.past_damage import OnDamage, PastDamage
 from siammae.video.pictures import IMAGE_SUFFIXES, as_frame, images_in, natural_order
 from siammae.video.sequence import Frames
 from siammae.video.videofile import VideoFile
@@ -41,11 +44,18 @@ class Items(Frames):
     def _read(self) -> Iterator[Tensor]:
         return self._pick(range(len(self)))
 
+    def past_damage(self) -> Iterator[Tensor | Damage | Lost]:
+        for number in range(len(self)):
+            yield from attempt(partial(self._frame, number))
+
     def _pick(self, numbers: Sequence[int]) -> Iterator[Tensor]:
         for number in numbers:
             if number >= len(self):
                 raise self._no_frame(len(self), number)
-            yield as_frame(self.items[number], f"{self.label}, frame {self.name(number)}")
+            yield self._frame(number)
+
+    def _frame(self, number: int) -> Tensor:
+        return as_frame(self.items[number], f"{self.label}, frame {self.name(number)}")
 
 
 class Stream(Frames):
@@ -66,6 +76,10 @@ class Stream(Frames):
     def backwards(self, stop: int) -> NoReturn:
         raise self._only_once()
 
+    def past_damage(self) -> Iterator[Tensor | Damage | Lost]:
+        for i, item in enumerate(self.items):
+            yield from attempt(partial(as_frame, item, f"{self.label}, frame {i}"))
+
     def _read(self) -> Iterator[Tensor]:
         return (as_frame(item, f"{self.label}, frame {i}") for i, item in enumerate(self.items))
 
@@ -79,7 +93,7 @@ class Stream(Frames):
         )
 
 
-def read_frames(source: FrameSource) -> Frames:
+def read_frames(source: FrameSource, *, on_damage: OnDamage = "error") -> Frames:
     """Return a lazily read sequence of frames from any source.
 
     Args:
@@ -89,6 +103,9 @@ def read_frames(source: FrameSource) -> Frames:
             [T, H, W]; any iterable of such frames. Colours are RGB (reverse what OpenCV reads with `frame[..., ::-1]`: an
             array cannot tell that it is BGR). Values are uint8, uint16 or floats in [0, 1]; of 16 bits the upper 8 are
             taken, whatever the source.
+        on_damage: "error" raises VideoError at the first frame that cannot be read. "skip" leaves such frames out, and
+            "repeat" puts the last whole frame in their place; both warn, go on with the next key frame, and keep the
+            numbers of frames (`Frames.number`). A video that is cut off ends with its last whole frame.
 
     Raises:
         FileNotFoundError: no such file or folder, or a glob that matches nothing.
@@ -96,6 +113,13 @@ def read_frames(source: FrameSource) -> Frames:
             inside a video is reported when the frame is reached, after all the frames before it.
         ValueError: an array of another shape, type or range.
     """
+    if on_damage not in get_args(OnDamage):
+        raise ValueError(f"on_damage is {on_damage!r}; expected one of {', '.join(get_args(OnDamage))}")
+    frames = _sequence(source)
+    return frames if on_damage in ("error", frames.on_damage) else PastDamage(frames, on_damage)
+
+
+def _sequence(source: FrameSource) -> Frames:
     if isinstance(source, Frames):
         return source
     if isinstance(source, str | os.PathLike):

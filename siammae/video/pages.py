@@ -1,12 +1,14 @@
 """Picture files of several pages as sequences of frames: TIFF stacks, animated PNG and WebP."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from siammae.errors import VideoError
+from siammae.video.damage import Damage, Lost, attempt
 from siammae.video.pictures import as_frame, frame_pages, open_picture
 from siammae.video.sequence import REVERSED_WINDOW, Frames
 
@@ -45,6 +47,15 @@ class Pages(Frames):
         with open_picture(self.path, self.label) as picture:
             for number, _ in enumerate(frame_pages(picture)):
                 yield self._frame(picture, number)
+
+    def past_damage(self) -> Iterator[Tensor | Damage | Lost]:
+        try:
+            with open_picture(self.path, self.label) as picture:
+                for number, _ in enumerate(frame_pages(picture)):
+                    yield from attempt(partial(self._frame, picture, number))
+        except VideoError as error:  # the place of the next page is lost
+            yield Damage(str(error), error)
+            yield Lost(0)
 
     def _pick(self, numbers: Sequence[int]) -> Iterator[Tensor]:
         if not numbers:

@@ -83,7 +83,7 @@ def as_frame(item: Any, label: str = "the frame") -> Tensor:
     tensor = tensor.float()
     low, high = (float(value) for value in tensor.detach().aminmax())
     if not (low >= -ROUNDING and high <= 1 + ROUNDING):
-        raise ValueError(f"{label} holds floats from {low:.9g} to {high:.9g}; expected [0, 1] (or uint8 in 0..255)")
+        raise ValueError(f"{label} holds floats from {low:.8g} to {high:.8g}; expected [0, 1] (or uint8 in 0..255)")
     return tensor if low >= 0 and high <= 1 else tensor.clamp(0, 1)
 
 

@@ -10,6 +10,7 @@ from typing import SupportsIndex, overload
 from torch import Tensor
 
 from siammae.errors import FrameIndexError, VideoError
+from siammae.video.damage import Damage, Lost
 
 REVERSED_WINDOW = 32  # decoded frames of a file that are held at once while it is read backwards
 
@@ -27,6 +28,7 @@ class Frames(ABC):
         pixel_aspect: width of a pixel divided by its height; 1 where the source does not say. Frames are not stretched.
         names: file name without suffix of each frame of a folder, glob or list of paths, else None.
         folder: folder of the first of these files, else None.
+        on_damage: what becomes of damaged frames; see `read_frames`.
     """
 
     label: str
@@ -34,6 +36,7 @@ class Frames(ABC):
     fps: float | None = None
     names: list[str] | None = None
     folder: Path | None = None
+    on_damage: str = "error"
     _window = 1  # frames that are held at once while the sequence is read backwards
 
     @property
@@ -102,9 +105,17 @@ class Frames(ABC):
         numbers = range(stop - 1, -1, -1)
         return self._checked(zip(numbers, self._sweep(numbers), strict=True))
 
+    def number(self, index: int) -> int:
+        """Return the number of frame `index` in the source: another one only where damaged frames are skipped."""
+        return index
+
     def name(self, index: int) -> str:
         """Return what frame `index` is called in file names: its own file's name, else its number in five digits."""
         return self.names[index] if self.names is not None else f"{index:05d}"
+
+    def past_damage(self) -> Iterator[Tensor | Damage | Lost]:
+        """Yield the frames, and at damage a Damage, followed by a Lost with the number of frames that cannot be read."""
+        raise ValueError(f"{self.label}: on_damage belongs to the reading of a source; {type(self).__name__} is part of one")
 
     def _sweep(self, numbers: range) -> Iterator[Tensor]:
         """Yield the frames of numbers that ascend or descend."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from siammae.video.damage import Damage, Lost
 from siammae.video.decode import VideoDecoder
 from siammae.video.index import IndexMismatch, VideoIndex
 from siammae.video.pixels import as_rgb
@@ -52,6 +53,11 @@ class VideoFile(Frames):
     def _read(self) -> Iterator[Tensor]:
         with VideoDecoder(self.path) as decoder:
             yield from map(as_rgb, decoder.frames())
+
+    def past_damage(self) -> Iterator[Tensor | Damage | Lost]:
+        with VideoDecoder(self.path) as decoder:
+            for item in decoder.frames_past_damage():
+                yield item if isinstance(item, Damage | Lost) else as_rgb(item)
 
     def _pick(self, numbers: Sequence[int]) -> Iterator[Tensor]:
         if not numbers:

@@ -123,6 +123,32 @@ def test_what_was_tracked_before_damage_is_kept(home: Path, capsys: pytest.Captu
     assert "cut.mp4 is damaged: frame 0" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("always:.*is damaged")
+@pytest.mark.parametrize("on_damage", ["skip", "repeat"])
+def test_results_after_damage_keep_their_numbers(home: Path, on_damage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with av.open("damaged.mp4", "w") as file:  # key frames at 0, 4 and 8; number 5 is garbage
+        stream = file.add_stream("libx264", rate=25, width=96, height=64, pix_fmt="yuv420p", options={"g": "4", "bf": "0"})
+        for frame in render_clip(10, (64, 96)).frames:
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        file.mux(stream.encode(None))
+    with av.open("damaged.mp4") as file:
+        start, size = [(packet.pos, packet.size) for packet in file.demux(video=0) if packet.size][5]
+    data = bytearray(Path("damaged.mp4").read_bytes())
+    data[start + 6 : start + size] = np.random.default_rng(0).bytes(size - 6)
+    Path("damaged.mp4").write_bytes(data)
+    options = ["--model", "small", "--on-damage", on_damage]
+    assert run("propagate", "damaged.mp4", "mask.png", "-o", "out", "--overlay", "over.mp4", *options) == 0
+    assert "damaged: frames 5 to 7 are" in capsys.readouterr().err
+    expected = [0, 1, 2, 3, 4, 8, 9] if on_damage == "skip" else list(range(10))
+    assert [file.name for file in sorted(Path("out").glob("*.png"))] == [f"{number:05d}.png" for number in expected]
+    assert len(list(read_frames("over.mp4"))) == len(expected)
+    assert run("keypoints", "damaged.mp4", "points.csv", "-o", "tracks.csv", *options) == 0
+    rows = Path("tracks.csv").read_text().splitlines()[1:]
+    assert sorted({int(row.split(",")[0]) for row in rows}) == expected
+    assert run("features", "damaged.mp4", "-o", "features.npy", *options) == 0
+    assert len(np.load("features.npy")) == len(expected)
+
+
 def test_a_run_is_not_overwritten_and_can_be_resumed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ("propagate", "clip.mp4", "mask.png", "-o", "out", "--model", "small")
     assert run(*command) == 0

@@ -1,6 +1,8 @@
 """Files that are cut off or broken give their whole frames and then one error; whole files, however odd, give all frames."""
 
 import importlib.util
+import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,11 @@ def read_until_damage(path: Path) -> tuple[list[Tensor], str]:
     with pytest.raises(VideoError) as caught:
         frames.extend(frame for frame in read_frames(path))  # not `list`, which asks for the length first
     return frames, str(caught.value)
+
+
+def each(source: Any) -> list[Tensor]:
+    """The frames, without a question for their number."""
+    return [frame for frame in source]  # noqa: C416
 
 
 def equal(found: Any, expected: Any) -> bool:
@@ -279,3 +286,151 @@ def test_a_cut_transport_stream_loses_its_last_frame_only(tmp_path: Path) -> Non
     assert 14 <= len(frames) <= 15
     assert equal(frames, whole[: len(frames)])
     assert "the file ends too early" in message
+
+
+# --------------------------------------------------------------------------------------------------- going on past damage
+
+
+def damaged_in_the_middle(folder: Path, suffix: str = "mp4", codec: str = "libx264") -> tuple[Path, list[Tensor]]:
+    """40 frames in groups of 10, of which number 15 is garbage; with the frames of the whole file."""
+    options = {
+        "libx264": {"bf": "0", "g": "10"},
+        "libx265": {"x265-params": "log-level=none:bframes=0:keyint=10:min-keyint=10"},
+    }
+    path = write(folder / f"clip.{suffix}", [picture(i) for i in range(40)], codec, options=options.get(codec, {"g": "10"}))
+    whole = list(read_frames(path))
+    data, (start, size) = bytearray(path.read_bytes()), packets(path)[15]
+    begin = start + min(8, size // 3)
+    data[begin : start + size] = np.random.default_rng(0).bytes(start + size - begin)
+    path.write_bytes(data)
+    return path, whole
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [("mp4", "libx264"), ("mkv", "libx264"), ("avi", "libx264"), ("mp4", "libx265"), ("webm", "libvpx-vp9")],
+)
+def test_frames_after_damage_keep_their_numbers(tmp_path: Path, suffix: str, codec: str) -> None:
+    path, whole = damaged_in_the_middle(tmp_path, suffix, codec)
+    source = read_frames(path, on_damage="skip")
+    with pytest.warns(UserWarning, match=rf"clip\.{suffix} is damaged: frames 15 to 19 are skipped \("):
+        frames = each(source)
+    assert equal(frames, whole[:15] + whole[20:])
+    assert [source.number(index) for index in range(35)] == [*range(15), *range(20, 40)]
+    assert [source.name(index) for index in (14, 15, 34)] == ["00014", "00020", "00039"]
+    assert len(source) == 35
+    assert equal(source.at([15, 0, -1]), [whole[20], whole[0], whole[39]])
+    with pytest.raises(ValueError, match=r"damaged frames before frame 25 are skipped.*use on_damage=\"repeat\""):
+        source.backwards(20)
+    source = read_frames(path, on_damage="repeat")
+    with pytest.warns(UserWarning, match="frames 15 to 19 are replaced by a repeated frame"):
+        frames = each(source)
+    expected = whole[:15] + 5 * [whole[14]] + whole[20:]
+    assert equal(frames, expected)
+    assert len(source) == 40
+    assert equal(source.at([17, 20, 39]), [whole[14], whole[20], whole[39]])
+    assert equal(source.backwards(22), expected[21::-1])
+    assert equal(source[12:23:5], expected[12:23:5])
+    with pytest.raises(VideoError, match="frame 15 cannot be decoded"):
+        for _ in read_frames(path):
+            pass
+
+
+TIMED = [
+    "MP4, index first",
+    "Matroska, H.264",
+    "Matroska, HEVC",
+    "WebM, VP8",
+    "WebM, live recording",
+    "MPEG-TS, H.264",
+    "MPEG-TS, MPEG-2",
+    "MPEG-PS, MPEG-2",
+    "FLV, H.264",
+    "Ogg, VP8",
+]
+
+
+@pytest.mark.filterwarnings("ignore:.*is damaged")
+@pytest.mark.parametrize("title", TIMED)
+@pytest.mark.parametrize("fill", ["zeros", "noise"])
+def test_frames_after_a_hole_are_whole_and_keep_their_numbers(tmp_path: Path, title: str, fill: str) -> None:
+    path = make_video.write(CONTAINERS[title], tmp_path)
+    whole = list(read_frames(path))
+    path.write_bytes(make_video.hole(fill, 0.4)(path.read_bytes()))
+    source = read_frames(path, on_damage="skip")
+    frames = each(source)
+    numbers = [source.number(index) for index in range(len(frames))]
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] == 59
+    assert len(frames) >= 24
+    wrong = [number for number, frame in zip(numbers, frames, strict=True) if not torch.equal(frame, whole[number])]
+    assert len(wrong) <= (fill == "noise")  # which a decoder may take for one frame's picture
+
+
+@pytest.mark.filterwarnings("ignore:.*is damaged", "ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("title", sorted(set(CONTAINERS) - set(TIMED) - REFUSED - {"MP4, index at the end"}))
+@pytest.mark.parametrize("on_damage", ["skip", "repeat"])
+def test_going_on_past_a_hole_comes_to_an_end(tmp_path: Path, title: str, on_damage: Any) -> None:
+    path = make_video.write(CONTAINERS[title], tmp_path)
+    path.write_bytes(make_video.hole("noise", 0.4)(path.read_bytes()))
+    assert 15 <= len(each(read_frames(path, on_damage=on_damage))) <= 61
+
+
+@pytest.mark.filterwarnings("ignore:.*is damaged")
+def test_a_cut_file_ends_with_its_last_whole_frame(tmp_path: Path) -> None:
+    path = make_video.write(CONTAINERS["Matroska, H.264"], tmp_path)
+    path.write_bytes(path.read_bytes()[:30_000])
+    frames, _ = read_until_damage(path)
+    for on_damage in ("skip", "repeat"):
+        assert equal(read_frames(path, on_damage=on_damage), frames)
+
+
+@pytest.mark.parametrize("source", ["folder", "list", "generator"])
+def test_damaged_pictures_are_passed_over_too(tmp_path: Path, source: str) -> None:
+    from PIL import Image
+
+    paths = [tmp_path / f"frame{index}.png" for index in range(6)]
+    for index, path in enumerate(paths):
+        Image.fromarray(picture(index)).save(path)
+    expected = list(read_frames(tmp_path))
+    for broken in (0, 3, 4):
+        paths[broken].write_bytes(b"no picture")
+    form: Any = {"folder": tmp_path, "list": paths, "generator": None}[source]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        skipped = read_frames(form or iter(paths), on_damage="skip")
+        assert equal(each(skipped), [expected[1], expected[2], expected[5]])
+    assert re.search(r"frame 0 is skipped .*frame0\.png cannot be read", str(caught[0].message))
+    assert [str(warning.message).split(" is ")[1] for warning in caught] == [f"damaged: frame {index}" for index in (0, 3, 4)]
+    assert [skipped.name(index) for index in range(3)] == (
+        ["00001", "00002", "00005"] if source == "generator" else ["frame1", "frame2", "frame5"]
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        repeated = each(read_frames(form or iter(paths), on_damage="repeat"))
+    assert equal(repeated, [expected[index] for index in (1, 1, 2, 2, 2, 5)])
+
+
+def test_a_missing_segment_leaves_its_numbers_free(tmp_path: Path) -> None:
+    first, _, last = segments(tmp_path)
+    expected = [*read_frames(first), *read_frames(last)]
+    source = read_frames(joined(tmp_path / "joined.ts", [first, last]), on_damage="skip")
+    with pytest.warns(UserWarning, match="frames 4 to 7 are skipped"):
+        frames = each(source)
+    assert equal(frames, expected)
+    assert [source.number(index) for index in range(8)] == [0, 1, 2, 3, 8, 9, 10, 11]
+
+
+def test_what_becomes_of_damage_is_one_of_three() -> None:
+    with pytest.raises(ValueError, match="on_damage is 'ignore'; expected one of error, skip, repeat"):
+        read_frames([picture(0)], on_damage="ignore")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="on_damage belongs to the reading of a source"):
+        list(read_frames(read_frames([picture(0), picture(1)])[1:], on_damage="skip"))
+
+
+@pytest.mark.parametrize("title", ["MP4, index first", "Matroska, H.264", "MPEG-TS, H.264", "Ogg, VP8", "GIF", "TIFF stack"])
+def test_the_page_says_what_happens(tmp_path: Path, title: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        row = make_video.row(CONTAINERS[title], tmp_path)
+    assert row in make_video.PAGE.read_text(), "run python docs/make_video.py"
