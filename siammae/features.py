@@ -8,10 +8,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,7 +22,9 @@ from siammae.geometry import Geometry, InputSize, frame_size
 from siammae.models.load import as_encoder
 from siammae.models.projection import RIDGE, fit_whitening
 from siammae.models.registry import DEFAULT_MODEL
+from siammae.ops.resize import antialiased
 from siammae.video.frames import FrameSource, read_frames
+from siammae.video.pictures import as_frame
 from siammae.video.progress import progress_bar
 
 Resize: TypeAlias = Literal["bicubic", "bilinear", "bilinear_uint8"]  # see `siammae.features.preprocess`
@@ -36,14 +39,23 @@ def preprocess(frames: Tensor, encoder: Encoder, input_size: tuple[int, int], re
     frames = frames.to(encoder.device)
     images = frames.float() / 255 if frames.dtype == torch.uint8 else frames.float()
     if images.shape[-2:] != input_size:
-        mode, antialias = resize.removesuffix("_uint8"), resize == "bicubic"
-        images = F.interpolate(images, size=input_size, mode=mode, antialias=antialias, align_corners=False).clamp(0, 1)
+        if resize == "bicubic":
+            images = antialiased(images, input_size, "bicubic").clamp(0, 1)
+        else:
+            images = F.interpolate(images, size=input_size, mode="bilinear", align_corners=False).clamp(0, 1)
         if resize == "bilinear_uint8":
             images = (images * 255).round() / 255
     mean, std = (
         torch.tensor(values, dtype=torch.float32, device=images.device).view(3, 1, 1) for values in (encoder.mean, encoder.std)
     )
     return (images - mean) / std
+
+
+def prepare(frames: Any, encoder: Encoder, size: InputSize = None) -> Tensor:
+    """Prepare all frames of a source for `encoder`; see `Encoder.preprocess`."""
+    pictures = [as_frame(frames)] if isinstance(frames, Image.Image) else list(read_frames(frames))
+    geometry = Geometry.of(frame_size(pictures[0]), encoder, size)
+    return torch.cat([preprocess(picture[None], encoder, geometry.input) for picture in pictures])
 
 
 @torch.no_grad()

@@ -5,15 +5,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
-from tyro.extras import SubcommandApp
 
+from siammae.cli.checks import CheckedApp, Readable
 from siammae.cli.options import Json, ModelOptions, Out, print_json, read_changes
 
 if TYPE_CHECKING:
     from siammae.evaluation import Dataset
+    from siammae.evaluation.evaluation import Options as Settings
 
-evaluate_app = SubcommandApp()
-Root = Annotated[Positional[Path], arg(metavar="ROOT")]
+evaluate_app = CheckedApp()
+Root = Annotated[Positional[Path], arg(metavar="ROOT"), Readable("folder of a data set")]
 Size = tuple[int, int] | None
 Resolution = Literal["480p", "Full-Resolution"]
 Queries = Literal["first", "strided"]
@@ -39,11 +40,20 @@ class EvaluateOptions(ModelOptions):
     """Write the masks and a submission.zip for the data set's server, without scores; only first masks are needed."""
     as_json: Json = False
 
+    def settings(self) -> "Settings":
+        """Return the options as the library takes them."""
+        return {
+            "protocol": self.protocol,
+            "size": self.input_size,
+            "changes": read_changes(self.set),
+            "resume": self.resume,
+        }
+
 
 Options = Annotated[EvaluateOptions, arg(name="")]
 
 
-@evaluate_app.command(name="davis")
+@evaluate_app.register(name="davis")
 def evaluate_davis(root: Root, out: Out, options: Options, resized: Size = None, resolution: Resolution = "480p") -> None:
     """Propagate the masks of DAVIS 2016 or 2017 and score them: J and F.
 
@@ -64,7 +74,7 @@ def evaluate_davis(root: Root, out: Out, options: Options, resized: Size = None,
     _evaluate(Davis(root, options.sequences, options.split, resized, resolution), out, options)
 
 
-@evaluate_app.command(name="youtube-vos")
+@evaluate_app.register(name="youtube-vos")
 def evaluate_youtube_vos(root: Root, out: Out, options: Options, train_meta: Path | None = None) -> None:
     """Propagate the objects of YouTube-VOS, which may appear late, and score or submit them: J and F, seen and unseen.
 
@@ -80,7 +90,7 @@ def evaluate_youtube_vos(root: Root, out: Out, options: Options, train_meta: Pat
     _evaluate(YoutubeVos(root, options.sequences, options.split, train_meta), out, options)
 
 
-@evaluate_app.command(name="mose")
+@evaluate_app.register(name="mose")
 def evaluate_mose(root: Root, out: Out, options: Options) -> None:
     """Propagate the objects of MOSE and score or submit them: J and F.
 
@@ -95,7 +105,7 @@ def evaluate_mose(root: Root, out: Out, options: Options) -> None:
     _evaluate(Mose(root, options.sequences, options.split), out, options)
 
 
-@evaluate_app.command(name="lvos")
+@evaluate_app.register(name="lvos")
 def evaluate_lvos(root: Root, out: Out, options: Options, unseen: Path | None = None) -> None:
     """Propagate the objects of LVOS through long videos, and score or submit them: J and F, seen and unseen.
 
@@ -111,7 +121,7 @@ def evaluate_lvos(root: Root, out: Out, options: Options, unseen: Path | None = 
     _evaluate(Lvos(root, options.sequences, options.split, unseen), out, options)
 
 
-@evaluate_app.command(name="chen")
+@evaluate_app.register(name="chen")
 def evaluate_chen(root: Root, out: Out, options: Options) -> None:
     """Propagate all labels of Chen's clips and score them: mean IoU.
 
@@ -126,7 +136,7 @@ def evaluate_chen(root: Root, out: Out, options: Options) -> None:
     _evaluate(Chen(root, options.sequences, options.split), out, options)
 
 
-@evaluate_app.command(name="vip")
+@evaluate_app.register(name="vip")
 def evaluate_vip(root: Root, out: Out, options: Options, per_video: bool = False) -> None:
     """Propagate the human parts of VIP and score them: mean IoU.
 
@@ -142,7 +152,7 @@ def evaluate_vip(root: Root, out: Out, options: Options, per_video: bool = False
     _evaluate(Vip(root, options.sequences, options.split, per_video=per_video), out, options)
 
 
-@evaluate_app.command(name="jhmdb")
+@evaluate_app.register(name="jhmdb")
 def evaluate_jhmdb(root: Root, out: Out, options: Options) -> None:
     """Propagate the body joints of JHMDB's first split and score them: PCK.
 
@@ -157,7 +167,7 @@ def evaluate_jhmdb(root: Root, out: Out, options: Options) -> None:
     _evaluate(Jhmdb(root, options.sequences, options.split), out, options)
 
 
-@evaluate_app.command(name="badja")
+@evaluate_app.register(name="badja")
 def evaluate_badja(root: Root, out: Out, options: Options, joints: Path | None = None) -> None:
     """Propagate BADJA's animal joints through DAVIS sequences and score them: PCK.
 
@@ -173,8 +183,8 @@ def evaluate_badja(root: Root, out: Out, options: Options, joints: Path | None =
     _evaluate(Badja(root, options.sequences, options.split, joints=joints), out, options)
 
 
-@evaluate_app.command(name="tapvid")
-def evaluate_tapvid(root: Root, out: Out, options: Options, queries: Queries = "first") -> None:
+@evaluate_app.register(name="tapvid")
+def evaluate_tapvid(root: Root, out: Out, options: Options, queries: Queries = "first", occluded_below: float = 0.1) -> None:
     """Track the points of TAP-Vid or RoboTAP and score them: average Jaccard, delta avg, occlusion accuracy.
 
     Example: siammae evaluate tapvid tapvid_davis.pkl -o runs/tapvid --queries strided
@@ -183,13 +193,42 @@ def evaluate_tapvid(root: Root, out: Out, options: Options, queries: Queries = "
         root: Pickle of TAP-Vid's layout, or a folder of them; nothing in it is run.
         out: Folder for predictions and scores.
         queries: Frames in which points are given: the first visible one, or every fifth.
+        occluded_below: Score below which a point is predicted occluded.
     """
     from siammae.evaluation import TapVid
 
-    _evaluate(TapVid(root, options.sequences, options.split, queries), out, options)
+    _evaluate(TapVid(root, options.sequences, options.split, queries, occluded_below), out, options)
 
 
-@evaluate_app.command(name="report")
+@evaluate_app.register(name="robustness")
+def evaluate_robustness(
+    root: Root, out: Out, options: Options, distortions: tuple[str, ...] = (), resolution: Resolution = "480p"
+) -> None:
+    """Evaluate on DAVIS clean, with dropped frames, blur, noise, JPEG, exposure steps, half and double speed: J of each.
+
+    Example: siammae evaluate robustness DAVIS -o runs/robust --sequences dog camel
+
+    Args:
+        root: Folder in DAVIS's layout.
+        out: Folder for the distorted sequences, predictions and scores.
+        distortions: Distortions to evaluate: dropped, blur, noise, jpeg, exposure, half-speed, double-speed; all if not given.
+        resolution: Folder of frames and annotations to use.
+    """
+    from siammae.evaluation import Davis, evaluate_robustness
+    from siammae.evaluation.robustness import ROBUSTNESS_FILE
+
+    dataset = Davis(root, options.sequences, options.split, resolution=resolution)
+    if options.predict_only:
+        raise ValueError("--predict-only writes a submission, and there is none for distorted sequences; leave it out")
+    robustness = evaluate_robustness(dataset, out, options.load(), distortions=distortions, **options.settings())
+    if robustness is not None:
+        if options.as_json:
+            print_json({**robustness.about, **robustness.figures()})
+        else:
+            print(f"{robustness.table()}\nscores: {out / ROBUSTNESS_FILE}")
+
+
+@evaluate_app.register(name="report")
 def evaluate_report(
     runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="OUT")], out: Out = Path("report.html"), worst: int = 6
 ) -> None:
@@ -208,20 +247,14 @@ def evaluate_report(
 
 
 def _evaluate(dataset: "Dataset", out: Path, options: EvaluateOptions) -> None:
-    from siammae.evaluation.evaluation import SCORES_FILE, Options, evaluate, predict_only
+    from siammae.evaluation.evaluation import SCORES_FILE, evaluate, predict_only
 
-    settings: Options = {
-        "protocol": options.protocol,
-        "size": options.input_size,
-        "changes": read_changes(options.set),
-        "resume": options.resume,
-    }
     if options.predict_only:
-        archive = predict_only(dataset, out, options.load(), **settings)
+        archive = predict_only(dataset, out, options.load(), **options.settings())
         if archive is not None:
             print(f"submission: {archive}")
         return
-    evaluation = evaluate(dataset, out, options.load(), **settings)
+    evaluation = evaluate(dataset, out, options.load(), **options.settings())
     if evaluation is not None:
         if options.as_json:
             print_json({**evaluation.about, **evaluation.scores.figures()})

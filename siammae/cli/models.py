@@ -6,12 +6,13 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from siammae.cli.checks import ModelName, Readable
 from siammae.cli.options import Json, Out, print_json
 from siammae.models.registry import EMBEDDED, ModelInfo, list_models, model_info
 
 
 def convert(
-    checkpoint: Annotated[Positional[Path], arg(metavar="CHECKPOINT")],
+    checkpoint: Annotated[Positional[Path], arg(metavar="CHECKPOINT"), Readable("file")],
     out: Out,
     family: Annotated[Literal["auto", "cropmae", "catmae", "rsp", "tobo", "mae"], arg(name="from")] = "auto",
     heads: int | None = None,
@@ -46,7 +47,7 @@ def convert(
 
 
 def card(
-    folder: Annotated[Positional[Path], arg(metavar="FOLDER")],
+    folder: Annotated[Positional[Path], arg(metavar="FOLDER"), Readable("model folder")],
     evaluations: Annotated[Positional[tuple[Path, ...]], arg(metavar="OUT")] = (),
 ) -> None:
     """Rewrite the card of a model folder, with the scores of siammae evaluate.
@@ -65,7 +66,7 @@ def card(
 
 
 def fit_projection(
-    model: Annotated[Positional[str], arg(metavar="MODEL")],
+    model: Annotated[Positional[str], arg(metavar="MODEL"), ModelName()],
     videos: Annotated[Positional[tuple[Path, ...]], arg(metavar="VIDEO")],
     out: Out,
     frames: int = 2,
@@ -100,7 +101,7 @@ def fit_projection(
 
 
 def export(
-    model: Annotated[Positional[str], arg(metavar="MODEL")],
+    model: Annotated[Positional[str], arg(metavar="MODEL"), ModelName()],
     out: Out,
     size: tuple[int, int] | None = None,
     pretrained: bool = True,
@@ -125,7 +126,7 @@ def export(
 
 
 def push(
-    folder: Annotated[Positional[Path], arg(metavar="FOLDER")],
+    folder: Annotated[Positional[Path], arg(metavar="FOLDER"), Readable("model folder")],
     repo: Annotated[Positional[str], arg(metavar="OWNER/NAME")],
     private: bool = False,
     create_pr: bool = False,

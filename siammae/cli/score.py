@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
-from tyro.extras import SubcommandApp
 
+from siammae.cli.checks import CheckedApp
 from siammae.cli.evaluate import Queries, Resolution, Root, Size
 from siammae.cli.options import Json, print_json
 
 if TYPE_CHECKING:
     from siammae.evaluation.datasets import Dataset, Scores
 
-score_app = SubcommandApp()
+score_app = CheckedApp()
 Pred = Annotated[Positional[Path], arg(metavar="PRED")]
 
 
@@ -34,7 +34,7 @@ class ScoreOptions:
 Options = Annotated[ScoreOptions, arg(name="")]
 
 
-@score_app.command(name="davis")
+@score_app.register(name="davis")
 def score_davis(
     gt: Annotated[Positional[Path], arg(metavar="GT")],
     pred: Pred,
@@ -69,7 +69,7 @@ def score_davis(
         print(f"tables: {tables}", file=sys.stderr if options.as_json else sys.stdout)
 
 
-@score_app.command(name="youtube-vos")
+@score_app.register(name="youtube-vos")
 def score_youtube_vos(root: Root, pred: Pred, options: Options, train_meta: Path | None = None) -> None:
     """Score predicted masks for YouTube-VOS, where its annotations are public.
 
@@ -85,7 +85,7 @@ def score_youtube_vos(root: Root, pred: Pred, options: Options, train_meta: Path
     _score_folder(YoutubeVos(root, options.sequences, options.split, train_meta), pred, options)
 
 
-@score_app.command(name="mose")
+@score_app.register(name="mose")
 def score_mose(root: Root, pred: Pred, options: Options) -> None:
     """Score predicted masks for MOSE, where its annotations are public.
 
@@ -100,7 +100,7 @@ def score_mose(root: Root, pred: Pred, options: Options) -> None:
     _score_folder(Mose(root, options.sequences, options.split), pred, options)
 
 
-@score_app.command(name="lvos")
+@score_app.register(name="lvos")
 def score_lvos(root: Root, pred: Pred, options: Options, unseen: Path | None = None) -> None:
     """Score predicted masks for LVOS, as the official lvos-evaluation does.
 
@@ -116,7 +116,7 @@ def score_lvos(root: Root, pred: Pred, options: Options, unseen: Path | None = N
     _score_folder(Lvos(root, options.sequences, options.split, unseen), pred, options)
 
 
-@score_app.command(name="chen")
+@score_app.register(name="chen")
 def score_chen(root: Root, pred: Pred, options: Options) -> None:
     """Score predicted masks for Chen's clips.
 
@@ -131,7 +131,7 @@ def score_chen(root: Root, pred: Pred, options: Options) -> None:
     _score_folder(Chen(root, options.sequences, options.split), pred, options)
 
 
-@score_app.command(name="vip")
+@score_app.register(name="vip")
 def score_vip(root: Root, pred: Pred, options: Options, per_video: bool = False) -> None:
     """Score predicted part masks for VIP.
 
@@ -147,7 +147,7 @@ def score_vip(root: Root, pred: Pred, options: Options, per_video: bool = False)
     _score_folder(Vip(root, options.sequences, options.split, per_video=per_video), pred, options)
 
 
-@score_app.command(name="jhmdb")
+@score_app.register(name="jhmdb")
 def score_jhmdb(root: Root, pred: Pred, options: Options) -> None:
     """Score predicted joints for JHMDB.
 
@@ -162,7 +162,7 @@ def score_jhmdb(root: Root, pred: Pred, options: Options) -> None:
     _score_folder(Jhmdb(root, options.sequences, options.split), pred, options)
 
 
-@score_app.command(name="badja")
+@score_app.register(name="badja")
 def score_badja(root: Root, pred: Pred, options: Options, joints: Path | None = None) -> None:
     """Score predicted joints for BADJA.
 
@@ -178,20 +178,21 @@ def score_badja(root: Root, pred: Pred, options: Options, joints: Path | None = 
     _score_folder(Badja(root, options.sequences, options.split, joints=joints), pred, options)
 
 
-@score_app.command(name="tapvid")
-def score_tapvid(root: Root, pred: Pred, options: Options, queries: Queries = "first") -> None:
+@score_app.register(name="tapvid")
+def score_tapvid(root: Root, pred: Pred, options: Options, queries: Queries = "first", occluded_below: float = 0.1) -> None:
     """Score tracked points for TAP-Vid or RoboTAP.
 
     Example: siammae score tapvid tapvid_davis.pkl predictions --queries strided
 
     Args:
         root: Pickle of TAP-Vid's layout, or a folder of them; nothing in it is run.
-        pred: Folder or ZIP file of one VIDEO.csv for each video, with the columns frame, point, x, y.
+        pred: Folder or ZIP file of one VIDEO.csv for each video, with the columns frame, point, x, y, score.
         queries: Frames in which points are given: the first visible one, or every fifth.
+        occluded_below: Score below which a point is predicted occluded.
     """
     from siammae.evaluation import TapVid
 
-    _score_folder(TapVid(root, options.sequences, options.split, queries), pred, options)
+    _score_folder(TapVid(root, options.sequences, options.split, queries, occluded_below), pred, options)
 
 
 def _score_folder(dataset: "Dataset", pred: Path, options: ScoreOptions) -> None:

@@ -12,3 +12,4 @@ from .datasets import YoutubeVos as YoutubeVos
 from .evaluation import Evaluation as Evaluation
 from .evaluation import evaluate as evaluate
 from .evaluation import predict_only as predict_only
+from .robustness import evaluate_robustness as evaluate_robustness

@@ -187,12 +187,14 @@ def _predict(
     if not isinstance(dataset, Dataset):
         raise ValueError(f"the data set is {dataset!r}; expected an object such as siammae.evaluation.Davis(root)")
     rules = find_protocol(dataset.name, protocol)
-    values = {**(asdict(rules.config) if rules.config else {}), **(changes or {})}
+    values = {**(asdict(rules.config) if rules.config else rules.changes), **(changes or {})}
     as_config(values)  # errors come before the model is loaded
     sequences = find()
     names = [sequence.name for sequence in sequences]
     with processes() as (rank, world, wait):
         encoder = as_encoder(model)
+        if rules.config is not None:
+            encoder = encoder.exact()  # a published protocol gives the same masks on every CPU
         config = as_config(values, encoder)
         if world > 1 and encoder.device.type == "cuda":
             encoder = encoder.to(f"cuda:{os.environ['LOCAL_RANK']}")
@@ -205,6 +207,8 @@ def _predict(
             "model": encoder.name,
             "weights_sha256": encoder.digest(),
             "dtype": str(encoder.dtype).removeprefix("torch."),
+            "products": str(encoder.multiplies).removeprefix("torch."),
+            "runtime": encoder.runtime.name if encoder.runtime else "torch",
             "siammae": __version__,
         }
         if rank == 0:

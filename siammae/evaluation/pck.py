@@ -98,7 +98,7 @@ class KeypointScores:
             "by joint": {name: share for name, share in shares.items() if np.isfinite(share)},
             "sequences": {
                 name: {
-                    "score": score,
+                    "score": None if math.isnan(score) else score,
                     "curve": f"PCK@{self.threshold:g}",
                     "frames": [
                         None if np.isnan(share) else share for share in _share(self.distances[name], self.threshold, axis=1)

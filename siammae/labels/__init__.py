@@ -7,10 +7,19 @@ from siammae.labels.grid import (
     labels_to_grid,
     points_to_crw_grid,
     points_to_grid,
+    redraw_points,
     strongest_label,
     upsample,
 )
-from siammae.labels.keypoints import PointsLike, as_points, read_points, read_tracks, write_tracks
+from siammae.labels.keypoints import (
+    NamedPoints,
+    PointsLike,
+    as_points,
+    read_named_points,
+    read_points,
+    read_tracks,
+    write_tracks,
+)
 from siammae.labels.masks import Mask, MaskLike, NearestPixel, as_mask, davis_palette, resize_nearest, to_image, write_mask
 from siammae.labels.shapes import draw_shapes
 
@@ -18,6 +27,7 @@ __all__ = [
     "EdgeFilter",
     "Mask",
     "MaskLike",
+    "NamedPoints",
     "NearestPixel",
     "PointsLike",
     "Reduction",
@@ -29,8 +39,10 @@ __all__ = [
     "labels_to_grid",
     "points_to_crw_grid",
     "points_to_grid",
+    "read_named_points",
     "read_points",
     "read_tracks",
+    "redraw_points",
     "resize_nearest",
     "strongest_label",
     "to_image",

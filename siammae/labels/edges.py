@@ -62,7 +62,8 @@ class EdgeFilter:
         """Weigh the 3 x 3 cells around the cell of each pixel of the guide, [9, m, n]; they add up to 1."""
         colors = F.avg_pool2d(self.guide, PIXELS_PER_CELL)  # [3, h, w]
         difference = (_around(colors) - self.guide).square().sum(dim=1)
-        offset = (torch.arange(PIXELS_PER_CELL, device=colors.device) + 0.5) / PIXELS_PER_CELL - 0.5  # cells
+        pixels = torch.arange(PIXELS_PER_CELL, dtype=torch.float32, device=colors.device)
+        offset = (pixels + 0.5) / PIXELS_PER_CELL - 0.5  # cells
         square = (offset - torch.arange(-1, 2, device=colors.device)[:, None]).square()  # [3, pixels of a cell]
         distance = (square[:, None, :, None] + square[None, :, None, :]).flatten(0, 1).repeat(1, *grid)
         return torch.softmax(-distance / (2 * NEAR**2) - difference / (2 * color**2), dim=0)

@@ -116,16 +116,33 @@ def points_to_crw_grid(points: Tensor, grid: tuple[int, int], sigma: float = 0.5
     return heat
 
 
-def grid_to_points(heat: Tensor, top_k: int = 5) -> tuple[Tensor, Tensor]:
+def grid_to_points(heat: Tensor, top_k: int = 5, radius: float = math.inf) -> tuple[Tensor, Tensor]:
     """Read points [K, 2], in cells, and scores [K] from heat maps [K, h, w].
 
-    A point is the mean of its `top_k` highest cells weighted by their heat (CRW takes 3, CropMAE 5); its score is the highest
-    heat. An empty map gives NaN and 0.
+    A point is the mean of its `top_k` highest cells weighted by their heat (CRW: 3, CropMAE: 5), among those within `radius`
+    cells of the highest; its score is the highest heat. An empty map gives NaN and 0.
     """
     flat = heat.flatten(1)
+    if radius < math.inf:
+        cells = torch.arange(flat.shape[1], device=heat.device)
+        places = torch.stack([cells // heat.shape[2], cells % heat.shape[2]]).float()  # [2, h w]
+        highest = places[:, flat.argmax(dim=1)]  # [2, K]
+        flat = flat * ((places[:, None] - highest[:, :, None]).square().sum(dim=0) <= radius**2)
     weights, cells = flat.topk(min(top_k, flat.shape[1]), dim=1)  # [K, k]
     weights = weights.clamp(min=0)
     share = weights / weights.sum(dim=1, keepdim=True)
     width = heat.shape[2]
     points = torch.stack([(share * (cells % width)).sum(1), (share * (cells // width)).sum(1)], dim=1)
     return points, weights[:, 0]
+
+
+def redraw_points(heat: Tensor, points: Tensor, share: float, sigma: float = 0.5) -> Tensor:
+    """Mix heat maps [K, h, w], scaled to a height of 1, with Gaussians drawn around points [K, 2], in cells, by `share`.
+
+    The map of a point that is NaN, or empty, stays as it is.
+    """
+    height = heat.amax(dim=(1, 2), keepdim=True)
+    found = torch.isfinite(points).all(dim=1)[:, None, None] & (height > 0)
+    return torch.where(
+        found, share * points_to_grid(points, (heat.shape[1], heat.shape[2]), sigma) + (1 - share) * heat / height, heat
+    )

@@ -64,7 +64,7 @@ def fit_whitening(grids: Iterable[Tensor], ridge: float = RIDGE) -> Projection:
     """
     if not 0 < ridge < float("inf"):
         raise ValueError(f"ridge is {ridge!r}; expected a positive number")
-    cells, total, products = 0, torch.zeros(()), torch.zeros(())
+    cells, total, products = 0, torch.zeros((), device="cpu"), torch.zeros((), device="cpu")
     for grid in grids:
         rows = rearrange(grid.detach().cpu(), "d h w -> (h w) d").double()
         cells, total, products = cells + len(rows), total + rows.sum(dim=0), products + rows.T @ rows

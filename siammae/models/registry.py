@@ -2,10 +2,14 @@
 
 import difflib
 import fnmatch
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from siammae.errors import WeightsError
 
 EMBEDDED = "embedded"  # source of the weights that come with the package
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"  # model folders that come with the package
@@ -102,8 +106,27 @@ def model_info(name: str) -> ModelInfo:
     return REGISTRY[name]
 
 
+def check_name(name: str | os.PathLike[str]) -> None:
+    """Raise what `load_model` raises for a name that can be no model's, as far as can be told without loading anything.
+
+    Raises:
+        WeightsError: a folder or file that is not there.
+        ValueError: no such registered model.
+    """
+    text = os.fspath(name)
+    if text.startswith(("timm:", "hf-hub:")) or text in REGISTRY or Path(text).exists():
+        return
+    if isinstance(name, os.PathLike) or os.sep in text or text.endswith(".safetensors"):
+        repo = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?", text)
+        hint = f"; did you mean hf-hub:{text}?" if repo and not text.endswith(".safetensors") else ""
+        raise WeightsError(f"no such model folder or .safetensors file: {text}{hint}")
+    raise ValueError(unknown_name(text))
+
+
 def unknown_name(name: str) -> str:
     """Write the message about a name that no model has."""
+    if re.match(r"(vit|deit3?|eva02|beit(v2)?)_", name):
+        return f"no model is called {name!r}; did you mean timm:{name}?"
     close = difflib.get_close_matches(name, REGISTRY, n=3, cutoff=0.5) or list(REGISTRY)
     return (
         f"no model is called {name!r}. Closest names: {', '.join(close)}. Also possible: hf-hub:owner/name, timm:NAME for any "

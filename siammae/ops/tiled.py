@@ -10,12 +10,11 @@ D channels, L labels, k matches, R rows and S columns that are looked at for a q
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, pairwise
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
@@ -24,13 +23,11 @@ from torch.nn import functional as F
 
 from siammae.ops.matmul import biased_product
 from siammae.ops.reference import Search, best_of, first_of, in_order, inside, mix, tie_weights, window_limit
+from siammae.ops.threads import in_threads
 
 STRIP = 8  # columns of a tile: more columns compute more outside the windows, fewer make slower products
 BAND, LEAST_BAND = 6, 4  # rows of a context frame in one product, a compromise of the same kind
 SIMILARITIES_AT_ONCE = 4_500_000  # held by one thread: 18 MB in float32
-
-Task = TypeVar("Task")
-Part = TypeVar("Part")
 
 
 class _Tile(NamedTuple):
@@ -62,7 +59,7 @@ def propagate(query: Tensor, context: Tensor, context_labels: Tensor, search: Se
         with torch.no_grad():
             return videos[tile.video].tile(tile.rows, tile.columns)
 
-    for tile, parts in zip(tiles, _in_threads(work, tiles), strict=True):
+    for tile, parts in zip(tiles, in_threads(work, tiles), strict=True):
         for result, part in zip(results, parts, strict=True):
             here = result[tile.video, :, tile.rows.start : tile.rows.stop, tile.columns.start : tile.columns.stop]
             here.copy_(rearrange(part, "(n c) k -> k n c", n=len(tile.rows)))
@@ -89,19 +86,6 @@ def _size(height: int, width: int, num_rows: int, columns: range, limit: int, wi
     """Count the similarities of a tile of `num_rows` rows, in the middle of the grid, to one frame."""
     top = (height - num_rows) // 2
     return math.prod(_Layout(height, width, range(top, top + num_rows), columns, limit, window).shape)
-
-
-def _in_threads(work: Callable[[Task], Part], tasks: Sequence[Task]) -> Iterator[Part]:
-    """Run `map(work, tasks)` in as many threads as torch has, each computing alone."""
-    threads = torch.get_num_threads()
-    if min(threads, len(tasks)) == 1:
-        yield from map(work, tasks)
-        return
-    try:
-        with ThreadPoolExecutor(threads, "siammae", initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield from pool.map(work, tasks)
-    finally:
-        torch.set_num_threads(threads)  # the workers' own number is what threads that start later would inherit
 
 
 @dataclass(frozen=True)

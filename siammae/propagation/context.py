@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -17,6 +18,9 @@ from siammae.encoder import Encoder
 from siammae.features import descriptors
 from siammae.geometry import Geometry, frame_size
 from siammae.propagation.config import PropagationConfig
+
+# features and labels of a frame -> its labels, and those that the context keeps; None keeps the frame out
+Revise: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
 
 
 class Context:
@@ -160,13 +164,20 @@ class SoftPropagator:
             old = old * (1 - found.sum(dim=1, keepdim=True)).clamp(min=0)
         return torch.cat([old, found], dim=1)
 
-    def advance(self, features: Tensor) -> Tensor:
-        """Propagate to the next frame and add it to the context; returns its soft labels [L, h, w]."""
+    def advance(self, features: Tensor, revise: Revise | None = None) -> Tensor:
+        """Propagate to the next frame and add it to the context; returns its soft labels [L, h, w].
+
+        `revise` may change the labels, let the context keep others, and keep the frame out of the context.
+        """
         context = self.context
         anchor_radius = self.config.radius if self.config.restrict_anchors else math.inf
         radius = [anchor_radius] * context.num_anchors + [self.config.radius] * (len(context) - context.num_anchors)
         self.labels = self._propagate(features, context.features, context.labels, radius, context.half)
-        context.append(features, self.labels)
+        kept: Tensor | None = self.labels
+        if revise is not None:
+            self.labels, kept = revise(features, self.labels)
+        if kept is not None:
+            context.append(features, kept)
         self.num_frames += 1
         return self.labels
 

@@ -28,7 +28,8 @@ from siammae.labels.masks import Mask, MaskLike, as_mask, write_mask
 from siammae.models.load import as_encoder
 from siammae.models.registry import DEFAULT_MODEL
 from siammae.propagation.config import ConfigLike, as_config
-from siammae.propagation.masks import VOID_ID, LabelPropagator
+from siammae.propagation.masks import VOID_ID, LabelPropagator, given_scores
+from siammae.propagation.table import SCORES_FILE, ScoreTable, has_rows
 from siammae.propagation.walk import check_start, walk
 from siammae.video.frames import Frames, FrameSource, read_frames
 
@@ -52,7 +53,10 @@ def propagate_to_folder(
     restart: bool = False,
     progress: bool | None = None,
 ) -> Path:
-    """Write the mask of every frame of a video as an indexed PNG.
+    """Write the mask of every frame of a video as an indexed PNG, and the scores of the objects as `scores.csv`.
+
+    The table has the columns frame, object, score, lost (0 or 1), area (pixels) and box (left top right bottom, the last two
+    exclusive); see `siammae.propagation.Scores`.
 
     Args:
         frames, model, size, config, start, void_id, progress: see `siammae.propagate_labels`.
@@ -89,20 +93,24 @@ def propagate_to_folder(
             return target
         done = int(state["position"]) if state else -1
         saved_at, count, left = time.monotonic(), 0, set(anchors)
+        table = ScoreTable(target, done + 1)
         for position, (index, frame, begins) in enumerate(walk(source, start, progress)):
             count, number = max(count, index + 1), source.number(index)
             left.discard(number)
             if begins:
                 propagator = LabelPropagator(frame, mask, encoder, size=size, config=config, void_id=void_id)
-                ids = mask.values
+                ids, scores = mask.values, given_scores(mask, propagator.scores)
             elif position > done and number in anchors:
                 propagator.add(frame, anchors[number])
-                ids = anchors[number].values
+                ids, scores = anchors[number].values, given_scores(anchors[number], propagator.scores)
             elif position > done:
                 ids = propagator.step(frame)
+                scores = propagator.scores
             if position == done:
                 propagator.load_state_dict(state)
             name = source.name(index)
+            if position > done and not (begins and position):
+                table.write(position, number, scores)
             if position <= done or name in kept:
                 continue
             write_mask(target / f"{name}.png", ids, mask.palette)
@@ -113,6 +121,7 @@ def propagate_to_folder(
             raise ValueError(f"a mask is given for frame {min(left)} of {source.label}, which is damaged and was skipped")
         if left:
             raise ValueError(f"a mask is given for frame {max(anchors)}, but {source.label} has only {count} frames")
+        table.finish()
         _write_record(target, settings, finished=True, masks=count)
         (target / STATE_FILE).unlink(missing_ok=True)
     return target
@@ -238,8 +247,12 @@ def _resume(
         numbers = _visited(int(state["position"]) if state else -1, before["start"], source)
     names = [source.name(number) for number in numbers]
     bad = [name for name in names if not _is_whole(folder / f"{name}.png", size)]
-    if not bad:
+    scored = (folder / SCORES_FILE).exists() if before["finished"] else has_rows(folder, map(source.number, numbers))
+    if not bad and scored:
         return (None if before["finished"] else state), set()
+    if not bad:
+        warnings.warn(f"{folder}: the table of scores was missing or broken and is made again", stacklevel=4)
+        return _begin(folder, settings), set(names)
     named = ", ".join(f"{name}.png" for name in bad[:5]) + (", ..." if len(bad) > 5 else "")
     warnings.warn(f"{folder}: {len(bad)} masks were missing or broken and are made again: {named}", stacklevel=4)
     return _begin(folder, settings), set(names) - set(bad)

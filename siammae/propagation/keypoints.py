@@ -14,7 +14,7 @@ from torch import Tensor
 from siammae.encoder import Encoder
 from siammae.files import PathLike
 from siammae.geometry import Geometry, InputSize, frame_size
-from siammae.labels.grid import grid_to_points, points_to_crw_grid, points_to_grid
+from siammae.labels.grid import grid_to_points, points_to_crw_grid, points_to_grid, redraw_points
 from siammae.labels.keypoints import PointsLike, as_points, write_tracks
 from siammae.models.load import as_encoder
 from siammae.models.registry import DEFAULT_MODEL
@@ -89,8 +89,8 @@ class KeypointPropagator(Generic[P]):
     def step(self, frame: Any) -> tuple[P, P]:
         """Return the points [K, 2] and scores [K] of the next frame."""
         propagator = self._propagator
-        heat = propagator.advance(propagator.encode(as_frame(frame)))
-        points, scores = grid_to_points(heat.cpu(), self.config.point_top_k)
+        heat = propagator.advance(propagator.encode(as_frame(frame)), self._revise)
+        points, scores = self._read(heat.cpu())
         lost = ~(scores >= self.config.point_lost_below)
         points = propagator.geometry.to_frame(points, self._center).masked_fill(lost[:, None], torch.nan)
         self._keep(points, scores.masked_fill(lost, 0))
@@ -134,6 +134,18 @@ class KeypointPropagator(Generic[P]):
         heat = draw(geometry.to_grid(points, self._center), geometry.grid, self.config.point_sigma)
         self._propagator.anchor(features, heat)
         self._keep(points, torch.isfinite(points).all(dim=1).float())
+
+    def _read(self, heat: Tensor) -> tuple[Tensor, Tensor]:
+        """Read points [K, 2], in cells, and scores [K] from heat maps [K, h, w]."""
+        return grid_to_points(heat, self.config.point_top_k, self.config.point_radius)
+
+    def _revise(self, features: Tensor, heat: Tensor) -> tuple[Tensor, Tensor]:
+        """Return heat maps [K, h, w], and what the context keeps of them: partly drawn again, but for those of lost points."""
+        if not self.config.point_redraw:
+            return heat, heat
+        points, scores = self._read(heat.cpu())
+        points[scores < self.config.point_lost_below] = torch.nan
+        return heat, redraw_points(heat.cpu(), points, self.config.point_redraw, self.config.point_sigma).to(heat.device)
 
     def _keep(self, points: Tensor, scores: Tensor) -> None:
         self.points, self.scores = _like(self._form, points), _like(self._form, scores)
@@ -201,6 +213,8 @@ def propagate_keypoints_to_file(
     size: InputSize = None,
     config: ConfigLike = None,
     start: int = 0,
+    first: int = 0,
+    names: Sequence[str] | None = None,
     progress: bool | None = None,
 ) -> NDArray[np.float32]:
     """Write the points of every frame as a CSV, and return them [T, K, 2].
@@ -209,6 +223,8 @@ def propagate_keypoints_to_file(
 
     Args:
         path: CSV file with the columns frame, point, x, y, score; see `siammae.labels.write_tracks`.
+        first: what the first of the frames is called in the file, for a part of a video; `start` counts from it.
+        names: names of the points, for one more column of the file.
         frames, points0, model, size, config, start, progress: see `propagate_keypoints`.
     """
     tracks: dict[int, tuple[Tensor, Tensor]] = {}
@@ -220,7 +236,7 @@ def propagate_keypoints_to_file(
         if tracks:
             numbers = sorted(tracks)
             points, scores = (torch.stack([tracks[index][i] for index in numbers]).numpy() for i in (0, 1))
-            write_tracks(path, points, scores, map(source.number, numbers))
+            write_tracks(path, points, scores, [first + source.number(number) for number in numbers], names)
     return points
 
 

@@ -245,3 +245,18 @@ def test_the_command_scores_perfect_tracks(tmp_path: Path, capsys: pytest.Captur
     labels.write_tracks(tmp_path / "pred" / "cat.csv", sequence.points, np.ones(sequence.points.shape[:2]))
     main(["score", "tapvid", str(path), str(tmp_path / "pred")])
     assert "| all | 100.0 | 100.0 | 100.0 |" in capsys.readouterr().out
+
+
+def test_occlusion_comes_from_scores_and_positions_count_all_the_same(tmp_path: Path) -> None:
+    content = video(0)
+    content["occluded"][0, 5:] = True
+    path = write(tmp_path / "tapvid.pkl", {"cat": content})
+    (sequence,) = TapVid(path).find()
+    scores = np.where(sequence.occluded.T, 0.05, 0.3)
+    (tmp_path / "pred").mkdir()
+    labels.write_tracks(tmp_path / "pred" / "cat.csv", sequence.tracks.swapaxes(0, 1), scores)
+    assert TapVid(path).score(tmp_path / "pred").means["occlusion_accuracy"] == 1
+    strict = TapVid(path, occluded_below=0.5).score(tmp_path / "pred").means
+    assert strict["average_pts_within_thresh"] == 1
+    assert strict["average_jaccard"] == 0
+    assert strict["occlusion_accuracy"] < 0.5

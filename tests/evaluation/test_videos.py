@@ -147,6 +147,13 @@ def test_what_is_wrong_with_a_meta_file_is_named_all_together(tmp_path: Path) ->
     (root / "meta.json").write_text('{"videos": {"aaa": {"objects": {"1": {"category": "dog"}}}}}')
     with pytest.raises(ValueError, match="cannot be read as the objects of videos: KeyError 'frames'"):
         YoutubeVos(root).inputs()
+    for name in ("ccc", "ddd"):
+        (root / "Annotations" / name).rmdir()
+    for frames, message in (([], r"marks no object in aaa, bbb"), (7, r"the objects of aaa cannot be read: TypeError")):
+        entry = {"objects": {"1": {"category": "dog", "frames": frames}}}
+        (root / "meta.json").write_text(json.dumps({"videos": {"aaa": entry, "bbb": entry}}))
+        with pytest.raises(ValueError, match=message):
+            YoutubeVos(root).inputs()
     (root / "meta.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"lacks 1 files or folders: meta\.json"):
         YoutubeVos(root).inputs()
@@ -172,6 +179,13 @@ def test_mose_counts_like_davis_in_its_own_layout(tmp_path: Path, capsys: pytest
     with zipfile.ZipFile(tmp_path / "b" / "submission.zip") as file:
         assert file.namelist() == [f"vid/{stem}.png" for stem in stems]
         assert file.read("vid/00003.png") == (out / "predictions" / "vid" / "00003.png").read_bytes()
+
+
+def test_a_first_mask_without_objects_is_named(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path, name, ["00000", "00001"], {"00000": np.zeros(SIZE, dtype=np.uint8)})
+    with pytest.raises(ValueError, match="marks no object in a, b; expected some in every video"):
+        Mose(tmp_path).inputs()
 
 
 def lvos(root: Path) -> Path:

@@ -23,6 +23,7 @@ from siammae.models import load_model
 from siammae.propagation import LabelPropagator, propagate_labels, propagate_to_folder, read_folder
 from siammae.propagation import folder as runs
 from siammae.propagation.folder import RECORD_FILE, STATE_FILE
+from siammae.propagation.table import DRAFT_FILE, SCORES_FILE
 from siammae.video import read_frames, write_video
 
 ROOT = Path(__file__).parents[2]
@@ -85,7 +86,7 @@ def fail_at(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_folder_holds_what_propagate_labels_returns(tmp_path: Path, encoder: Encoder) -> None:
     folder = run(tmp_path / "masks", encoder)
     expected = propagate_labels(clip(), square(), encoder, size=SIZE, config=CONFIG)
-    assert sorted(os.listdir(folder)) == [f"{index:05d}.png" for index in range(COUNT)] + [RECORD_FILE]
+    assert sorted(os.listdir(folder)) == [f"{index:05d}.png" for index in range(COUNT)] + [SCORES_FILE, RECORD_FILE]
     assert np.array_equal([mask for _, mask in read_folder(read_frames(clip()), folder)], expected)
     assert np.unique(expected[1:]).tolist() == [0, 1, 7]  # the objects are still there, or nothing would be compared
     record = json.loads((folder / RECORD_FILE).read_text())
@@ -434,7 +435,7 @@ def test_a_disk_too_full_for_the_state_is_an_os_error_and_keeps_the_masks(
 ) -> None:
     with full_disk(20_000), pytest.raises(OSError, match=r"siammae-state.* cannot be written: .*File too large"):
         run(tmp_path, encoder)
-    assert sorted(os.listdir(tmp_path)) == ["00000.png", RECORD_FILE]
+    assert sorted(os.listdir(tmp_path)) == [DRAFT_FILE, "00000.png", RECORD_FILE]
 
 
 @pytest.mark.filterwarnings("ignore:ids .* are too small")

@@ -168,15 +168,16 @@ for _name in ("crw", "cropmae"):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_presets_hold_the_published_values(name: str) -> None:
     preset = PropagationConfig.preset(name)
-    published = {**PUBLISHED[name], "decode_at": "input", "layer": -1, "edges": "none", "projection": False}
+    published = {**PUBLISHED[name], "decode_at": "input", "layer": -1, "edges": "none", "projection": False, "keep_lost": True}
+    published |= {"point_radius": math.inf, "point_redraw": 0, "point_sigma": 0.5}
     assert {key: getattr(preset, key) for key in published} == published
     assert {field.name for field in fields(preset)} == {
         *published,
-        "point_sigma",
         "point_top_k",
         "edge_color",
         "edge_radius",
         "edge_eps",
+        "lost_below",
     }
     assert preset.point_sigma == 0.5
 
@@ -224,10 +225,14 @@ def test_an_unknown_preset_is_refused_and_all_named() -> None:
         ("temperature", math.nan),
         ("edges", "canny"),
         ("edge_color", 0),
+        ("lost_below", 1.5),
+        ("keep_lost", 1),
         ("edge_radius", -0.1),
         ("edge_eps", math.nan),
         ("point_sigma", 0),
         ("point_sigma", math.nan),
+        ("point_radius", -1),
+        ("point_redraw", 1.5),
         ("window", "disc"),
         ("first_labels", "hard"),
         ("decode_at", "grid"),
@@ -295,7 +300,7 @@ RED_LEFT, BOTH = row(0, 2), mask_of([[1, 0]])
 def carried(frames: list[NDArray[np.uint8]], mask0: Any, **changes: Any) -> Tensor:
     """Soft labels [L, h, w] of the last frame."""
     size = (frames[0].shape[0], frames[0].shape[1])
-    propagator = LabelPropagator(frames[0], mask0, Colors(), size=size, config={**PLAIN, **changes})
+    propagator = LabelPropagator(frames[0], mask0, Colors(), size=size, config={**PLAIN, "keep_lost": True, **changes})
     for frame in frames[1:]:
         propagator.step(frame)
     return propagator.labels
@@ -303,7 +308,7 @@ def carried(frames: list[NDArray[np.uint8]], mask0: Any, **changes: Any) -> Tens
 
 def masks_of(frames: list[NDArray[np.uint8]], mask0: Any, size: tuple[int, int] | None = None, **changes: Any) -> Any:
     size = size or (frames[0].shape[0], frames[0].shape[1])
-    return propagate_labels(frames, mask0, Colors(), size=size, config={**PLAIN, **changes})
+    return propagate_labels(frames, mask0, Colors(), size=size, config={**PLAIN, "keep_lost": True, **changes})
 
 
 def found_at(frames: list[NDArray[np.uint8]], **changes: Any) -> list[int]:

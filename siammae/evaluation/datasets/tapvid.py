@@ -35,9 +35,11 @@ class TapVid(Dataset):
         root: a .pkl file, or a folder of .pkl files, in TAP-Vid's layout. Without `sequences` and `split`, all videos.
         queries: "first" gives each point in the first frame in which it is visible, and scores the frames after it; "strided"
             gives it in every fifth frame in which it is visible, and scores all other frames.
+        occluded_below: score of a prediction below which a point is predicted occluded.
     """
 
     queries: Queries = "first"
+    occluded_below: float = 0.1
 
     name = "tapvid"
     rule = f"at {SIDE} x {SIDE} pixels, mean of videos"
@@ -65,22 +67,32 @@ class TapVid(Dataset):
     def score(self, predictions: PathLike, *, progress: Progress = lambda name: None) -> TrackingScores:
         """Compute TAP-Vid's metrics of predicted points.
 
-        `predictions` holds VIDEO.csv for each video, with the columns frame, point, x, y as `siammae keypoints` writes them:
-        pixels of the video at 256 x 256, where (0, 0) is the centre of the first pixel, and the points in the order of the
-        queries. A point without x and y is predicted occluded. `siammae keypoints` leaves them out where a point's score is
-        below `point_lost_below` of its config.
+        `predictions` holds VIDEO.csv for each video, with the columns frame, point, x, y, score as `siammae keypoints` writes
+        them: pixels of the video at 256 x 256, where (0, 0) is the centre of the first pixel, and the points in the order of
+        the queries. A point is predicted occluded where its score is below `occluded_below`, or where x and y are empty.
         """
-        metrics, frames = {}, {}
+        metrics, frames, folder = {}, {}, Path(predictions)
         for video, tracks in read_predictions(self.find(), predictions):
             pred = tracks.swapaxes(0, 1)  # [K, T, 2]
-            lost: NDArray[np.bool_] = np.asarray(np.isnan(pred).any(axis=-1))
-            metrics[video.name] = tracking_metrics(video.query_frames, video.tracks, video.occluded, pred, lost, self.queries)
+            scores = read_scores(folder / f"{video.name}.csv", *tracks.shape[:2])
+            hidden = np.isnan(pred).any(axis=-1) | (scores.swapaxes(0, 1) < self.occluded_below)
+            metrics[video.name] = tracking_metrics(video.query_frames, video.tracks, video.occluded, pred, hidden, self.queries)
             frames[video.name] = _by_frame(video, pred, self.queries)
             progress(video.name)
         return TrackingScores(metrics, frames)
 
     def record(self) -> dict[str, Any]:
         return super().record() | {"queries": self.queries}
+
+
+def read_scores(path: Path, num_frames: int, num_points: int) -> NDArray[np.float64]:
+    """Read the scores [T, K] of points from a CSV whose points `read_tracks` has read; 1 without the column score."""
+    rows = np.genfromtxt(path, delimiter=",", names=True, ndmin=1)
+    scores = np.ones((num_frames, num_points))
+    if "score" in (rows.dtype.names or ()):
+        within = rows["frame"] < num_frames
+        scores[rows["frame"][within].astype(int), rows["point"][within].astype(int)] = rows["score"][within]
+    return scores
 
 
 def read_video(sequence: TrackSequence) -> list[NDArray[np.uint8]]:

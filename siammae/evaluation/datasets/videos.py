@@ -118,20 +118,28 @@ class Videos(Dataset):
         check_complete(base, [] if names else ["Annotations/*"], "a folder of masks for every video")
         if meta is not None and (unnamed := [name for name in names if name not in meta]):
             raise ValueError(f"{base}: the meta file does not name the videos {shortened(unnamed)}")
-        videos, missing = [], []
+        videos, missing, empty = [], [], []
         for name in names:
             frames = pictures(base / "JPEGImages" / name)
             annotations = {path.stem: path for path in sorted((base / "Annotations" / name).glob("*.png"))}
             missing += [f"JPEGImages/{name}"] * (not frames) + [f"Annotations/{name}"] * (not annotations)
             if not frames or not annotations:
                 continue
-            objects = self._objects(name, meta or {}, annotations)
+            try:
+                objects = {label: stems for label, stems in self._objects(name, meta or {}, annotations).items() if stems}
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{base}: the objects of {name} cannot be read: {type(error).__name__} {error}") from error
+            if not objects:
+                empty.append(name)
+                continue
             first = {label: stems[0] for label, stems in objects.items()}
             given = dict.fromkeys(first.values())
             missing += [f"JPEGImages/{name}/{stem}.jpg" for stem in {**annotations, **given} if stem not in frames]
             missing += [f"Annotations/{name}/{stem}.png" for stem in given if stem not in annotations]
             videos.append(Video(name, frames, annotations, first, {label: stems[1:] for label, stems in objects.items()}))
         check_complete(base, missing, "the frames of every annotation, and a mask wherever an object appears")
+        if empty:
+            raise ValueError(f"{base} marks no object in {shortened(empty)}; expected some in every video")
         _check_ids(base, videos)
         return videos
 
