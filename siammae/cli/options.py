@@ -125,6 +125,8 @@ def read_span(frames: "Frames", text: str | None) -> tuple["Frames", int]:
     """
     if text is None:
         return frames, 0
+    if frames.on_damage == "skip":
+        raise ValueError("--frames needs the number of every frame: give --on-damage repeat with it, or leave one of them out")
     first, colon, last = text.partition(":")
     if not colon or not all(part == "" or part.isdecimal() for part in (first, last)):
         raise ValueError(f"--frames {text}: expected A:B, such as 100:250, or 100: for all from 100 on")

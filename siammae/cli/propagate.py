@@ -202,8 +202,8 @@ def _finish(job: Job, frames: "Frames", palette: list[int] | None) -> None:
         print(f"siammae: warning: {job.video}: {sentence}", file=sys.stderr, flush=True)
     if job.overlay is not None:
         pictures = (
-            draw_masks(frame, ids, palette, lost=sorted(lost.get(number, ())))
-            for number, (frame, ids) in enumerate(read_folder(frames, job.out))
+            draw_masks(frame, ids, palette, lost=sorted(lost.get(frames.number(index), ())))
+            for index, (frame, ids) in enumerate(read_folder(frames, job.out))
         )
         write_video(job.overlay, pictures, frames.fps or 25, pixel_aspect=frames.pixel_aspect)
         print(f"overlay: {job.overlay}")

@@ -110,7 +110,7 @@ def propagate_to_folder(
                 propagator.load_state_dict(state)
             name = source.name(index)
             if position > done and not (begins and position):
-                table.write(position, index, scores)
+                table.write(position, number, scores)
             if position <= done or name in kept:
                 continue
             write_mask(target / f"{name}.png", ids, mask.palette)
@@ -247,7 +247,7 @@ def _resume(
         numbers = _visited(int(state["position"]) if state else -1, before["start"], source)
     names = [source.name(number) for number in numbers]
     bad = [name for name in names if not _is_whole(folder / f"{name}.png", size)]
-    scored = (folder / SCORES_FILE).exists() if before["finished"] else has_rows(folder, numbers)
+    scored = (folder / SCORES_FILE).exists() if before["finished"] else has_rows(folder, map(source.number, numbers))
     if not bad and scored:
         return (None if before["finished"] else state), set()
     if not bad:

@@ -16,6 +16,7 @@ from siammae.video.container import reason
 from siammae.video.structure import CUT, Broken, Structure
 
 LONGEST_GAP = 60  # seconds that data lost from a transport stream may span; a longer gap joins two recordings
+LONGEST_LOSS = 3600  # seconds up to which the time tells how many frames are lost; a longer leap is a wrong time
 SUSPECT = 32  # packets of a transport stream after a break in its counters in which a gap in time means lost data
 
 
@@ -199,8 +200,9 @@ class Recovery:
         """
         if frame is not None and frame.pts is not None and shown is not None and shown.pts is not None and self._steps:
             low, high = self._steps
-            if low > 0 and high - low <= max(1, low // 20):
-                return self._lose(round((frame.pts - shown.pts) / self._ticks) - 1)
+            passed = frame.pts - shown.pts
+            if low > 0 and high - low <= max(1, low // 20) and passed * self._base <= LONGEST_LOSS:
+                return self._lose(round(passed / self._ticks) - 1)
         if not self._times or (frame is not None and frame.pts is None):
             return self._lose(self._packets - (frame is not None) - self._frames)
         first = 0 if shown is None or shown.pts is None else bisect_right(self._times, shown.pts)

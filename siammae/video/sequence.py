@@ -148,7 +148,7 @@ class Part(Frames):
         self.source, self.numbers, self.label, self.length = source, numbers, source.label, len(numbers)
         self.fps = source.fps and source.fps / abs(numbers.step)
         self.names = source.names and [source.names[number] for number in numbers]
-        self.folder, self._window = source.folder, source._window
+        self.folder, self.on_damage, self._window = source.folder, source.on_damage, source._window
 
     @property
     def pixel_aspect(self) -> Fraction:
