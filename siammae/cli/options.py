@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from siammae.geometry import InputSize
     from siammae.video.frames import Frames
 
+Video = Annotated[
+    Positional[str], arg(metavar="VIDEO", help="Video file, picture, folder of images, or quoted glob."), ReadableVideo()
+]
 OnDamage = Annotated[
     Literal["error", "skip", "repeat"],
     arg(help="Treatment of frames that cannot be read: stop, leave them out, or repeat the last whole frame."),
-]
-Video = Annotated[
-    Positional[str], arg(metavar="VIDEO", help="Video file, picture, folder of images, or quoted glob."), ReadableVideo()
 ]
 FrameSpan = Annotated[
     str | None,
