@@ -64,7 +64,7 @@ _EMBEDDED = (
         {"patch_size": 8, "img_size": 296},
         weights=EMBEDDED,
         license="apache-2.0",
-        metrics={"DAVIS-2016 (10 sequences) J&F": 78.6, "BADJA (4) PCK@0.2": 47.9},
+        metrics={"DAVIS-2016 (10 sequences) J&F": 81.8, "BADJA (4) PCK@0.2": 63.7},
     ),
     ModelInfo(
         "vitt8d6",
@@ -78,6 +78,19 @@ _EMBEDDED = (
         weights=EMBEDDED,
         license="cc-by-nc-4.0",
         metrics={"DAVIS-2016 (10 sequences) J&F": 60.8, "BADJA (4) PCK@0.2": 45.2},
+    ),
+    ModelInfo(
+        "vitt8d6-features",
+        "vit_tiny_patch16_224",
+        8,
+        192,
+        6,
+        3,
+        2_756_160,
+        {"patch_size": 8, "img_size": 128, "depth": 6},
+        weights=EMBEDDED,
+        license="cc-by-nc-4.0",
+        metrics={"DAVIS-2016 (10 sequences) J&F": 68.7, "BADJA (4) PCK@0.2": 48.4},
     ),
 )
 REGISTRY = {info.name: info for info in (*_EMBEDDED, *_PAPER_SIZES)}

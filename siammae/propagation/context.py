@@ -12,10 +12,11 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from siammae import ops
 from siammae.encoder import Encoder
-from siammae.features import descriptors
+from siammae.features import encode, project
 from siammae.geometry import Geometry, frame_size
 from siammae.propagation.config import PropagationConfig
 
@@ -119,10 +120,12 @@ class SoftPropagator:
     Attributes:
         context: the frames whose labels are known.
         labels: soft labels [L, h, w] of the last frame.
+        plain: features [D, h, w] of the last encoded frame, of unit length and without the projection.
         num_frames: number of frames seen so far.
     """
 
     labels: Tensor
+    plain: Tensor
 
     def __init__(self, encoder: Encoder, config: PropagationConfig, geometry: Geometry, *, exclusive: bool = True) -> None:
         self.encoder, self.config, self.geometry, self.exclusive = encoder, config, geometry, exclusive
@@ -137,7 +140,9 @@ class SoftPropagator:
                 f"frame {self.num_frames} is {height} x {width} pixels; the frames before it are {first_height} x {first_width}"
             )
         config = self.config
-        return descriptors(self.encoder, [frame], self.geometry, config.layer, config.resize, projected=config.projection)[0]
+        features = encode(self.encoder, [frame], self.geometry, config.layer, config.resize).float()
+        self.plain = F.normalize(features, dim=1)[0]
+        return F.normalize(project(self.encoder, features, config.layer), dim=1)[0] if config.projection else self.plain
 
     def anchor(self, features: Tensor, labels: Tensor) -> None:
         """Add an anchor with labels [L, h, w], and forget the recent frames.

@@ -121,7 +121,8 @@ class LabelPropagator(Generic[M]):
     def step(self, frame: Any) -> M:
         """Return the mask of the next frame, in the form of `mask0`."""
         propagator, image = self._propagator, as_frame(frame)
-        propagator.advance(propagator.encode(image), self._judge.revise)
+        features = propagator.encode(image)
+        propagator.advance(features, lambda _, labels: self._judge.revise(propagator.plain, labels))
         self._show(image)
         return self.decode()
 
@@ -239,7 +240,7 @@ class LabelPropagator(Generic[M]):
         sampled = mask.resized(geometry.input, config.nearest_pixel) if config.first_labels == "bilinear" else mask
         self.ids = ids
         self._propagator.anchor(features, labels_to_grid(sampled, ids, geometry.grid, config.first_labels))
-        self._judge.anchor(features, self.labels, self._objects())
+        self._judge.anchor(self._propagator.plain, self.labels, self._objects())
         self._scores = None
         if not mask.soft:
             lost = set(mask.ids(self.void_id)) - set(np.unique(self._decode()).tolist()) - {0}
