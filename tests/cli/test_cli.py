@@ -142,6 +142,9 @@ def test_results_after_damage_keep_their_numbers(home: Path, on_damage: str, cap
     expected = [0, 1, 2, 3, 4, 8, 9] if on_damage == "skip" else list(range(10))
     assert [file.name for file in sorted(Path("out").glob("*.png"))] == [f"{number:05d}.png" for number in expected]
     assert len(list(read_frames("over.mp4"))) == len(expected)
+    table = Path("out/scores.csv").read_text().splitlines()[1:]
+    assert sorted({int(row.split(",")[0]) for row in table}) == expected
+    assert run("propagate", "damaged.mp4", "mask.png", "-o", "part", "--frames", "0:9", *options) == 2 * (on_damage == "skip")
     assert run("keypoints", "damaged.mp4", "points.csv", "-o", "tracks.csv", *options) == 0
     rows = Path("tracks.csv").read_text().splitlines()[1:]
     assert sorted({int(row.split(",")[0]) for row in rows}) == expected
