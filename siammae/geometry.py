@@ -75,7 +75,7 @@ class Geometry:
 
     def _scale(self, points: Tensor) -> Tensor:
         scale = self.grid[1] / self.frame[1], self.grid[0] / self.frame[0]
-        return torch.tensor(scale, device=points.device, dtype=points.dtype)
+        return torch.tensor(scale, device=points.device, dtype=points.dtype if points.is_floating_point() else torch.float32)
 
 
 def frame_size(frame: Tensor) -> tuple[int, int]:

@@ -71,9 +71,10 @@ class Looks:
 
     def __init__(self, exclusive: bool) -> None:
         self.exclusive = exclusive
-        self._cells = torch.empty(0, 0, 0, 0)  # [S, L, OBJECT_CELLS + OTHER_CELLS, D]: anchors, newest first, then memory
-        self._known = torch.empty(0, 0, dtype=torch.bool)  # [S, L]: the slot shows the object
-        self._range = torch.empty(0, 0, 2)  # [S, L, 2]: similarity within the object, and to what is around it
+        cpu: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
+        self._cells = torch.empty(0, 0, 0, 0, **cpu)  # [S, L, OBJECT_CELLS + OTHER_CELLS, D]: newest anchor first, then memory
+        self._known = torch.empty(0, 0, dtype=torch.bool, device="cpu")  # [S, L]: the slot shows the object
+        self._range = torch.empty(0, 0, 2, **cpu)  # [S, L, 2]: similarity within the object, and to what is around it
         self._counts = [0, 0]  # anchors; frames remembered since the last anchor
 
     def anchor(self, features: Tensor, labels: Tensor) -> None:
@@ -211,7 +212,7 @@ def _sample(cells: Tensor, num: int) -> Tensor:
 
 
 def _places(num: int, length: int) -> Tensor:
-    return torch.linspace(0, length - 1, num).round().long()
+    return torch.linspace(0, length - 1, num, dtype=torch.float32, device="cpu").round().long()
 
 
 def _grown(part: Tensor, num: int) -> Any:

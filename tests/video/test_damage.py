@@ -428,7 +428,7 @@ def test_what_becomes_of_damage_is_one_of_three() -> None:
         list(read_frames(read_frames([picture(0), picture(1)])[1:], on_damage="skip"))
 
 
-@pytest.mark.parametrize("title", ["MP4, index first", "Matroska, H.264", "MPEG-TS, H.264", "Ogg, VP8", "GIF", "TIFF stack"])
+@pytest.mark.parametrize("title", ["MP4, index first", "Matroska, H.264", "Ogg, VP8", "GIF", "TIFF stack"])
 def test_the_page_says_what_happens(tmp_path: Path, title: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
