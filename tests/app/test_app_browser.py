@@ -41,7 +41,19 @@ def address() -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "siammae", "app", "--port", str(port), "--no-browser", "--size", str(SIZE)]
+    command = [
+        sys.executable,
+        "-m",
+        "siammae",
+        "app",
+        "--port",
+        str(port),
+        "--no-browser",
+        "--size",
+        str(SIZE),
+        "--dtype",
+        "float32",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment) as process:
         assert process.stdout is not None
