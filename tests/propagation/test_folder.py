@@ -444,7 +444,7 @@ def test_a_killed_command_can_be_resumed_to_the_same_bits(tmp_path: Path) -> Non
     write_video(tmp_path / "clip.mp4", list(clip(10)) * 9, 25)
     write_mask(tmp_path / "mask.png", square())
     files = [str(tmp_path / "clip.mp4"), str(tmp_path / "mask.png"), "-o", str(out)]
-    options = ["--size", str(size), "--model", "vits16", "--no-pretrained", "--device", "cpu"]
+    options = ["--size", str(size), "--model", "vits16", "--no-pretrained", "--device", "cpu", "--dtype", "float32"]
     command = [sys.executable, "-m", "siammae", "propagate", *files, *options]
 
     slowly = ["nice", "-n", "19", *command]  # so that the watching loop gets its turn on a busy machine
