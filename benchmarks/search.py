@@ -1,17 +1,18 @@
 """Search for the propagation settings that score best with a model, cross-validated over the sequences of a DAVIS folder.
 
-    python benchmarks/search.py DAVIS CACHE --model vitt8d6 --frames 50 --folds 5
+    python benchmarks/search.py DAVIS CACHE --frames 40
+    python benchmarks/search.py DAVIS CACHE --joints JOINTS --frames 999     # BADJA's joints in place of masks
 
-From where --start says, one setting at a time is set to whatever gives the highest mean J, round after round until none
-changes. Then, for each fold of the sequences, the best of all settings tried is chosen by the other sequences: what it scores
-on the fold is what the choice is worth on sequences that had no part in it. CACHE keeps features and scores, so that a search
-that was interrupted goes on. Prints a table of all settings tried, the best first; --report prints it without trying more.
+From where --start says, one setting at a time is set to whatever gives the highest mean score, round after round until none
+changes. The score of a sequence is the mean of J and F of every --every-th frame, or PCK@0.2. Then, for each fold of the
+sequences, the best of all settings tried is chosen by the other sequences: what it scores on the fold is what the choice is
+worth on sequences that had no part in it. CACHE keeps features, matches and scores, so that a search that was interrupted goes
+on. Prints a table of all settings tried, the best first; --report prints it without trying more.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
@@ -20,32 +21,48 @@ from typing import Any
 
 import numpy as np
 import torch
+from matches import Sequence
 from numpy.typing import NDArray
-from torch.nn import functional as F
+from torch import Tensor
 
-from siammae import load_model
 from siammae.cli.options import read_changes
-from siammae.encoder import Encoder
-from siammae.evaluation.datasets import Davis
-from siammae.evaluation.datasets.sequences import MaskSequence, first_mask
-from siammae.evaluation.metrics import mean_region_similarity
-from siammae.features import encode
-from siammae.geometry import Geometry
-from siammae.labels import as_mask, labels_to_grid, resize_nearest, strongest_label
+from siammae.evaluation.datasets import Badja, Davis
+from siammae.evaluation.datasets.sequences import AnnotatedFrames, MaskSequence, PointSequence, first_mask
+from siammae.evaluation.metrics import boundary_accuracy, region_similarity
+from siammae.labels import (
+    EdgeFilter,
+    as_mask,
+    grid_to_points,
+    labels_to_grid,
+    points_to_grid,
+    redraw_points,
+    strongest_label,
+    upsample,
+)
+from siammae.labels.grid import Enlarge
+from siammae.models.registry import DEFAULT_MODEL
 from siammae.propagation import PropagationConfig
-from siammae.propagation.context import SoftPropagator
 from siammae.video import as_frame
 
-SPACE: dict[str, list[Any]] = {
-    "normalize_objects": [False, True],
+MASKS: dict[str, list[Any]] = {
     "temperature": [0.005, 0.01, 0.02, 0.05, 0.1],
     "top_k": [3, 5, 7, 10],
-    "first_labels": ["area", "bilinear", "nearest"],
-    "restrict_anchors": [True, False],
-    "context_frames": [7, 10, 15, 20],
-    "radius": [6, 7, 8, 10, 12],
-    "window": ["circle", "square"],
-    "decode_at": ["frame", "input"],
+    "context_frames": [3, 7, 12, 20],
+    "radius": [5, 6, 7, 8, 10, 12],
+    "edge_color": [0.1, 0.15, 0.2],
+    "edge_radius": [0.017, 0.033],
+    "edge_eps": [1e-5, 1e-4, 1e-3],
+    "edges": ["guided", "none"],
+}
+POINTS: dict[str, list[Any]] = {
+    "temperature": [0.005, 0.01, 0.02, 0.05, 0.1],
+    "point_sigma": [0.5, 0.75, 1, 1.5],
+    "point_top_k": [5, 10, 30, 90],
+    "point_radius": [2, 3, 4, 5],
+    "point_redraw": [0, 0.3, 0.5, 0.7],
+    "top_k": [3, 5, 7, 10],
+    "context_frames": [3, 7, 12, 20],
+    "radius": [5, 6, 7, 8, 10, 12],
 }
 
 
@@ -53,32 +70,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("davis", type=Path)
     parser.add_argument("cache", type=Path)
-    parser.add_argument("--model", default="vitt8d6")
+    parser.add_argument("--joints", type=Path, help="BADJA's joint annotations")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--sizes", type=int, nargs="+", default=[240])
     parser.add_argument("--layers", type=int, nargs="+", default=[-1])
-    parser.add_argument("--frames", type=int, default=50, help="frames of each sequence, from its first on")
+    parser.add_argument("--frames", type=int, default=40, help="frames of each sequence, from its first on")
     parser.add_argument(
         "--start", nargs="*", default=[], help="settings to start from, such as top_k=7; the defaults if not given"
     )
+    parser.add_argument("--every", type=int, default=3, help="score every such frame of masks")
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
-    space = {**SPACE, "layer": options.layers, "size": options.sizes}
+    space = {**(POINTS if options.joints else MASKS), "layer": options.layers, "size": options.sizes}
     start = {**asdict(PropagationConfig.preset("default", **read_changes(options.start))), "size": options.sizes[0]}
-    found = [
-        replace(one, frames=one.frames[: options.frames], annotations=one.annotations[: options.frames])
-        for one in Davis(options.davis).find()
-    ]
+    if options.joints:
+        dataset = Badja(options.davis, joints=options.joints)
+        found = [shortened(one, options.frames) for one in dataset.find()]
+    else:
+        found = [shortened(one, options.frames) for one in Davis(options.davis).find()]
     names = [one.name for one in found]
     with ProcessPoolExecutor(options.processes, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        table = Table(options.cache, options.model, found, pool)
+        table = Table(options.cache, options.model, found, options.every, pool)
         if not options.report:
             descend(table, start, space)
         report(table, names, options.folds)
 
 
-def report(table: "Table", names: Sequence[str], folds: int) -> None:
+def report(table: "Table", names: list[str], folds: int) -> None:
     """Print the scores of the settings tried, and the score if each sequence's settings are chosen on the others."""
     default = asdict(PropagationConfig())
     settings = [json.loads(key) for key in table.known]
@@ -87,7 +107,7 @@ def report(table: "Table", names: Sequence[str], folds: int) -> None:
     for fold in range(folds):
         left = np.arange(len(names)) % folds == fold
         held_out[left] = scores[scores[:, ~left].mean(axis=1).argmax(), left]
-    print(f"\n{len(settings)} settings; left out of the choice in {folds} folds: mean J {held_out.mean():.4f}\n")
+    print(f"\n{len(settings)} settings; left out of the choice in {folds} folds: mean score {held_out.mean():.4f}\n")
     print(f"| settings, where they differ from the default | {' | '.join(names)} | mean |\n|{'---|' * (len(names) + 2)}")
     for index in scores.mean(axis=1).argsort()[::-1]:
         changed = ", ".join(f"{name} {value}" for name, value in settings[index].items() if default.get(name) != value)
@@ -111,19 +131,20 @@ def descend(table: "Table", start: dict[str, Any], space: dict[str, list[Any]]) 
 class Table:
     """Scores of settings, each computed once and kept in a file."""
 
-    def __init__(self, cache: Path, model: str, found: Sequence[MaskSequence], pool: ProcessPoolExecutor) -> None:
-        self.cache, self.model, self.found, self.pool = cache, model, found, pool
+    def __init__(self, cache: Path, model: str, found: list[Any], every: int, pool: ProcessPoolExecutor) -> None:
+        self.cache, self.model, self.found, self.every, self.pool = cache, model, found, every, pool
         cache.mkdir(parents=True, exist_ok=True)
-        self.path = cache / f"{Path(model).name}-{len(found[0].frames)}.json"
+        kind = "points" if isinstance(found[0], PointSequence) else f"masks-every-{every}"
+        self.path = cache / f"{Path(model).name}-{kind}-{max(len(one.frames) for one in found)}.json"
         self.known: dict[str, list[float]] = json.loads(self.path.read_text()) if self.path.exists() else {}
 
     def scores(self, settings: dict[str, Any]) -> NDArray[np.float64]:
-        """Return the mean J of each sequence, [S]."""
+        """Return the score of each sequence, [S]."""
         key = json.dumps(settings, sort_keys=True)
         if key not in self.known:
             began = time.perf_counter()
             longest = sorted(range(len(self.found)), key=lambda index: -len(self.found[index].frames))
-            work = partial(score, settings=settings, model=self.model, cache=self.cache)
+            work = partial(score, settings=settings, model=self.model, cache=self.cache, every=self.every)
             values = dict(zip(longest, self.pool.map(work, [self.found[index] for index in longest]), strict=True))
             self.known[key] = [values[index] for index in range(len(self.found))]
             draft = self.path.with_suffix(".part")
@@ -136,48 +157,56 @@ class Table:
 
 
 @torch.inference_mode()
-def score(one: MaskSequence, *, settings: dict[str, Any], model: str, cache: Path) -> float:
-    """Return the mean J of one sequence."""
+def score(one: MaskSequence | PointSequence, *, settings: dict[str, Any], model: str, cache: Path, every: int) -> float:
+    """Return the score of one sequence: the mean of J and F, or PCK@0.2."""
     config = PropagationConfig.from_mapping({name: value for name, value in settings.items() if name != "size"})
-    encoder = loaded(model)
-    frame = as_frame(one.frames[0])
-    geometry = Geometry.of((frame.shape[1], frame.shape[2]), encoder, settings["size"])
-    grids = features(one, encoder, geometry, config.layer, cache)
-    mask = first_mask(one.annotations[0])
-    propagator = SoftPropagator(encoder, config, geometry)
-    sampled = mask.resized(geometry.input, config.nearest_pixel) if config.first_labels == "bilinear" else mask
-    propagator.anchor(grids[0].float(), labels_to_grid(sampled, mask.ids(), geometry.grid, config.first_labels))
-    found = [mask.values > 0]
-    for grid in grids[1:]:
-        soft = propagator.advance(grid.float())
-        size = geometry.frame if config.decode_at == "frame" else geometry.input
-        winner = strongest_label(soft, size, normalize=config.normalize_objects)
-        found.append(resize_nearest(winner, geometry.frame, config.nearest_pixel).numpy() > 0)
-    return mean_region_similarity(truths(one), found)
+    matches = Sequence(one, model, settings["size"], config.layer, cache)
+    return pck(one, matches, config) if isinstance(one, PointSequence) else j_and_f(one, matches, config, every)
 
 
-LOADED: dict[str, Encoder] = {}
+def j_and_f(one: MaskSequence, matches: Sequence, config: PropagationConfig, every: int) -> float:
+    """Return the mean of J and F of every so many frames."""
+    geometry, mask = matches.geometry, first_mask(one.annotations[0])
+    soft = matches.propagate(labels_to_grid(mask, mask.ids(), geometry.grid, config.first_labels), config)
+    scores = []
+    for t in range(every, len(soft) - 1, every):
+        enlarge: Enlarge = upsample
+        if config.edges == "guided":
+            sizes = {"color": config.edge_color, "radius": config.edge_radius, "eps": config.edge_eps}
+            enlarge = EdgeFilter(as_frame(one.frames[t]), geometry.grid, **sizes)
+        found = strongest_label(soft[t], geometry.frame, enlarge=enlarge).numpy() > 0
+        truth = as_mask(one.annotations[t], empty=True).values > 0
+        scores += [region_similarity(truth, found), boundary_accuracy(truth, found)]
+    return float(np.mean(scores))
 
 
-def loaded(model: str) -> Encoder:
-    if model not in LOADED:
-        LOADED[model] = load_model(model)
-    return LOADED[model]
+def pck(one: PointSequence, matches: Sequence, config: PropagationConfig) -> float:
+    """Return the share of joints at most 0.2 times the square root of the animal's area away, as `Badja.score` does."""
+    geometry = matches.geometry
+    first = geometry.to_grid(torch.from_numpy(one.points[0]).float())
+
+    def read(heat: Tensor) -> Tensor:
+        points, scores = grid_to_points(heat, config.point_top_k, config.point_radius)
+        return points.masked_fill((scores < config.point_lost_below)[:, None], torch.inf)
+
+    def redraw(heat: Tensor) -> Tensor:
+        return redraw_points(heat, read(heat), config.point_redraw, config.point_sigma) if config.point_redraw else heat
+
+    soft = matches.propagate(points_to_grid(first, geometry.grid, config.point_sigma), config, redraw)
+    stems, correct = [path.stem for path in one.frames], []
+    for path in one.annotations[1:]:  # the first is the file of the joints; masks of the annotated frames follow
+        t = stems.index(path.stem)
+        if 0 < t < len(soft):
+            away = np.linalg.norm(geometry.to_frame(read(soft[t])).numpy() - one.points[t], axis=1)
+            counted = np.isfinite(one.points[[0, t]]).all(axis=(0, 2))
+            correct.append(away[counted] <= 0.2 * np.sqrt(np.count_nonzero(as_mask(path, empty=True).values)))
+    return float(np.concatenate(correct).mean())
 
 
-def features(one: MaskSequence, encoder: Encoder, geometry: Geometry, layer: int, cache: Path) -> torch.Tensor:
-    """Return features [T, D, h, w] of unit length, float16, from the cache, which is filled if need be."""
-    path = cache / f"{encoder.name}-{geometry.input[0]}-{layer}-{one.name}-{len(one.frames)}.npy"
-    if not path.exists():
-        grids = [F.normalize(encode(encoder, [as_frame(frame)], geometry, layer).float(), dim=1).half() for frame in one.frames]
-        draft = path.with_suffix(".part.npy")
-        np.save(draft, torch.cat(grids).contiguous().numpy())
-        draft.replace(path)
-    return torch.from_numpy(np.load(path))
-
-
-def truths(one: MaskSequence) -> Iterable[NDArray[np.bool_]]:
-    return (as_mask(path, empty=True).values > 0 for path in one.annotations)
+def shortened(one: AnnotatedFrames, num: int) -> Any:
+    """Return the first frames of a sequence."""
+    annotations = one.annotations if isinstance(one, PointSequence) else one.annotations[:num]
+    return replace(one, frames=one.frames[:num], annotations=annotations)
 
 
 if __name__ == "__main__":

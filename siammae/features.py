@@ -3,14 +3,16 @@
 Letters: T frames, H x W pixels, h x w cells, D channels.
 """
 
+import copy
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,8 +20,11 @@ from siammae.encoder import Encoder
 from siammae.files import PathLike, atomic, check_output, save_tensors
 from siammae.geometry import Geometry, InputSize, frame_size
 from siammae.models.load import as_encoder
+from siammae.models.projection import RIDGE, fit_whitening
 from siammae.models.registry import DEFAULT_MODEL
+from siammae.ops.resize import antialiased
 from siammae.video.frames import FrameSource, read_frames
+from siammae.video.pictures import as_frame
 from siammae.video.progress import progress_bar
 
 Resize: TypeAlias = Literal["bicubic", "bilinear", "bilinear_uint8"]  # see `siammae.features.preprocess`
@@ -34,12 +39,23 @@ def preprocess(frames: Tensor, encoder: Encoder, input_size: tuple[int, int], re
     frames = frames.to(encoder.device)
     images = frames.float() / 255 if frames.dtype == torch.uint8 else frames.float()
     if images.shape[-2:] != input_size:
-        mode, antialias = resize.removesuffix("_uint8"), resize == "bicubic"
-        images = F.interpolate(images, size=input_size, mode=mode, antialias=antialias, align_corners=False).clamp(0, 1)
+        if resize == "bicubic":
+            images = antialiased(images, input_size, "bicubic").clamp(0, 1)
+        else:
+            images = F.interpolate(images, size=input_size, mode="bilinear", align_corners=False).clamp(0, 1)
         if resize == "bilinear_uint8":
             images = (images * 255).round() / 255
-    mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (encoder.mean, encoder.std))
+    mean, std = (
+        torch.tensor(values, dtype=torch.float32, device=images.device).view(3, 1, 1) for values in (encoder.mean, encoder.std)
+    )
     return (images - mean) / std
+
+
+def prepare(frames: Any, encoder: Encoder, size: InputSize = None) -> Tensor:
+    """Prepare all frames of a source for `encoder`; see `Encoder.preprocess`."""
+    pictures = [as_frame(frames)] if isinstance(frames, Image.Image) else list(read_frames(frames))
+    geometry = Geometry.of(frame_size(pictures[0]), encoder, size)
+    return torch.cat([preprocess(picture[None], encoder, geometry.input) for picture in pictures])
 
 
 @torch.no_grad()
@@ -98,6 +114,86 @@ def encode(encoder: Encoder, frames: Sequence[Tensor], geometry: Geometry, layer
             f"{encoder.name} gives features that are not finite: its weights are damaged, or {encoder.dtype} is too narrow"
         )
     return features
+
+
+def descriptors(
+    encoder: Encoder,
+    frames: Sequence[Tensor],
+    geometry: Geometry,
+    layer: int = -1,
+    resize: Resize = "bicubic",
+    *,
+    projected: bool | None = None,
+) -> Tensor:
+    """Compute what is compared of frames [3, H, W]: features of unit length [B, D, h, w], float32.
+
+    Args:
+        encoder, frames, geometry, layer, resize: as for `encode`.
+        projected: apply the encoder's projection; None applies it if there is one and `layer` is the last.
+
+    Raises:
+        ValueError: there is no projection, or it belongs to another layer; features that are not finite.
+    """
+    features = encode(encoder, frames, geometry, layer, resize).float()
+    if projected is None:
+        projected = encoder.projection is not None and layer == -1
+    return F.normalize(project(encoder, features, layer) if projected else features, dim=1)
+
+
+def project(encoder: Encoder, features: Tensor, layer: int = -1) -> Tensor:
+    """Apply the encoder's projection to features [B, D, h, w] of its last block; ValueError if it has none, or for others."""
+    if encoder.projection is None:
+        raise ValueError(f"{encoder.name} has no projection; `siammae fit-projection` fits one, projection=False does without")
+    if layer != -1:
+        raise ValueError(f"the projection of {encoder.name} is for its last block, not layer {layer}; expected layer=-1")
+    projected: Tensor = encoder.projection(features)
+    return projected
+
+
+@torch.no_grad()
+def fit_projection(
+    videos: Sequence[FrameSource],
+    model: str | Encoder = DEFAULT_MODEL,
+    *,
+    frames: int = 2,
+    ridge: float = RIDGE,
+    size: InputSize = None,
+    progress: bool | None = None,
+) -> Encoder:
+    """Fit the whitening of a model's features to videos; propagation, correspondence and PCA then compare whitened features.
+
+    Args:
+        videos: videos that `read_frames` takes; no labels are needed.
+        model: an Encoder, or a name for `load_model`.
+        frames: number of frames of each video, spread over it; shorter videos give fewer.
+        ridge: the larger, the milder (`siammae.models.projection.fit_whitening`).
+        size: shorter side, or (H, W), at which the encoder sees the frames; None is the model's default.
+        progress: show a progress bar; None shows one if standard error is a terminal.
+
+    Returns:
+        A copy of the encoder with the projection, which `save_model` writes, and with `projection` among its own propagation
+        settings.
+
+    Raises:
+        ValueError: no videos, fewer cells than channels, a bad `frames` or `ridge`; and what `read_frames` raises.
+    """
+    if frames < 1:
+        raise ValueError(f"frames is {frames}; expected 1 or more")
+    encoder, used = copy.deepcopy(as_encoder(model)), 0
+
+    def grids() -> Iterator[Tensor]:
+        nonlocal used
+        for video in progress_bar(videos, len(videos), "fit projection", progress):
+            source = read_frames(video)
+            length = len(source)
+            for frame in source.at(sorted({(2 * i + 1) * length // (2 * frames) for i in range(frames)})):
+                used += 1
+                yield encode(encoder, [frame], Geometry.of(frame_size(frame), encoder, size), -1)[0]
+
+    encoder.projection = fit_whitening(grids(), ridge).to(encoder.device)
+    encoder.metadata["projection"] = {"method": "whitening", "ridge": ridge, "videos": len(videos), "frames": used}
+    encoder.metadata["propagation"] = {**(encoder.metadata.get("propagation") or {}), "projection": True}
+    return encoder
 
 
 def _batched(frames: Iterable[Tensor], batch_size: int) -> Iterator[list[Tensor]]:

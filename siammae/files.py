@@ -3,23 +3,28 @@
 import ctypes
 import errno
 import glob
+import hashlib
 import os
 import secrets
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from siammae.errors import WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 if sys.platform != "win32":
     import fcntl
 
 PathLike = str | os.PathLike[str]
+LONGEST = 200  # bytes of a name within that of a draft; most disks hold names of 255
 
 
 @contextmanager
@@ -29,7 +34,7 @@ def atomic(path: PathLike) -> Iterator[Path]:
     An OSError of the draft names `path`.
     """
     target = Path(path)
-    draft = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")
+    draft = target.with_name(f".{_short(target.stem)}.{secrets.token_hex(4)}.part{target.suffix}")
     try:
         yield draft
         draft.replace(target)
@@ -46,6 +51,46 @@ def _of_target(error: OSError, draft: Path, target: Path) -> OSError:
     reason = error.strerror or str(error).replace(str(draft), str(target))
     message = reason if reason.startswith(str(target)) else f"{target} cannot be written: {reason}"
     return OSError(message) if error.errno is None else OSError(error.errno, message)
+
+
+def _short(name: str) -> str:
+    """Return a name that leaves room for a draft's marks: a long one becomes its beginning and a digest of the whole."""
+    encoded = os.fsencode(name)
+    if len(encoded) <= LONGEST:
+        return name
+    return f"{encoded[: LONGEST - 17].decode(errors='ignore')}-{hashlib.sha256(encoded).hexdigest()[:16]}"
+
+
+@contextmanager
+def locked(folder: PathLike) -> Iterator[None]:
+    """Keep a folder for this call, until it ends or its process dies.
+
+    Raises:
+        FileExistsError: another call, of this process or another, has the folder; at once.
+    """
+    try:
+        descriptor = _hold(Path(folder))
+    except (BlockingIOError, FileExistsError):
+        raise FileExistsError(f"{os.fspath(folder)} is being written by another run; choose another folder, or wait") from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _hold(folder: Path) -> int:
+    """Lock a folder until the returned descriptor is closed; BlockingIOError or FileExistsError if it is locked."""
+    if sys.platform == "win32":  # where the file vanishes when its descriptor is closed, and a folder cannot be locked
+        return os.open(folder / ".siammae.lock", os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_TEMPORARY)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    except OSError as error:
+        warnings.warn(f"{folder} cannot be locked ({error.strerror}): let no other run write into it", stacklevel=4)
+    return descriptor
 
 
 def remove_drafts(folder: PathLike) -> None:
@@ -83,7 +128,7 @@ def _reading(path: Path) -> Iterator[None]:
         raise WeightsError(f"{path} is damaged or no safetensors file: {error}") from error
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> "dict[str, Tensor]":
     """Read the tensors of a safetensors file; WeightsError if it is missing or damaged."""
     from safetensors.torch import load_file
 
@@ -99,7 +144,7 @@ def read_header(path: Path) -> dict[str, str]:
         return file.metadata() or {}
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str] | None = None) -> None:
+def save_tensors(path: Path, tensors: "Mapping[str, Tensor]", header: Mapping[str, str] | None = None) -> None:
     """Write tensors by name, and the texts of `header`; OSError if the disk refuses."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -168,7 +213,7 @@ def _check_target(target: Path, files: Collection[str] | None, overwrite: bool) 
 def _new_draft(target: Path) -> tuple[Path, int | None]:
     """Make a draft folder, locked while this process lives; returns it and its lock."""
     while True:
-        draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}{DRAFT}")
+        draft = target.with_name(f".{_short(target.name)}.{secrets.token_hex(4)}{DRAFT}")
         try:
             draft.mkdir()
         except OSError as error:
@@ -198,7 +243,7 @@ def _lock(folder: Path, *, wait: bool = True) -> int | None:
 
 def _clean(target: Path) -> None:
     """Put back a folder that a killed process had moved away, and remove its drafts."""
-    beside = f".{glob.escape(target.name)}.{'?' * 8}"
+    beside = f".{glob.escape(_short(target.name))}.{'?' * 8}"
     for retired in target.parent.glob(beside + RETIRED):
         if target.exists():
             shutil.rmtree(retired, ignore_errors=True)

@@ -4,16 +4,18 @@ Letters: H x W pixels, h x w cells.
 """
 
 from dataclasses import dataclass
-from numbers import Integral
-from typing import TypeAlias
+from typing import TypeAlias, overload
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from siammae.encoder import Encoder
+from siammae.errors import whole_number
 
 InputSize: TypeAlias = "int | tuple[int, int] | None"  # shorter side in pixels, (H, W), or the model's default
+
+MAX_SIDE = 1_000_000  # pixels
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,12 @@ class Geometry:
             ValueError: a size that is not a number of whole patches, or an input beyond PIL's limit of pixels.
         """
         patch = encoder.patch_size
-        numbers = (encoder.default_size,) if size is None else size if isinstance(size, tuple | list) else (size,)
-        if len(numbers) not in (1, 2) or not all(isinstance(number, Integral) for number in numbers):
-            raise ValueError(f"size is {size!r}; expected a whole number of pixels, or (height, width)")
+        given = as_size(encoder.default_size if size is None else size)
+        numbers = given if isinstance(given, tuple) else (given,)
         if len(numbers) == 2:
-            height, width = map(int, numbers)
+            height, width = numbers
         else:
-            height, width = (max(1, round(side * int(numbers[0]) / min(frame) / patch)) * patch for side in frame)
+            height, width = (max(1, round(side * numbers[0] / min(frame) / patch)) * patch for side in frame)
         if min(numbers) < patch or (len(numbers) == 2 and (height % patch or width % patch)):
             wanted = "at least one patch" if len(numbers) == 1 else "whole patches"
             raise ValueError(f"size is {size} pixels; expected {wanted} of {encoder.name}, {patch} pixels")
@@ -73,10 +74,29 @@ class Geometry:
         return (points + center) / self._scale(points) - center
 
     def _scale(self, points: Tensor) -> Tensor:
-        return torch.tensor([self.grid[1] / self.frame[1], self.grid[0] / self.frame[0]], device=points.device)
+        scale = self.grid[1] / self.frame[1], self.grid[0] / self.frame[0]
+        return torch.tensor(scale, device=points.device, dtype=points.dtype if points.is_floating_point() else torch.float32)
 
 
 def frame_size(frame: Tensor) -> tuple[int, int]:
     """Return (H, W) of a frame [3, H, W]."""
     height, width = frame.shape[-2:]
     return height, width
+
+
+@overload
+def as_size(size: None) -> None: ...
+@overload
+def as_size(size: "int | tuple[int, int]") -> "int | tuple[int, int]": ...
+def as_size(size: InputSize) -> InputSize:
+    """Return a size of the encoder's input as plain numbers; ValueError for another type, or for more than a million pixels."""
+    if size is None:
+        return None
+    numbers = tuple(size) if isinstance(size, tuple | list) else (size,)
+    expected = "a whole number of pixels, or (height, width)"
+    if len(numbers) not in (1, 2):
+        raise ValueError(f"size is {size!r}; expected {expected}")
+    sides = tuple(whole_number(number, "size", expected) for number in numbers)
+    if max(sides) > MAX_SIDE:
+        raise ValueError(f"size is {size} pixels; expected at most {MAX_SIDE}")
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])

@@ -11,12 +11,19 @@ import torch
 from hub_server import HubServer
 from numpy.typing import NDArray
 
+import siammae.encoder
 from siammae.encoder import Encoder, build_encoder
 
 HUB = HubServer()  # the Hub's client reads these when it is imported
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": HUB.url, "NO_PROXY": "127.0.0.1,localhost"}
 
 FullDisk = Callable[[int], AbstractContextManager[None]]
+
+
+@pytest.fixture(autouse=True)
+def float32_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests compare features closely on every machine: products stay in float32, but where a test asks for others."""
+    monkeypatch.setattr(siammae.encoder, "bfloat16_is_faster", lambda: False)
 
 
 @pytest.fixture(scope="session")

@@ -3,19 +3,22 @@
 import math
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import timm
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch.nn import functional as F
 
-from siammae import Geometry, extract_features, load_model, model_info
+from siammae import Geometry, extract_features, load_model, model_info, propagate_labels, save_model
 from siammae.encoder import Encoder, build_encoder, import_timm, sincos_positions
 from siammae.features import preprocess
-from siammae.matmul import _OneDnnLinear, onednn_linear
+from siammae.ops.matmul import _OneDnnLinear
 
 SIZES = {
     "vits16": (21_665_664, 21_590_016),
@@ -28,8 +31,7 @@ SIZES = {
 @pytest.mark.parametrize("name", SIZES)
 def test_parameter_counts_are_the_papers(name: str) -> None:
     info = model_info(name)
-    with torch.device("meta"):  # no numbers are drawn
-        encoder = build_encoder(info.architecture, info.model_args, initial_weights=False)
+    encoder = build_encoder(info.architecture, info.model_args, initial_weights=False, device="meta")  # no numbers are drawn
     positions = encoder.vit.pos_embed.numel()
     assert (encoder.num_parameters, encoder.num_parameters - positions) == SIZES[name]
     assert info.num_parameters == encoder.num_parameters
@@ -131,15 +133,6 @@ def test_half_precision_features_are_close(encoder: Encoder, dtype: torch.dtype)
     assert F.cosine_similarity(features.float(), exact, dim=1).min() > 0.999
 
 
-@torch.inference_mode()
-def test_onednn_product_is_exact_and_leaves_other_calls_alone() -> None:
-    x, w, b = torch.randn(5, 7, 33), torch.randn(11, 33), torch.randn(11)
-    assert torch.allclose(onednn_linear(x, w, b), F.linear(x, w, b), atol=1e-5)
-    with _OneDnnLinear():
-        assert torch.allclose(F.linear(x, w), x @ w.T, atol=1e-5)
-        assert F.linear(x.double(), w.double()).dtype == torch.float64
-
-
 def test_gradients_flow_through_the_encoder(encoder: Encoder) -> None:
     images = torch.randn(1, 3, 32, 32, requires_grad=True)
     with _OneDnnLinear():
@@ -171,15 +164,33 @@ def test_a_broken_timm_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> No
     x=st.floats(-50, 2050),
     y=st.floats(-9, 9),
 )
+@example(frame=(1, 246), size=600, x=0.0, y=0.0)
 def test_geometry_there_and_back(encoder: Encoder, frame: tuple[int, int], size: int, x: float, y: float) -> None:
+    assume(size**2 * max(frame) / min(frame) < 0.9 * Image.MAX_IMAGE_PIXELS)
     shape = Geometry.of(frame, encoder, size)
     assert shape.input == (shape.grid[0] * 16, shape.grid[1] * 16)
-    points = torch.tensor([[x, y]])
-    assert torch.allclose(shape.to_frame(shape.to_grid(points)), points, atol=1e-2)
+    points = torch.tensor([[x, y]], dtype=torch.float64)
+    assert torch.allclose(shape.to_frame(shape.to_grid(points)), points, rtol=0, atol=1e-9)
     height, width = frame
-    corners = torch.tensor([[-0.5, -0.5], [width - 0.5, height - 0.5]])
-    expected = torch.tensor([[-0.5, -0.5], [shape.grid[1] - 0.5, shape.grid[0] - 0.5]])
-    assert torch.allclose(shape.to_grid(corners), expected, atol=1e-3)
+    corners = torch.tensor([[-0.5, -0.5], [width - 0.5, height - 0.5]], dtype=torch.float64)
+    expected = torch.tensor([[-0.5, -0.5], [shape.grid[1] - 0.5, shape.grid[0] - 0.5]], dtype=torch.float64)
+    assert torch.allclose(shape.to_grid(corners), expected, rtol=0, atol=1e-9)
+    assert torch.allclose(shape.to_grid(corners.float()), expected.float(), rtol=1e-6)
+
+
+def test_inner_blocks_are_given_before_the_final_layernorm(encoder: Encoder) -> None:
+    images = torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    vit = encoder.vit
+    with torch.no_grad():
+        tokens = encoder.embed(images)
+        for index, block in enumerate(vit.blocks):
+            tokens = block(tokens)
+            expected = tokens if index < encoder.depth - 1 else vit.norm(tokens)
+            for layer in {index, index - encoder.depth} - {encoder.depth - 1}:
+                features = encoder(images, layer=layer)
+                assert torch.allclose(features.flatten(2).transpose(1, 2), expected[:, 1:], atol=1e-5)
+        last = encoder(images, layer=encoder.depth - 1)  # by its own number: without the final LayerNorm
+        assert torch.allclose(last.flatten(2).transpose(1, 2), tokens[:, 1:], atol=1e-5)
 
 
 def test_size_is_the_shorter_side(encoder: Encoder) -> None:
@@ -229,3 +240,62 @@ def test_embed_and_encode_make_up_forward(encoder: Encoder) -> None:
     torch.testing.assert_close(tokens[:, prefix:], expected.flatten(2).transpose(1, 2))
     with pytest.raises(ValueError, match="multiples of the patch size 16"):
         encoder.embed(images[..., :40])
+
+
+def test_a_timm_model_is_taken_wherever_a_model_is(tmp_path: Path) -> None:
+    vit = timm.create_model("vit_tiny_patch16_224", depth=2, num_classes=7).eval()
+    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = vit.forward_features(images)[:, 1:]
+        encoder = Encoder.from_timm(vit)
+        assert torch.allclose(encoder(images).flatten(2).transpose(1, 2), expected, atol=1e-4)
+        assert encoder(images[..., :96, :128]).shape == (2, 192, 6, 8)
+        assert torch.equal(vit.forward_features(images)[:, 1:], expected)  # the model itself is as it was
+        assert vit(images).shape == (2, 7)
+    assert encoder.vit.blocks[0].mlp.fc1.weight is vit.blocks[0].mlp.fc1.weight
+    frames = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    mask = np.zeros((64, 64), np.uint8)
+    mask[16:48, 16:48] = 1
+    assert torch.equal(extract_features(frames, vit, size=64), extract_features(frames, encoder, size=64))
+    assert np.array_equal(propagate_labels(frames, mask, vit, size=64), propagate_labels(frames, mask, encoder, size=64))
+    again = load_model(save_model(encoder, tmp_path / "model"), device="cpu")
+    assert torch.equal(again(images), encoder(images))
+    with pytest.raises(ValueError, match="the model is a ResNet; expected one of timm's plain vision transformers"):
+        extract_features(frames, timm.create_model("resnet18"))
+    with pytest.raises(ValueError, match="the model is a int; expected an Encoder, one of timm's vision transformers"):
+        extract_features(frames, 3)  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def test_preprocess_makes_what_the_model_takes(encoder: Encoder) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), dtype=np.uint8)
+    images = encoder.preprocess(frames, size=32)
+    assert torch.equal(images, preprocess(torch.from_numpy(frames).permute(0, 3, 1, 2), encoder, (32, 48)))
+    assert torch.equal(encoder.preprocess(list(map(Image.fromarray, frames)), size=(32, 48)), images)
+    assert torch.equal(encoder.preprocess(Image.fromarray(frames[0]), size=32), images[:1])
+    features = encoder.layers(images, [1, 0, -1])
+    assert [type(features), len(features)] == [list, 3]
+    assert all(
+        torch.allclose(each, encoder(images, layer=layer), atol=1e-5) for each, layer in zip(features, (1, 0, -1), strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(1, 3, 32, 32, dtype=torch.uint8), "images hold torch.uint8; expected normalised floats: model.preprocess"),
+        (torch.full((1, 3, 32, 32), 255.0), "values up to 255, so they are not normalised: model.preprocess"),
+        (np.zeros((1, 3, 32, 32), np.float32), "images are a ndarray; expected a tensor"),
+        (Image.new("RGB", (32, 32)), "images are a Image; expected a tensor"),
+    ],
+)
+def test_images_that_are_not_prepared_are_refused_with_the_remedy(encoder: Encoder, images: Any, message: str) -> None:
+    for call in (encoder, encoder.cls, encoder.attention, encoder.embed):
+        with pytest.raises(ValueError, match=message):
+            call(images)
+
+
+@pytest.mark.parametrize("layer", [1.0, "1", True, None, [0, 1]])
+def test_a_layer_is_a_number(encoder: Encoder, layer: Any) -> None:
+    with pytest.raises(ValueError, match=r"expected the number of a block|has 2 blocks"):
+        encoder(torch.zeros(1, 3, 32, 32), layer=layer)

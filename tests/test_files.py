@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from siammae.features import write_features
-from siammae.files import atomic, remove_drafts
+from siammae.files import atomic, atomic_folder, locked, remove_drafts
 from siammae.labels import as_mask, davis_palette, read_points, write_mask, write_tracks
 from siammae.video import read_frames, write_picture, write_video
 from siammae.visualize import draw_keypoints, overlay
@@ -196,8 +197,8 @@ def test_any_frame_is_written_as_the_same_picture(tmp_path: Path, name: str) -> 
 
 
 def test_frames_that_cannot_be_written_are_numbered(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"frame 1 has shape \[48, 64\]; expected \[H, W, 3\], RGB"):
-        write_video(tmp_path / "v.mp4", [picture(0), picture(1)[..., 0]], 25)
+    with pytest.raises(ValueError, match=r"frame 1 has shape \[48, 64, 2\]; expected \[H, W, 3\], RGB"):
+        write_video(tmp_path / "v.mp4", [picture(0), picture(1)[..., :2]], 25)
     assert os.listdir(tmp_path) == []
 
 
@@ -205,6 +206,39 @@ def test_frames_that_cannot_be_written_are_numbered(tmp_path: Path) -> None:
 def test_fractional_rates_of_mp4_are_kept(tmp_path: Path, fps: float) -> None:
     write_video(tmp_path / "v.mp4", [picture(index) for index in range(5)], fps)
     assert read_frames(tmp_path / "v.mp4").fps == pytest.approx(fps, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "fps", "written"),
+    [
+        ("v.mp4", 1 / 2003, 1 / 2003),
+        ("v.mp4", 1e-9, 1e-4),
+        ("v.mp4", 1e6, 1e4),
+        ("v.gif", 1 / 600, 1 / 600),
+        ("v.gif", 1e-9, 100 / 65535),
+        ("v.gif", 120, 100),
+        ("v.gif", 1e6, 100),
+    ],
+)
+def test_a_rate_that_a_container_cannot_hold_becomes_the_nearest_with_a_warning(
+    tmp_path: Path, name: str, fps: float, written: float
+) -> None:
+    if fps == written:
+        write_video(tmp_path / name, [picture(index) for index in range(40)], fps)
+    else:
+        message = re.escape(f"{fps:g} is written as {written:.4g}")
+        with pytest.warns(UserWarning, match=rf"{name[1:]} files hold .* frames per second; {message}"):
+            write_video(tmp_path / name, [picture(index) for index in range(40)], fps)
+    source = read_frames(tmp_path / name)
+    assert len(list(source)) == 40
+    assert source.fps == pytest.approx(written, rel=1e-3)
+
+
+@pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf")])
+def test_a_rate_that_is_no_positive_number_is_refused(tmp_path: Path, fps: float) -> None:
+    with pytest.raises(ValueError, match="expected a positive number of frames per second"):
+        write_video(tmp_path / "v.mp4", [picture(0)], fps)
+    assert os.listdir(tmp_path) == []
 
 
 def test_odd_sizes_are_padded_for_mp4_and_kept_for_gif(tmp_path: Path) -> None:
@@ -368,3 +402,22 @@ def test_a_point_at_the_border_is_drawn_without_error() -> None:
     drawn = draw_keypoints(picture(0), np.array([[-0.5, -0.5], [63.5, 47.5], [900.0, 900.0]]), radius=3)
     assert (drawn[0, 0] != picture(0)[0, 0]).any()
     assert (drawn[-1, -1] != picture(0)[-1, -1]).any()
+
+
+@pytest.mark.parametrize("name", ["x" * 240, "\u00e9" * 120], ids=["letters", "two bytes each"])
+def test_names_as_long_as_the_disk_allows(tmp_path: Path, name: str) -> None:
+    write_mask(tmp_path / f"{name}.png", np.ones((2, 3), np.uint8))
+    assert os.listdir(tmp_path) == [f"{name}.png"]
+    for other, overwrite in ((f"{name}.a", False), (f"{name}.b", False), (f"{name}.a", True)):
+        with atomic_folder(tmp_path / other, overwrite=overwrite) as draft:
+            (draft / "file").write_text(other)
+            assert len(os.listdir(tmp_path)) > 1
+    assert sorted(os.listdir(tmp_path)) == sorted([f"{name}.png", f"{name}.a", f"{name}.b"])
+
+
+def test_a_folder_is_locked_for_one_at_a_time(tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(FileExistsError, match="is being written by another run"), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass
+    assert not os.listdir(tmp_path)

@@ -32,6 +32,7 @@ class CachedEncoder(Encoder):
             name=encoder.name,
             metadata=encoder.metadata,
         )
+        self.projection, self.precision, self.runtime = encoder.projection, encoder.precision, encoder.runtime
         self.train(encoder.training)
         self._grids: OrderedDict[bytes, Tensor] = OrderedDict()
         self.seconds: dict[tuple[int, int], float] = {}

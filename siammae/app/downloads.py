@@ -36,7 +36,8 @@ def export(session: Session, name: str) -> Path:
         raise ValueError(f"there is no {name} yet: propagate first")
     target = session.folder / name
     if name == "overlay.mp4":
-        write_video(target, _drawn(session), session.fps / session.trim[2])
+        aspect = session.frames().pixel_aspect
+        write_video(target, _drawn(session), session.fps / session.trim[2], pixel_aspect=aspect)
     elif name == "points.csv":
         _write_points(target, session)
     else:
@@ -85,5 +86,6 @@ def _drawn(session: Session) -> Iterator[NDArray[Any]]:
     part: Any = frames[numbers[0] : numbers[-1] + 1]
     for index, frame in enumerate(part, numbers[0]):
         if index in chosen:
-            picture = overlay(frame, session.mask(index), PALETTE)
+            lost = [number for number, (_, is_lost) in session.results.scores.get(index, {}).items() if is_lost]
+            picture = overlay(frame, session.mask(index), PALETTE, lost=lost)
             yield draw_keypoints(picture, session.points(index))

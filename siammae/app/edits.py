@@ -11,13 +11,14 @@ Wish = dict[str, Any]
 
 def apply_edit(session: Session, wish: Wish) -> Change:
     """Make the change that `wish["do"]` names with its other entries as arguments; ValueError for nonsense."""
-    edit = EDITS.get(wish.get("do", ""))
+    name = wish.get("do")
+    edit = EDITS.get(name) if isinstance(name, str) else None
     if edit is None:
-        raise ValueError(f"there is no change {wish.get('do')!r}; expected one of {', '.join(EDITS)}")
+        raise ValueError(f"there is no change {name!r}; expected one of {', '.join(EDITS)}")
     try:
         return edit(session, wish)
     except (KeyError, TypeError) as error:
-        raise ValueError(f"the change {wish['do']!r} has missing or wrong entries: {error}") from error
+        raise ValueError(f"the change {name!r} has missing or wrong entries: {error}") from error
 
 
 def _int(wish: Wish, name: str) -> int:

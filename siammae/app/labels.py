@@ -1,4 +1,4 @@
-"""The labels that a person makes: masks, points, prompts and names of objects, with unlimited undo and redo."""
+"""The labels that a person makes: masks, points and names of objects, with unlimited undo and redo."""
 
 import io
 import json
@@ -14,7 +14,8 @@ from siammae.files import atomic, remove_drafts
 from siammae.labels.masks import as_mask, write_mask
 
 Ids = NDArray[np.uint8]
-Key = tuple[Literal["mask", "points", "prompts", "objects", "trim"], int]
+Kind = Literal["mask", "points", "objects", "trim"]
+Key = tuple[Kind, int]
 Change = dict[Key, tuple[Any, Any]]  # the value before, the value after; None where there is none
 
 MAX_OBJECTS = 64
@@ -24,9 +25,8 @@ MAX_POINTS = 64
 class Labels:
     """A store of values by kind and frame, in a folder; each change can be undone.
 
-    The values are: "mask", ids [H, W] packed by `pack`; "points", {number: (x, y)}; "prompts", {id of an object: {"box": [x0,
-    y0, x1, y1] or None, "clicks": [[x, y, 0 or 1], ...]}}; and of frame 0 "objects", {id: name}, and "trim", {0: first frame,
-    1: last frame + 1, 2: step}. A value is replaced, never changed.
+    The values are: "mask", ids [H, W] packed by `pack`; "points", {number: (x, y)}; and of frame 0 "objects", {id: name}, and
+    "trim", {0: first frame, 1: last frame + 1, 2: step}. A value is replaced, never changed.
 
     Attributes:
         folder: folder that keeps the values: masks as anchors/00012.png, the others in labels.json.
@@ -49,11 +49,11 @@ class Labels:
                 for frame, value in frames.items():
                     self._values[kind, int(frame)] = {int(number): entry for number, entry in value.items()}
 
-    def get(self, kind: str, frame: int) -> Any:
+    def get(self, kind: Kind, frame: int) -> Any:
         """Return a value, or None where there is none."""
-        return self._values.get((kind, frame))  # type: ignore[call-overload]
+        return self._values.get((kind, frame))
 
-    def frames(self, kind: str) -> list[int]:
+    def frames(self, kind: Kind) -> list[int]:
         """List the frames that have a value of a kind, ascending."""
         return sorted(frame for name, frame in self._values if name == kind)
 

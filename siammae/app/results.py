@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siammae.app.steps import Ids, Track
+from siammae.app.steps import FrameScores, Ids, Track
 from siammae.files import atomic, remove_drafts
 from siammae.labels.masks import as_mask, write_mask
 
@@ -31,7 +31,7 @@ class Results:
         remove_drafts(folder / "masks")
         self.masks = {int(path.stem) for path in (folder / "masks").glob("[0-9]*.png")}
         self.tracks: dict[int, Track] = {}
-        self.scores: dict[int, dict[int, tuple[float, bool]]] = {}
+        self.scores: dict[int, FrameScores] = {}
         self.changed: set[int] = set()
         self.points_changed = False
         if (path := folder / "results.json").exists():
@@ -68,9 +68,10 @@ class Results:
         ids: NDArray[np.uint8] = as_mask(self.path(frame), empty=True).values
         return ids
 
-    def write_mask(self, frame: int, ids: Ids) -> None:
-        """Write the ids [H, W] of a frame."""
+    def write_mask(self, frame: int, ids: Ids, scores: FrameScores) -> None:
+        """Write the ids [H, W] of a frame, and keep the scores of its objects."""
         write_mask(self.path(frame), ids)
+        self.scores[frame] = scores
         self.masks.add(frame)
 
     def remove_mask(self, frame: int) -> None:

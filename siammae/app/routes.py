@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import numpy as np
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -131,7 +130,7 @@ class Routes:
         def apply() -> Response:
             session = self._session(request)
             change = apply_edit(session, wish)
-            frames = sorted({index for kind, index in change if kind in ("mask", "points", "prompts")})
+            frames = sorted({index for kind, index in change if kind in ("mask", "points")})
             return _state(session, request.path_params["key"], {"touched": frames})
 
         return await run_in_threadpool(apply)
@@ -171,7 +170,7 @@ class Routes:
         def load() -> Response:
             session = self._session(request)
             ids = as_mask(read_image(io.BytesIO(data), "the mask"), empty=True).values
-            session.set_mask(request.path_params["index"], ids.astype(np.int64))
+            session.set_mask(request.path_params["index"], ids)
             return _state(session, request.path_params["key"])
 
         return await run_in_threadpool(load)

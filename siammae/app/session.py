@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from siammae.app.cached import CachedEncoder
 from siammae.app.editing import Editing
 from siammae.app.job import Job
-from siammae.app.labels import Change, Ids
+from siammae.app.labels import Change, Ids, Kind
 from siammae.app.project import as_rows
 from siammae.app.steps import Plan, plan_steps, propagate_masks, propagate_points
 from siammae.app.turns import Turns
@@ -36,11 +36,8 @@ class Session(Editing):
         turns: queue for propagation, shared by all sessions of a process.
 
     Attributes:
-        doubt_below: score below which an object that is not lost is doubtful.
         job: the last propagation that was started in the background, or None.
     """
-
-    doubt_below = 0.5
 
     def __init__(self, folder: Path, encoder: Encoder, *, size: InputSize = None, turns: Turns | None = None) -> None:
         super().__init__(folder)
@@ -48,7 +45,7 @@ class Session(Editing):
         self.job: Job | None = None
         self._propagating = threading.Lock()
         self._running: list[tuple[int, Iterator[int]]] = []  # steps left, and the steps, of what was begun
-        self._pace: float | None = None
+        self._pace: float | None = None  # seconds for each frame, measured
 
     def close(self, *, remove: bool = True) -> None:
         """Stop, wait for the job, and remove the project's folder, if `remove`; every other method fails from here on."""
@@ -123,7 +120,7 @@ class Session(Editing):
         first = next((index for index, ids in masks.items() if ids.any()), self.num_frames)
         return {index: ids for index, ids in masks.items() if index >= first}
 
-    def _anchors(self, kind: str) -> list[int]:
+    def _anchors(self, kind: Kind) -> list[int]:
         start, stop, _ = self.trim
         return [index for index in self.labels.frames(kind) if start <= index < stop]
 
@@ -150,9 +147,9 @@ class Session(Editing):
         return tasks
 
     def _masks(self, anchors: dict[int, Ids], plan: Plan) -> Iterator[int]:
-        for index, ids in propagate_masks(self.frames(), anchors, plan, self.encoder, self.size):
+        for index, ids, scores in propagate_masks(self.frames(), anchors, plan, self.encoder, self.size):
             with self._open():
-                self.results.write_mask(index, ids)
+                self.results.write_mask(index, ids, scores)
                 self.revision += 1
             yield index
 
@@ -166,7 +163,7 @@ class Session(Editing):
     def _advance(self, running: list[tuple[int, Iterator[int]]]) -> Iterator[int]:
         """Run tasks by turns, so that both use a frame's features while they are kept."""
         with self._errors():
-            started, count = time.monotonic(), 0
+            started, count, num_tasks = time.monotonic(), 0, len(running)
             try:
                 while running:
                     for task in list(running):
@@ -176,7 +173,7 @@ class Session(Editing):
                             continue
                         running[running.index(task)] = left - 1, steps
                         count += 1
-                        self._pace = (time.monotonic() - started) / count
+                        self._pace = (time.monotonic() - started) / count * num_tasks
                         yield index
             except Exception:
                 running.clear()  # its iterators cannot go on; the next propagation plans again
@@ -190,7 +187,7 @@ class Session(Editing):
         """Return the number of frames to label, and the seconds that propagation will take, None before it is known."""
         frames, seconds = len(self.numbers), None
         if self._pace is not None:
-            seconds = self._pace * frames * max(1, bool(self._anchors("mask")) + bool(self._anchors("points")))
+            seconds = self._pace * frames
         elif isinstance(self.encoder, CachedEncoder):
             pace = self.encoder.seconds.get(Geometry.of(self.frame_size, self.encoder, self.size).input)
             seconds = pace and pace * frames * OVERHEAD

@@ -12,6 +12,7 @@ from siammae.app.labels import pack
 from siammae.app.session import Session
 from siammae.app.views import MAX_VIEW
 from siammae.labels.masks import resize_nearest
+from siammae.propagation.scores import CONFIDENT
 
 
 def state_of(session: Session) -> dict[str, Any]:
@@ -22,11 +23,14 @@ def state_of(session: Session) -> dict[str, Any]:
         start, stop, step = session.trim
         lost: dict[int, list[int]] = {}
         doubtful: dict[int, list[int]] = {}
+        anchors = set(labels.frames("mask"))
         for frame, scores in sorted(results.scores.items()):
+            if frame in anchors:
+                continue  # a person has corrected it
             for number, (score, is_lost) in scores.items():
                 if is_lost:
                     lost.setdefault(number, []).append(frame)
-                elif score < session.doubt_below:
+                elif score < CONFIDENT:
                     doubtful.setdefault(number, []).append(frame)
         return {
             "name": session.name,
@@ -41,11 +45,11 @@ def state_of(session: Session) -> dict[str, Any]:
             "undo": labels.undoable,
             "redo": labels.redoable,
             "done": spans(results.masks | results.tracks.keys()),
-            "outdated": bool(results.changed and results.masks) or bool(results.points_changed and results.tracks),
+            "outdated": bool(results.changed) or results.points_changed,
             "lost": {number: spans(frames) for number, frames in lost.items()},
             "doubtful": {number: spans(frames) for number, frames in doubtful.items()},
             "files": downloads(session),
-            "doubtBelow": session.doubt_below,
+            "doubtBelow": CONFIDENT,
             "estimate": session.estimate(),
             "job": session.job and session.job.status(),
             "revision": session.revision,
@@ -65,7 +69,6 @@ def frame_state(session: Session, index: int) -> dict[str, Any]:
             "frame": index,
             "mask": base64.b64encode(pack(ids)).decode() if ids.any() else None,
             "points": [[round(x, 2), round(y, 2)] if np.isfinite(x + y) else None for x, y in points.tolist()],
-            "prompts": session.labels.get("prompts", index) or {},
             "scores": {number: [round(score, 3), lost] for number, (score, lost) in scores.items()},
             "anchor": session.labels.get("mask", index) is not None,
             "pointAnchor": session.labels.get("points", index) is not None,

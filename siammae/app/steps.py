@@ -20,6 +20,7 @@ from siammae.video.frames import Frames
 Ids = NDArray[np.uint8]
 Points = NDArray[np.float32]
 Track = tuple[Points, Points]  # points [K, 2] and scores [K] of one frame
+FrameScores = dict[int, tuple[float, bool]]  # by id of an object, its score in [0, 1] and whether it is lost
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ def plan_steps(numbers: Sequence[int], anchors: Sequence[int], done: Collection[
 
 def propagate_masks(
     source: Frames, anchors: Mapping[int, Ids], plan: Plan, encoder: Encoder, size: InputSize
-) -> Iterator[tuple[int, Ids]]:
-    """Yield the number of each frame of a plan, and its ids [H, W].
+) -> Iterator[tuple[int, Ids, FrameScores]]:
+    """Yield the number of each frame of a plan, its ids [H, W], and the scores of its objects, none for an anchor.
 
     Forwards, the first anchor starts the propagation, and each later one is a correction; backwards, the first anchor alone
     counts.
@@ -72,17 +73,22 @@ def propagate_masks(
             propagator.add(source[number], anchors[number])
         for number, frame in _visit(source, plan.forwards):
             if number == first:
-                ids = anchors[first]
+                yield number, anchors[first], {}
             elif number in anchors:
                 propagator.add(frame, anchors[number])
-                ids = anchors[number]
+                yield number, anchors[number], {}
             else:
-                ids = propagator.step(frame)
-            yield number, ids
+                yield number, propagator.step(frame), _scores(propagator)
     if plan.backwards:
         propagator = start()
         for number, frame in _visit(source, plan.backwards):
-            yield number, propagator.step(frame)
+            yield number, propagator.step(frame), _scores(propagator)
+
+
+def _scores(propagator: LabelPropagator[Any]) -> FrameScores:
+    scores = propagator.scores
+    rows = zip(scores.ids, scores.score.tolist(), scores.lost.tolist(), strict=True)
+    return {number: (score, is_lost) for number, score, is_lost in rows}
 
 
 def propagate_points(
@@ -112,7 +118,7 @@ def _visit(source: Frames, numbers: Sequence[int]) -> Iterator[tuple[int, Tensor
     first, last = numbers[0], numbers[-1]
     step = 1 if last >= first else -1
     end, chosen = last + step, set(numbers)
-    part: Frames = source[first : end if end >= 0 else None : step]  # type: ignore[assignment]
+    part: Frames = source[first : end if end >= 0 else None : step]
     for number, frame in zip(range(first, end, step), part, strict=True):
         if number in chosen:
             yield number, frame

@@ -3,7 +3,7 @@
 import stat
 from pathlib import Path
 
-from siammae.video.decode import open_video
+from siammae.video.container import best_stream, open_video
 
 MAX_FRAMES = 3000
 MAX_PIXELS = 4096 * 2304
@@ -26,7 +26,7 @@ def check_file(path: Path) -> str:
 def check_container(path: Path) -> None:
     """Raise ValueError unless the file itself holds a video with frames within the limits."""
     with open_video(path, "the file", formats=FORMATS) as container:
-        codec = container.streams.video[0].codec_context
+        codec = best_stream(container, "the file").codec_context
         check_size(codec.height, codec.width)
 
 

@@ -23,8 +23,8 @@ from siammae import ops
 from siammae.bench.meter import Call, Cost, Meter, take_turns
 from siammae.bench.scripts import TEMPERATURE, crw_script, dino_script, square_window
 from siammae.encoder import Encoder
-from siammae.matmul import fast_linear
 from siammae.models.load import load_model
+from siammae.ops.matmul import fast_linear
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,6 @@ def crw_script(query: Tensor, context: Tensor, labels: Tensor, bias: Tensor, top
 
 def square_window(grid: tuple[int, int], radius: int, device: torch.device) -> Tensor:
     """Return [P, P]: 1 where two cells lie within `radius` of each other in rows and in columns, else 0."""
-    rows, columns = (torch.arange(n)[:, None] - torch.arange(n) for n in grid)
+    rows, columns = (torch.arange(n, device=device)[:, None] - torch.arange(n, device=device) for n in grid)
     near = torch.maximum(rows.abs()[:, None, :, None], columns.abs()[:, None]) <= radius  # [h, w, h, w]
-    return near.reshape(grid[0] * grid[1], -1).float().to(device)
+    return near.reshape(grid[0] * grid[1], -1).float()

@@ -19,11 +19,11 @@ def env(as_json: Json = False) -> None:
     import torch
 
     from siammae import __version__
-    from siammae.matmul import onednn_is_faster
     from siammae.models.load import default_device
     from siammae.ops.dispatch import IMPLEMENTATIONS, unavailable
+    from siammae.ops.matmul import bfloat16_is_faster, onednn_is_faster
 
-    packages = "torch", "torchvision", "timm", "huggingface_hub", "safetensors", "av", "numpy", "triton"
+    packages = "torch", "torchvision", "timm", "huggingface_hub", "safetensors", "av", "numpy", "triton", "openvino"
     codecs = "h264", "hevc", "vp9", "av1", "gif", "prores"
     report = {
         "siammae": __version__,
@@ -37,6 +37,7 @@ def env(as_json: Json = False) -> None:
             "threads": torch.get_num_threads(),
             "capability": torch.backends.cpu.get_cpu_capability(),
             "float32 products": "oneDNN" if onednn_is_faster() else "torch's default",
+            "bfloat16 products": bfloat16_is_faster(),
         },
         "video codecs": [name for name in codecs if name in av.codecs_available],
         "propagation": {name: unavailable(name, default_device()) or "yes" for name in IMPLEMENTATIONS},

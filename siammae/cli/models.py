@@ -6,12 +6,13 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from siammae.cli.checks import ModelName, Readable
 from siammae.cli.options import Json, Out, print_json
 from siammae.models.registry import EMBEDDED, ModelInfo, list_models, model_info
 
 
 def convert(
-    checkpoint: Annotated[Positional[Path], arg(metavar="CHECKPOINT")],
+    checkpoint: Annotated[Positional[Path], arg(metavar="CHECKPOINT"), Readable("file")],
     out: Out,
     family: Annotated[Literal["auto", "cropmae", "catmae", "rsp", "tobo", "mae"], arg(name="from")] = "auto",
     heads: int | None = None,
@@ -46,7 +47,7 @@ def convert(
 
 
 def card(
-    folder: Annotated[Positional[Path], arg(metavar="FOLDER")],
+    folder: Annotated[Positional[Path], arg(metavar="FOLDER"), Readable("model folder")],
     evaluations: Annotated[Positional[tuple[Path, ...]], arg(metavar="OUT")] = (),
 ) -> None:
     """Rewrite the card of a model folder, with the scores of siammae evaluate.
@@ -64,8 +65,43 @@ def card(
     print(f"card: {folder / CARD_FILE}")
 
 
+def fit_projection(
+    model: Annotated[Positional[str], arg(metavar="MODEL"), ModelName()],
+    videos: Annotated[Positional[tuple[Path, ...]], arg(metavar="VIDEO")],
+    out: Out,
+    frames: int = 2,
+    ridge: float = 0.1,
+    overwrite: bool = False,
+) -> None:
+    """Fit the whitening of a model's features to videos without labels, and write the model with it.
+
+    Whitening helps models of the masked autoencoders' kind, whose features lie in few directions. Propagation, correspondence
+    and pca then compare whitened features.
+
+    Example: siammae fit-projection models/cropmae clips/*.mp4 -o models/cropmae-white
+
+    Args:
+        model: Registered name, hf-hub:OWNER/NAME, timm:NAME, model folder or .safetensors file.
+        videos: Videos to fit to.
+        out: Folder for the model with its projection.
+        frames: Number of frames of each video, spread over it.
+        ridge: Share of the mean variance that is added to every direction; the larger, the milder.
+        overwrite: Replace the folder if it exists.
+    """
+    from siammae.features import fit_projection as fit
+    from siammae.models.folder import save_model
+    from siammae.models.load import load_model
+
+    if missing := [str(video) for video in videos if not video.exists()]:
+        raise FileNotFoundError(f"no such video: {missing[0]}")
+    encoder = fit(list(videos), load_model(model), frames=frames, ridge=ridge)
+    save_model(encoder, out, overwrite=overwrite)
+    print("projection: {videos} videos, {frames} frames, ridge {ridge:g}".format_map(encoder.metadata["projection"]))
+    print(f"model: {out}")
+
+
 def export(
-    model: Annotated[Positional[str], arg(metavar="MODEL")],
+    model: Annotated[Positional[str], arg(metavar="MODEL"), ModelName()],
     out: Out,
     size: tuple[int, int] | None = None,
     pretrained: bool = True,
@@ -90,7 +126,7 @@ def export(
 
 
 def push(
-    folder: Annotated[Positional[Path], arg(metavar="FOLDER")],
+    folder: Annotated[Positional[Path], arg(metavar="FOLDER"), Readable("model folder")],
     repo: Annotated[Positional[str], arg(metavar="OWNER/NAME")],
     private: bool = False,
     create_pr: bool = False,

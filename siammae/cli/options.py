@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 from tyro.conf import Positional, arg
 
+from siammae.cli.checks import ModelName, ReadableVideo
 from siammae.models.registry import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -15,11 +16,22 @@ if TYPE_CHECKING:
 
     from siammae.encoder import Encoder
     from siammae.geometry import InputSize
+    from siammae.video.frames import Frames
 
-Video = Annotated[Positional[str], arg(metavar="VIDEO", help="Video file, picture, folder of images, or quoted glob.")]
+Video = Annotated[
+    Positional[str], arg(metavar="VIDEO", help="Video file, picture, folder of images, or quoted glob."), ReadableVideo()
+]
+OnDamage = Annotated[
+    Literal["error", "skip", "repeat"],
+    arg(help="Treatment of frames that cannot be read: stop, leave them out, or repeat the last whole frame."),
+]
+FrameSpan = Annotated[
+    str | None,
+    arg(name="frames", metavar="A:B", help="Frames to use, from A up to but without B, as numbers; either may be left out."),
+]
 Out = Annotated[Path, arg(aliases=["-o"])]
 Json = Annotated[bool, arg(name="json", help="Print JSON, for programs.")]
-Dtype = Literal["float32", "float16", "bfloat16"]
+Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 PICTURES = ".png", ".jpg", ".jpeg"  # suffixes of a picture to write
 
 
@@ -27,7 +39,7 @@ PICTURES = ".png", ".jpg", ".jpeg"  # suffixes of a picture to write
 class ModelOptions:
     """The encoder of a command, and the size at which it sees frames."""
 
-    model: str = DEFAULT_MODEL
+    model: Annotated[str, ModelName()] = DEFAULT_MODEL
     """Registered name, hf-hub:OWNER/NAME, timm:NAME, model folder or .safetensors file."""
     pretrained: bool = True
     """Load trained weights; --no-pretrained takes the initial weights of the architecture."""
@@ -35,8 +47,10 @@ class ModelOptions:
     """Shorter side in pixels at which the encoder sees the frames, or height and width."""
     device: str | None = None
     """Device to run on: cuda, mps or cpu; the fastest one available if not given."""
-    dtype: Dtype = "float32"
-    """Number type of weights and features."""
+    dtype: Dtype = "auto"
+    """Number type of weights and features; auto is float32 with products in bfloat16 where the CPU has them."""
+    runtime: Literal["torch", "openvino", "auto"] = "torch"
+    """Library that computes features on the CPU; auto takes OpenVINO where it is installed and can run the model."""
 
     def load(self) -> "Encoder":
         """Load the encoder."""
@@ -44,7 +58,8 @@ class ModelOptions:
 
         from siammae.models.load import load_model
 
-        return load_model(self.model, pretrained=self.pretrained, device=self.device, dtype=getattr(torch, self.dtype))
+        dtype = None if self.dtype == "auto" else getattr(torch, self.dtype)
+        return load_model(self.model, pretrained=self.pretrained, device=self.device, dtype=dtype, runtime=self.runtime)
 
     @property
     def input_size(self) -> "InputSize":
@@ -100,6 +115,27 @@ def _value(text: str) -> Any:
         except ValueError:
             continue
     return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def read_span(frames: "Frames", text: str | None) -> tuple["Frames", int]:
+    """Return the frames of a span such as 100:250, which keep their names, and the number of the first.
+
+    Raises:
+        ValueError: no such span, or one without frames.
+    """
+    if text is None:
+        return frames, 0
+    if frames.on_damage == "skip":
+        raise ValueError("--frames needs the number of every frame: give --on-damage repeat with it, or leave one of them out")
+    first, colon, last = text.partition(":")
+    if not colon or not all(part == "" or part.isdecimal() for part in (first, last)):
+        raise ValueError(f"--frames {text}: expected A:B, such as 100:250, or 100: for all from 100 on")
+    numbers = range(len(frames))[slice(int(first or 0), int(last) if last else None)]
+    if not numbers:
+        raise ValueError(f"--frames {text} holds no frame: {frames.label} has {len(frames)}, 0 to {len(frames) - 1}")
+    part = frames[numbers.start : numbers.stop]
+    part.names = [frames.name(number) for number in numbers]
+    return part, numbers.start
 
 
 def read_numbered(video: str, numbers: list[int]) -> "list[Tensor]":

@@ -1,12 +1,15 @@
 """The commands that draw a model's view of a video: attention, correspondence, features as colours, reconstructions."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
 from siammae.cli.options import PICTURES, Json, Model, Out, Video, print_json, read_numbered
 from siammae.models.registry import EMBEDDED, REGISTRY, WEIGHTS_FOLDER
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ENLARGED = 288  # side in pixels that small crops are enlarged to
 FITTED = 32  # number of frames, at most, that the colours are fitted to
@@ -91,7 +94,7 @@ def pca(video: Video, out: Out, model: Model, layer: int = -1) -> None:
     """
     import numpy as np
 
-    from siammae.features import extract_features
+    from siammae.features import extract_features, project
     from siammae.files import check_output
     from siammae.geometry import frame_size
     from siammae.video.encode import write_video
@@ -104,7 +107,13 @@ def pca(video: Video, out: Out, model: Model, layer: int = -1) -> None:
     suffix = check_output(out, (".mp4", ".gif", *PICTURES))
     frames, encoder = read_frames(video), model.load()
     some = list(frames[:: spread_step(len(frames), FITTED)])
-    features = extract_features(some, encoder, size=model.input_size, layer=layer)
+    projected = encoder.projection is not None and layer == -1
+
+    def grids(shown: "list[Tensor]", progress: bool | None) -> "Tensor":
+        features = extract_features(shown, encoder, size=model.input_size, layer=layer, progress=progress)
+        return project(encoder, features) if projected else features
+
+    features = grids(some, None)
     colors, full = FeatureColors(features), frame_size(some[0])
     if suffix in PICTURES:
         columns = np.unique(np.linspace(0, len(some) - 1, 4).round().astype(int)).tolist()
@@ -112,8 +121,8 @@ def pca(video: Video, out: Out, model: Model, layer: int = -1) -> None:
         write_picture(out, contact_sheet(pictures, len(columns)))
     else:
         stream = progress_bar(frames, frames.length, "pca", None)
-        grids = (extract_features([frame], encoder, size=model.input_size, layer=layer, progress=False) for frame in stream)
-        write_video(out, (colors(grid, full)[0] for grid in grids), frames.fps or 25)
+        shown = (colors(grids([frame], False), full)[0] for frame in stream)
+        write_video(out, shown, frames.fps or 25, pixel_aspect=frames.pixel_aspect)
     print(f"pca: {out}, fitted to {len(some)} frames")
 
 

@@ -5,11 +5,12 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from siammae.cli.checks import Readable
 from siammae.cli.options import stop
 
 
 def train(
-    config: Annotated[Positional[Path], arg(metavar="CONFIG")],
+    config: Annotated[Positional[Path], arg(metavar="CONFIG"), Readable("file")],
     values: Annotated[Positional[tuple[str, ...]], arg(metavar="KEY=VALUE")] = (),
 ) -> None:
     """Pretrain an encoder on videos; run it under torchrun or accelerate launch for several processes.

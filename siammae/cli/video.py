@@ -5,32 +5,36 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from siammae.cli.options import Model, Out, Propagation, Video
+from siammae.cli.checks import Readable
+from siammae.cli.options import FrameSpan, Model, OnDamage, Out, Propagation, Video, read_span
 
 TRAIL = 15  # positions of a keypoint that are drawn
 
 
 def keypoints(
     video: Video,
-    points: Annotated[Positional[Path], arg(metavar="POINTS")],
+    points: Annotated[Positional[Path], arg(metavar="POINTS"), Readable("table of points")],
     out: Out,
     model: Model,
     propagation: Propagation,
     overlay: Path | None = None,
     start: int = 0,
+    frames: FrameSpan = None,
+    on_damage: OnDamage = "error",
 ) -> None:
     """Propagate the keypoints of one frame through a video.
 
     Example: siammae keypoints dog.mp4 dog-points.csv -o tracks.csv --overlay tracks.mp4
 
     Args:
-        points: CSV with the columns x and y, in pixels; (0, 0) is the centre of the top left pixel.
-        out: CSV to write, with the columns frame, point, x, y, score.
+        points: CSV with the columns x and y, in pixels, and name if need be, or DeepLabCut's; (0, 0) is the centre of the top
+            left pixel. Of a table of several frames, the rows of frame --start count.
+        out: CSV to write, with the columns frame, point, x, y, score, and name if POINTS has names.
         overlay: Video to write too, with the points and their last positions drawn over the frames: .mp4 or .gif.
         start: Number of the frame that the points belong to.
     """
     from siammae.files import check_output
-    from siammae.labels.keypoints import read_points
+    from siammae.labels.keypoints import read_named_points
     from siammae.propagation.keypoints import propagate_keypoints_to_file
     from siammae.video.encode import write_video
     from siammae.video.frames import read_frames
@@ -39,17 +43,39 @@ def keypoints(
     check_output(out, (".csv",))
     if overlay is not None:
         check_output(overlay, (".mp4", ".gif"))
-    frames, points0, config = read_frames(video), read_points(points), propagation.config()
-    tracks = propagate_keypoints_to_file(frames, points0, out, model.load(), size=model.input_size, config=config, start=start)
+    (points0, names), config = read_named_points(points, start), propagation.config()
+    source, first = read_span(read_frames(video, on_damage=on_damage), frames)
+    if frames is not None and not 0 <= start - first < len(source):
+        raise ValueError(f"the points belong to frame {start} (--start), which is not among --frames {frames}")
+    tracks = propagate_keypoints_to_file(
+        source,
+        points0,
+        out,
+        model.load(),
+        size=model.input_size,
+        config=config,
+        start=start - first,
+        first=first,
+        names=names,
+    )
     print(f"keypoints: {out}")
     if overlay is not None:
         trails = (tracks[max(0, end - TRAIL) : end] for end in range(1, len(tracks) + 1))
-        pictures = (draw_trails(frame, trail) for frame, trail in zip(frames, trails, strict=True))
-        write_video(overlay, pictures, frames.fps or 25)
+        pictures = (draw_trails(frame, trail) for frame, trail in zip(source, trails, strict=True))
+        write_video(overlay, pictures, source.fps or 25, pixel_aspect=source.pixel_aspect)
         print(f"overlay: {overlay}")
 
 
-def features(video: Video, out: Out, model: Model, layer: int = -1, normalize: bool = False, batch_size: int = 8) -> None:
+def features(
+    video: Video,
+    out: Out,
+    model: Model,
+    layer: int = -1,
+    normalize: bool = False,
+    batch_size: int = 8,
+    frames: FrameSpan = None,
+    on_damage: OnDamage = "error",
+) -> None:
     """Write the dense features of every frame, [frames, channels, rows, columns].
 
     Example: siammae features street.mp4 -o street.safetensors
@@ -66,9 +92,9 @@ def features(video: Video, out: Out, model: Model, layer: int = -1, normalize: b
 
     if check_output(out, (".safetensors", ".npy")) == ".npy" and model.dtype == "bfloat16":
         raise ValueError(f"{out}: .npy files have no bfloat16; write .safetensors or choose another dtype")
-    frames = read_frames(video)
+    source, _ = read_span(read_frames(video, on_damage=on_damage), frames)
     values = extract_features(
-        frames, model.load(), size=model.input_size, layer=layer, normalize=normalize, batch_size=batch_size
+        source, model.load(), size=model.input_size, layer=layer, normalize=normalize, batch_size=batch_size
     )
     write_features(out, values)
     print(f"features: {out} {list(values.shape)} {model.dtype}")

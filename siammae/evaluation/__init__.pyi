@@ -1,8 +1,15 @@
 from . import metrics as metrics
 from .datasets import Badja as Badja
+from .datasets import Chen as Chen
 from .datasets import Dataset as Dataset
 from .datasets import Davis as Davis
 from .datasets import Jhmdb as Jhmdb
+from .datasets import Lvos as Lvos
+from .datasets import Mose as Mose
+from .datasets import TapVid as TapVid
 from .datasets import Vip as Vip
+from .datasets import YoutubeVos as YoutubeVos
 from .evaluation import Evaluation as Evaluation
 from .evaluation import evaluate as evaluate
+from .evaluation import predict_only as predict_only
+from .robustness import evaluate_robustness as evaluate_robustness

@@ -2,27 +2,29 @@
 
 The output folder holds `evaluation.json` (everything that decides the predictions), `predictions` (a folder of masks or a CSV
 file of keypoints for each sequence), `speed` (how long each took) and `scores.json` (the figures, computed from the predictions
-at every call).
+at every call). Predictions for a server are packed into `submission.zip` instead.
 """
 
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 from tqdm import tqdm
 
 from siammae import __version__
 from siammae.encoder import Encoder
 from siammae.evaluation.datasets import Dataset, Scores
-from siammae.evaluation.datasets.sequences import PathLike, digest
+from siammae.evaluation.datasets.dataset import Sequences
+from siammae.evaluation.datasets.sequences import MaskSequence, PathLike, digest
 from siammae.evaluation.predict import PREDICTIONS, SPEED, device, predict, processes, share, speed
 from siammae.evaluation.protocols import find_protocol
+from siammae.evaluation.submission import write_submission
 from siammae.files import atomic, remove_drafts
 from siammae.geometry import InputSize
 from siammae.models.load import as_encoder
@@ -30,7 +32,26 @@ from siammae.models.registry import DEFAULT_MODEL
 from siammae.propagation.config import as_config
 from siammae.propagation.folder import read_record
 
-SETTINGS_FILE, SCORES_FILE = "evaluation.json", "scores.json"
+SETTINGS_FILE, SCORES_FILE, SUBMISSION_FILE = "evaluation.json", "scores.json", "submission.zip"
+
+
+class Options(TypedDict, total=False):
+    """Options of an evaluation.
+
+    Attributes:
+        protocol: "best" (the model's own settings), "dino", "crw", "cropmae" or "paper"; see
+            `siammae.evaluation.protocols`.
+        size: size at which the encoder sees the frames, instead of the protocol's.
+        changes: single values of the protocol's config.
+        resume: continue an interrupted evaluation in the same folder, with the same settings.
+        progress: show a progress bar; None shows it if standard error is a terminal.
+    """
+
+    protocol: str
+    size: InputSize
+    changes: Mapping[str, Any] | None
+    resume: bool
+    progress: bool | None
 
 
 @dataclass(frozen=True)
@@ -75,31 +96,29 @@ def write_scores(path: PathLike, scores: Scores, about: Mapping[str, Any]) -> No
         draft.write_text(json.dumps(content, indent=1) + "\n")
 
 
+Find = Callable[[], Sequences]
+
+
+class Prediction(NamedTuple):
+    """The sequences of predictions that are complete, their settings and their circumstances."""
+
+    sequences: Sequences
+    settings: dict[str, Any]
+    circumstances: dict[str, Any]
+
+
 def evaluate(
-    dataset: Dataset,
-    out: PathLike,
-    model: str | Encoder = DEFAULT_MODEL,
-    *,
-    protocol: str = "best",
-    size: InputSize = None,
-    changes: Mapping[str, Any] | None = None,
-    resume: bool = False,
-    progress: bool | None = None,
+    dataset: Dataset, out: PathLike, model: str | Encoder = DEFAULT_MODEL, **options: Unpack[Options]
 ) -> Evaluation | None:
     """Propagate the first labels of every sequence of a data set, and score the result.
 
     Under `torchrun` every process takes a share of the sequences, and the GPU of its local rank if the encoder is on one.
 
     Args:
-        dataset: `Davis(root)`, `Vip(root)`, `Jhmdb(root)` or `Badja(root)`, with its own options.
+        dataset: `Davis(root)`, `Vip(root)` or another data set, with its own options.
         out: folder for the predictions and the scores, made if missing.
         model: an Encoder, or a name for `load_model`.
-        protocol: "best" (the model's own settings), "dino", "crw", "cropmae" or "paper"; see
-            `siammae.evaluation.protocols`.
-        size: size at which the encoder sees the frames, instead of the protocol's.
-        changes: single values of the protocol's config.
-        resume: continue an interrupted evaluation in the same folder, with the same settings.
-        progress: show a progress bar; None shows it if standard error is a terminal.
+        options: see `Options`.
 
     Returns:
         The scores, read from the files that were written; None in every process but the first.
@@ -109,27 +128,87 @@ def evaluate(
         FileExistsError: `out` holds an evaluation already and `resume` is off.
         ValueError: `resume` with other settings or data than before; and what `siammae.propagate_labels` raises.
     """
+    prediction = _predict(dataset, lambda: dataset.find(), Path(out), model, **options)
+    if prediction is None:
+        return None
+    hidden = None if options.get("progress") is None else not options.get("progress")
+    with tqdm(desc="score", total=len(prediction.sequences), unit="sequence", disable=hidden) as bar:
+        scores = dataset.score(Path(out) / PREDICTIONS, progress=lambda _: bar.update())
+    evaluation = Evaluation(scores, prediction.settings | prediction.circumstances)
+    evaluation.write(Path(out) / SCORES_FILE)
+    dataset.export(scores, Path(out))
+    return evaluation
+
+
+def predict_only(
+    dataset: Dataset, out: PathLike, model: str | Encoder = DEFAULT_MODEL, **options: Unpack[Options]
+) -> Path | None:
+    """Propagate the first labels of every sequence, and pack the masks as the data set's server expects a submission.
+
+    Annotations of the frames in which objects appear are enough.
+
+    Args:
+        dataset, out, model, options: see `evaluate`; the data set is one of masks.
+
+    Returns:
+        The path of OUT/submission.zip; None in every process but the first.
+
+    Raises:
+        ValueError: a data set of keypoints; and what `evaluate` raises.
+        FileNotFoundError, FileExistsError: see `evaluate`.
+    """
+
+    def find() -> Sequence[MaskSequence]:
+        sequences = [sequence for sequence in dataset.inputs() if isinstance(sequence, MaskSequence)]
+        if not sequences:
+            raise ValueError(f"{dataset.name} has keypoints, for which no server takes files; expected a data set of masks")
+        return sequences
+
+    prediction = _predict(dataset, find, Path(out), model, **options)
+    if prediction is None:
+        return None
+    masks = [sequence for sequence in prediction.sequences if isinstance(sequence, MaskSequence)]
+    return write_submission(masks, Path(out) / PREDICTIONS, Path(out) / SUBMISSION_FILE, dataset.submission_folder)
+
+
+def _predict(
+    dataset: Dataset,
+    find: Find,
+    target: Path,
+    model: str | Encoder,
+    *,
+    protocol: str = "best",
+    size: InputSize = None,
+    changes: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    progress: bool | None = None,
+) -> Prediction | None:
+    """Write the predictions of all sequences; None in every process but the first."""
     if not isinstance(dataset, Dataset):
         raise ValueError(f"the data set is {dataset!r}; expected an object such as siammae.evaluation.Davis(root)")
-    rules, target = find_protocol(dataset.name, protocol), Path(out)
-    values = {**(asdict(rules.config) if rules.config else {}), **(changes or {})}
+    rules = find_protocol(dataset.name, protocol)
+    values = {**(asdict(rules.config) if rules.config else rules.changes), **(changes or {})}
     as_config(values)  # errors come before the model is loaded
-    sequences = dataset.find()
+    sequences = find()
     names = [sequence.name for sequence in sequences]
     with processes() as (rank, world, wait):
         encoder = as_encoder(model)
+        if rules.config is not None:
+            encoder = encoder.exact()  # a published protocol gives the same masks on every CPU
         config = as_config(values, encoder)
         if world > 1 and encoder.device.type == "cuda":
             encoder = encoder.to(f"cuda:{os.environ['LOCAL_RANK']}")
         settings = {
             **dataset.record(),
             "sequences": names,
-            "data_sha256": digest(path for sequence in sequences for path in sequence.files),
+            "data_sha256": digest(dict.fromkeys(path for sequence in sequences for path in sequence.files)),
             "protocol": {"name": rules.name, "source": rules.source, "input": size or rules.input},
             "config": asdict(config),
             "model": encoder.name,
             "weights_sha256": encoder.digest(),
             "dtype": str(encoder.dtype).removeprefix("torch."),
+            "products": str(encoder.multiplies).removeprefix("torch."),
+            "runtime": encoder.runtime.name if encoder.runtime else "torch",
             "siammae": __version__,
         }
         if rank == 0:
@@ -137,16 +216,14 @@ def evaluate(
         wait()
         own = share(sequences, rank, world)
         hidden = True if rank else None if progress is None else not progress
-        with tqdm(desc=dataset.name, total=sum(len(sequence.frames) for sequence in own), unit="frame", disable=hidden) as bar:
+        with tqdm(desc=dataset.name, total=sum(sequence.num_frames for sequence in own), unit="frame", disable=hidden) as bar:
             for sequence in own:
                 bar.set_postfix_str(sequence.name)
                 predict(sequence, target, encoder, config, rules, size)
-                bar.update(len(sequence.frames))
+                bar.update(sequence.num_frames)
         wait()
     if rank:
         return None
-    with tqdm(desc="score", total=len(sequences), unit="sequence", disable=hidden) as bar:
-        scores = dataset.score(target / PREDICTIONS, progress=lambda _: bar.update())
     circumstances = {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "versions": {"siammae": __version__, "Python": platform.python_version()}
@@ -155,9 +232,7 @@ def evaluate(
         "processes": world,
         "speed": speed(target, names),
     }
-    evaluation = Evaluation(scores, settings | circumstances)
-    evaluation.write(target / SCORES_FILE)
-    return evaluation
+    return Prediction(sequences, settings, circumstances)
 
 
 def _open(folder: Path, settings: Mapping[str, Any], resume: bool) -> None:

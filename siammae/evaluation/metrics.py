@@ -113,6 +113,24 @@ def intersection_over_union(confusion: NDArray[np.int64]) -> NDArray[np.float64]
     return shares
 
 
+def pixel_accuracy(confusion: NDArray[np.int64]) -> float:
+    """Compute the share of pixels that get their own class, from a confusion matrix [C, C]; NaN without pixels."""
+    total = int(confusion.sum())
+    return float(confusion.trace() / total) if total else math.nan
+
+
+def frequency_weighted_iou(confusion: NDArray[np.int64]) -> float:
+    """Compute the mean IoU of the classes, each weighted by its share of the true pixels, from a confusion matrix [C, C].
+
+    Source: Long et al. 2015, "Fully Convolutional Networks for Semantic Segmentation", section 5. NaN without pixels.
+    """
+    pixels = confusion.sum(axis=1)
+    total = int(pixels.sum())
+    occurs = pixels > 0
+    shares = intersection_over_union(confusion)
+    return float((pixels[occurs] * shares[occurs]).sum() / total) if total else math.nan
+
+
 def keypoint_distances(gt: Points, pred: Points, scale: NDArray[np.float64]) -> NDArray[np.float64]:
     """Compute distances [T, K] between keypoints [T, K, 2], in units of each frame's `scale` [T]; NaN where either is NaN.
 

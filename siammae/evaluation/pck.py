@@ -1,17 +1,20 @@
 """PCK, the percentage of correct keypoints, for JHMDB and BADJA."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from siammae.evaluation.datasets.sequences import PathLike, PointSequence, check_complete
+from siammae.evaluation.datasets.sequences import PathLike, PointSequence, TrackSequence, check_complete
 from siammae.labels.keypoints import read_tracks
 
+S = TypeVar("S", PointSequence, TrackSequence)
 THRESHOLDS = 0.1, 0.2, 0.3, 0.4, 0.5
+PIXELS = 3  # threshold in pixels
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,28 @@ class KeypointScores:
         threshold: threshold of the headline.
         over: how shares are averaged. "joints" (JHMDB) takes the mean over joints of each one's share of correct keypoints in
             all sequences; "sequences" (BADJA) takes the mean over sequences of each one's share in all joints.
+        num_annotated: number of annotated keypoints in the frames that are scored. Those that do not count are left out of
+            every share; `table` says how many they are.
+        pixels: distances [T, K] in pixels by sequence, if the data set is scored at a threshold in pixels too.
     """
 
     distances: dict[str, NDArray[np.float64]]
     joints: tuple[str, ...]
     threshold: float
     over: str
+    num_annotated: int
+    pixels: dict[str, NDArray[np.float64]] | None = None
+
+    @property
+    def num_counted(self) -> int:
+        """Number of keypoints that count."""
+        return sum(int(np.count_nonzero(~np.isnan(frames))) for frames in self.distances.values())
+
+    @property
+    def within_pixels(self) -> float:
+        """Mean over sequences of each one's share of keypoints less than 3 pixels away; NaN if pixels are not scored."""
+        shares = [_share(frames.reshape(-1), PIXELS, axis=0, strict=True) for frames in (self.pixels or {}).values()]
+        return float(np.nanmean(shares)) if np.isfinite(shares).any() else math.nan
 
     def pck(self, threshold: float) -> float:
         """Compute the share of keypoints at most `threshold` away, averaged as `over` says."""
@@ -57,11 +76,15 @@ class KeypointScores:
             by_threshold = [shares_at(threshold) for threshold in THRESHOLDS]
             rows += [(name, [shares[name] for shares in by_threshold]) for name in by_threshold[0]]
         head = f"| | {' | '.join(f'PCK@{threshold:g}' for threshold in THRESHOLDS)} |\n|{'---|' * (1 + len(THRESHOLDS))}\n"
-        return head + "\n".join(
+        lines = [
             f"| {name} | {' | '.join(f'{100 * share:.1f}' for share in shares)} |"
             for name, shares in rows
             if np.isfinite(shares).any()
-        )
+        ]
+        notes = [f"{self.num_counted} of {self.num_annotated} annotated keypoints count"]
+        if self.pixels is not None:
+            notes.append(f"less than {PIXELS} pixels away: {100 * self.within_pixels:.1f} %")
+        return head + "\n".join([*lines, "", "; ".join(notes)])
 
     def figures(self) -> dict[str, Any]:
         """Return all figures as JSON's types; the report shows `sequences`."""
@@ -69,10 +92,13 @@ class KeypointScores:
         return {
             "PCK": {f"{threshold:g}": self.pck(threshold) for threshold in THRESHOLDS},
             "mean over": self.over,
+            "counted": self.num_counted,
+            "annotated": self.num_annotated,
+            **({} if self.pixels is None else {f"delta {PIXELS} px": self.within_pixels}),
             "by joint": {name: share for name, share in shares.items() if np.isfinite(share)},
             "sequences": {
                 name: {
-                    "score": score,
+                    "score": None if math.isnan(score) else score,
                     "curve": f"PCK@{self.threshold:g}",
                     "frames": [
                         None if np.isnan(share) else share for share in _share(self.distances[name], self.threshold, axis=1)
@@ -83,9 +109,7 @@ class KeypointScores:
         }
 
 
-def read_predictions(
-    sequences: Sequence[PointSequence], folder: PathLike
-) -> Iterator[tuple[PointSequence, NDArray[np.float64]]]:
+def read_predictions(sequences: Sequence[S], folder: PathLike) -> Iterator[tuple[S, NDArray[np.float64]]]:
     """Read the predicted points [T, K, 2] of each sequence from the file NAME.csv of a folder.
 
     Raises:
@@ -98,9 +122,9 @@ def read_predictions(
         yield sequence, read_tracks(path, *sequence.points.shape[:2])
 
 
-def _share(distances: NDArray[np.float64], threshold: float, axis: int) -> NDArray[np.float64]:
-    """Compute the share of distances up to `threshold` among those that count, along an axis; NaN if none counts."""
+def _share(distances: NDArray[np.float64], threshold: float, axis: int, *, strict: bool = False) -> NDArray[np.float64]:
+    """Compute the share of distances up to `threshold` (below it if `strict`) among those that count; NaN if none counts."""
     counted = (~np.isnan(distances)).sum(axis=axis)
-    correct = (distances <= threshold).sum(axis=axis)
+    correct = (distances < threshold if strict else distances <= threshold).sum(axis=axis)
     shares: NDArray[np.float64] = np.divide(correct, counted, out=np.full(np.shape(counted), np.nan), where=counted > 0)
     return shares

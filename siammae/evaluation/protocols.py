@@ -1,7 +1,8 @@
 """Protocols by data set and name: settings of propagation and input sizes of published scripts and papers."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from siammae.propagation.config import PropagationConfig
 
@@ -19,6 +20,7 @@ class Protocol:
         size: function from a frame's (H, W) and the patch size, in pixels, to the input's (H, W), or None for the model's
             default.
         source: script or paper from which the values are taken.
+        changes: single values that differ from the model's own settings, where `config` is None.
         first_from_grid: write the first mask as the grid keeps it, not as it was given; this matters where the first frame is
             scored, as in VIP.
     """
@@ -29,6 +31,7 @@ class Protocol:
     size: Callable[[Size, int], Size | None]
     source: str
     first_from_grid: bool = False
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def find_protocol(dataset: str, name: str) -> Protocol:
@@ -90,17 +93,31 @@ _VIP = (
     ),
     Protocol("paper", _preset("crw", radius=8), "560 x 560", _fixed(560, 560), _PAPER, True),
 )
+# scores ask for the place of every point, however uncertain; the scripts give one too
+_best_points = replace(_best, changes={"point_lost_below": 0.0})
 _JHMDB = (
-    _best,
+    _best_points,
     Protocol("crw", _preset("crw", context_frames=7), "320 x 320", _fixed(320, 320), _CRW_TOO),
     Protocol("cropmae", _preset("cropmae"), "320 x 320", _fixed(320, 320), _CROPMAE),
     Protocol("paper", _preset("crw", top_k=7, radius=20), "320 x 320", _fixed(320, 320), _PAPER),
 )
 _BADJA = tuple(
-    replace(protocol, source=f"{protocol.source} for DAVIS, since BADJA's frames are DAVIS's") for protocol in _DAVIS
+    replace(protocol, source=f"{protocol.source} for DAVIS, since BADJA's frames are DAVIS's")
+    for protocol in (_best_points, *_DAVIS[1:])
 )
+_OBJECTS = tuple(replace(protocol, source=f"{protocol.source} for DAVIS") for protocol in _DAVIS)
 
 PROTOCOLS = {
     dataset: {protocol.name: protocol for protocol in protocols}
-    for dataset, protocols in (("davis", _DAVIS), ("vip", _VIP), ("jhmdb", _JHMDB), ("badja", _BADJA))
+    for dataset, protocols in (
+        ("davis", _DAVIS),
+        ("vip", _VIP),
+        ("jhmdb", _JHMDB),
+        ("badja", _BADJA),
+        ("youtube-vos", _OBJECTS),
+        ("mose", _OBJECTS),
+        ("lvos", _OBJECTS),
+        ("chen", _OBJECTS),
+        ("tapvid", (_best_points,)),
+    )
 }

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,10 @@ from jinja2 import Environment, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 
+from siammae.evaluation.bootstrap import Interval, bootstrap_mean
 from siammae.evaluation.datasets import Dataset, read_dataset
-from siammae.evaluation.datasets.sequences import MaskSequence, PathLike, PointSequence
+from siammae.evaluation.datasets.sequences import MaskSequence, PathLike, PointSequence, TrackSequence
+from siammae.evaluation.datasets.tapvid import read_video
 from siammae.evaluation.evaluation import SCORES_FILE
 from siammae.evaluation.predict import PREDICTIONS
 from siammae.files import atomic, check_output
@@ -25,6 +28,7 @@ from siammae.visualize.points import draw_keypoints
 
 TEMPLATE = Path(__file__).with_name("report.html")
 COLORS = "#1f6f8b", "#d1495b", "#66a182", "#edae49", "#5b5f97", "#8d6a9f"
+BINS = 20  # points of the mean curve
 PICTURE_WIDTH = 345  # pixels
 
 Picture = NDArray[np.uint8]
@@ -56,6 +60,29 @@ class SavedEvaluation:
         sequences: dict[str, Any] = self.content["sequences"]
         return sequences
 
+    @property
+    def decay(self) -> float | None:
+        """Decay of J over all objects; None for data sets that do not have it."""
+        measure = self.content.get("J")
+        return measure["decay"] if isinstance(measure, dict) else None
+
+    def score(self, name: str) -> float:
+        """Return the score of a sequence, NaN if nothing counts in it."""
+        score = self.sequences[name]["score"]
+        return math.nan if score is None else float(score)
+
+    def mean_curve(self) -> list[tuple[float, float]]:
+        """Average the curves of all sequences in parts of their length: time, 0 to 1, and mean score of each part."""
+        parts: list[list[float]] = [[] for _ in range(BINS)]
+        for name in self.sequences:
+            own: list[list[float]] = [[] for _ in range(BINS)]
+            for time, score in self.curve(name):
+                own[min(BINS - 1, int(time * BINS))].append(score)
+            for part, scores in zip(parts, own, strict=True):
+                if scores:
+                    part.append(float(np.mean(scores)))
+        return [((index + 0.5) / BINS, float(np.mean(part))) for index, part in enumerate(parts) if part]
+
     def curve(self, name: str) -> Iterator[tuple[float, float]]:
         """Yield time, 0 to 1, and score of each frame of a sequence that has a score."""
         frames = self.sequences[name]["frames"]
@@ -82,7 +109,7 @@ def write_report(folders: Sequence[PathLike], out: PathLike, *, worst: int = 6) 
     check_output(out, (".html",))
     if not folders:
         raise ValueError("no evaluation to report; pass folders that `siammae evaluate` wrote")
-    runs = [_read(Path(folder), COLORS[index % len(COLORS)]) for index, folder in enumerate(folders)]
+    runs = [_read(Path(folder), _color(index)) for index, folder in enumerate(folders)]
     data = {(run.content["dataset"], run.content["data_sha256"]) for run in runs}
     if len(data) > 1:
         raise ValueError(f"the evaluations are of different data: {', '.join(sorted({name for name, _ in data}))}; choose one")
@@ -92,6 +119,8 @@ def write_report(folders: Sequence[PathLike], out: PathLike, *, worst: int = 6) 
         dataset=first.dataset.name,
         runs=runs,
         names=list(first.sequences),
+        intervals=_intervals(runs),
+        attributes=_attributes(runs),
         metric=first.content["headline"]["name"],
         curve=next(iter(first.sequences.values()))["curve"],
         worst_frames=_worst_frames(runs, worst),
@@ -115,6 +144,38 @@ def _read(folder: Path, color: str) -> SavedEvaluation:
     return run
 
 
+def _color(index: int) -> str:
+    """Return the color of an evaluation; any number of them differ."""
+    return COLORS[index] if index < len(COLORS) else f"hsl({137.5 * index % 360:.0f}, 55%, 45%)"
+
+
+def _intervals(runs: Sequence[SavedEvaluation]) -> list[dict[str, Interval | None]]:
+    """Compute the mean of each evaluation over the sequences that count in all, and its difference to the first one's."""
+    first = runs[0]
+    names = [name for name in first.sequences if all(math.isfinite(run.score(name)) for run in runs)]
+    if not names:
+        return []
+    weights = np.array([first.sequences[name].get("weight", 1) for name in names], dtype=float)
+    scores = [np.array([run.score(name) for name in names]) for run in runs]
+    intervals: list[dict[str, Interval | None]] = [
+        {"mean": bootstrap_mean(own, weights), "difference": bootstrap_mean(own - scores[0], weights)} for own in scores
+    ]
+    return [{**intervals[0], "difference": None}, *intervals[1:]]
+
+
+def _attributes(runs: Sequence[SavedEvaluation]) -> list[dict[str, Any]]:
+    """List the attributes of the data set, if it has any, with the mean of each evaluation over the sequences that have it."""
+    attributes: Mapping[str, Any] = runs[0].content.get("attributes") or {}
+    return [
+        {
+            "name": name,
+            "sequences": len(entry["sequences"]),
+            "values": [run.content["attributes"][name][run.content["headline"]["name"]] for run in runs],
+        }
+        for name, entry in attributes.items()
+    ]
+
+
 def _pairs(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
@@ -134,19 +195,23 @@ def _worst_frames(runs: Sequence[SavedEvaluation], num: int) -> Iterator[dict[st
             score = run.sequences[sequence.name]["frames"][index]
             value = "no score" if score is None else f"{100 * score:.1f}"
             pictures.append((f"{run.label}: {value}", _draw(sequence, number, run.folder / PREDICTIONS)))
-        yield {"title": f"{sequence.name}, {_frame(sequence, number).name}", "pictures": pictures}
+        yield {"title": f"{sequence.name}, {_frame(sequence, number)[0]}", "pictures": pictures}
 
 
-def _frame(sequence: MaskSequence | PointSequence, number: int) -> Path:
-    """Return the frame of an annotation."""
+def _frame(sequence: MaskSequence | PointSequence | TrackSequence, number: int) -> tuple[str, Any]:
+    """Return the name of an annotation's frame, and the frame."""
+    if isinstance(sequence, TrackSequence):
+        return f"frame {number}", read_video(sequence)[number]
     if isinstance(sequence, PointSequence):
-        return sequence.frames[number]
-    return next(frame for frame in sequence.frames if frame.stem == sequence.annotations[number].stem)
+        path = sequence.frames[number]
+    else:
+        path = next(frame for frame in sequence.frames if frame.stem == sequence.annotations[number].stem)
+    return path.name, path
 
 
-def _draw(sequence: MaskSequence | PointSequence, number: int, predictions: Path | None) -> str:
+def _draw(sequence: MaskSequence | PointSequence | TrackSequence, number: int, predictions: Path | None) -> str:
     """Draw the labels of an annotated frame, the true ones or those of a folder, as the address of an image."""
-    frame = _frame(sequence, number)
+    _, frame = _frame(sequence, number)
     if isinstance(sequence, MaskSequence):
         annotation = sequence.annotations[number]
         path = annotation if predictions is None else predictions / sequence.name / f"{annotation.stem}.png"

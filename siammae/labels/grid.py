@@ -5,8 +5,8 @@ numbers: (0, 0) is the centre of the top left one, and a picture spans -0.5 to W
 """
 
 import math
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from siammae.labels.masks import Mask, resize_nearest
 
 Reduction = Literal["area", "bilinear", "nearest"]
+Enlarge: TypeAlias = Callable[[Tensor, tuple[int, int]], Tensor]  # from maps [L, h, w] and (H, W) to maps [L, H, W]
 PLANES_AT_ONCE = 16  # label maps that are held at full resolution together
 
 
@@ -41,8 +42,8 @@ def labels_to_grid(mask: Mask, ids: Sequence[int], grid: tuple[int, int], reduct
 
 def coverage(num_cells: int, num_pixels: int) -> Tensor:
     """Compute how much of each cell each pixel covers along one axis: [num_cells, num_pixels], rows add up to 1."""
-    cells = torch.linspace(0, num_pixels, num_cells + 1, dtype=torch.float64)
-    pixels = torch.arange(num_pixels + 1, dtype=torch.float64)
+    cells = torch.linspace(0, num_pixels, num_cells + 1, dtype=torch.float64, device="cpu")
+    pixels = torch.arange(num_pixels + 1, dtype=torch.float64, device="cpu")
     low = torch.maximum(cells[:-1, None], pixels[None, :-1])
     high = torch.minimum(cells[1:, None], pixels[None, 1:])
     return ((high - low).clamp(min=0) * num_cells / num_pixels).float()
@@ -53,16 +54,16 @@ def upsample(planes: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(planes[None], size=size, mode="bilinear", align_corners=False)[0]
 
 
-def strongest_label(soft: Tensor, size: tuple[int, int], *, normalize: bool = False) -> Tensor:
+def strongest_label(soft: Tensor, size: tuple[int, int], *, normalize: bool = False, enlarge: Enlarge = upsample) -> Tensor:
     """Find the strongest label of every pixel: indices [H, W] of soft labels [L, h, w]; ties go to the lower index.
 
-    `normalize` first stretches each label's upsampled map to the range 0..1, as DINO does; a map that is nowhere positive
-    stays as it is. Only a few maps exist at full resolution at a time.
+    `enlarge` brings the maps to H x W pixels. `normalize` then stretches each label's map to the range 0..1, as DINO does; a
+    map that is nowhere positive stays as it is. Only a few maps exist at full resolution at a time.
     """
-    best = torch.full(size, -torch.inf, device=soft.device)
+    best = torch.full(size, -torch.inf, dtype=soft.dtype, device=soft.device)
     winner = torch.zeros(size, dtype=torch.int64, device=soft.device)
     for first in range(0, len(soft), PLANES_AT_ONCE):
-        planes = upsample(soft[first : first + PLANES_AT_ONCE], size)
+        planes = enlarge(soft[first : first + PLANES_AT_ONCE], size)
         if normalize:
             planes = _stretch(planes)
         strength, index = planes.max(dim=0)
@@ -83,7 +84,7 @@ def points_to_grid(points: Tensor, grid: tuple[int, int], sigma: float = 0.5) ->
 
     A point that is NaN (not visible) gets an empty map.
     """
-    rows, columns = torch.arange(grid[0]), torch.arange(grid[1])
+    rows, columns = (torch.arange(length, device=points.device) for length in grid)
     dx = (columns - points[:, :1])[:, None]  # [K, 1, w]
     dy = (rows - points[:, 1:])[:, :, None]  # [K, h, 1]
     distance = dx.square() + dy.square()
@@ -98,9 +99,9 @@ def points_to_crw_grid(points: Tensor, grid: tuple[int, int], sigma: float = 0.5
     left and upper edges the one after it, since the script rounds towards zero. A point outside the grid gets the part of its
     window that reaches into the grid.
     """
-    heat = torch.zeros(len(points), *grid)
+    heat = torch.zeros(len(points), *grid, dtype=torch.float32, device="cpu")
     size = math.ceil(6 * sigma + 1)
-    offsets = torch.arange(size) - (6 * sigma + 1) // 2
+    offsets = torch.arange(size, dtype=torch.float32, device="cpu") - (6 * sigma + 1) // 2
     bell = torch.exp(-offsets.square() / (2 * sigma**2))
     for plane, point in zip(heat, points.tolist(), strict=True):
         if not all(map(math.isfinite, point)):
@@ -115,16 +116,33 @@ def points_to_crw_grid(points: Tensor, grid: tuple[int, int], sigma: float = 0.5
     return heat
 
 
-def grid_to_points(heat: Tensor, top_k: int = 5) -> tuple[Tensor, Tensor]:
+def grid_to_points(heat: Tensor, top_k: int = 5, radius: float = math.inf) -> tuple[Tensor, Tensor]:
     """Read points [K, 2], in cells, and scores [K] from heat maps [K, h, w].
 
-    A point is the mean of its `top_k` highest cells weighted by their heat (CRW takes 3, CropMAE 5); its score is the highest
-    heat. An empty map gives NaN and 0.
+    A point is the mean of its `top_k` highest cells weighted by their heat (CRW: 3, CropMAE: 5), among those within `radius`
+    cells of the highest; its score is the highest heat. An empty map gives NaN and 0.
     """
     flat = heat.flatten(1)
+    if radius < math.inf:
+        cells = torch.arange(flat.shape[1], device=heat.device)
+        places = torch.stack([cells // heat.shape[2], cells % heat.shape[2]]).float()  # [2, h w]
+        highest = places[:, flat.argmax(dim=1)]  # [2, K]
+        flat = flat * ((places[:, None] - highest[:, :, None]).square().sum(dim=0) <= radius**2)
     weights, cells = flat.topk(min(top_k, flat.shape[1]), dim=1)  # [K, k]
     weights = weights.clamp(min=0)
     share = weights / weights.sum(dim=1, keepdim=True)
     width = heat.shape[2]
     points = torch.stack([(share * (cells % width)).sum(1), (share * (cells // width)).sum(1)], dim=1)
     return points, weights[:, 0]
+
+
+def redraw_points(heat: Tensor, points: Tensor, share: float, sigma: float = 0.5) -> Tensor:
+    """Mix heat maps [K, h, w], scaled to a height of 1, with Gaussians drawn around points [K, 2], in cells, by `share`.
+
+    The map of a point that is NaN, or empty, stays as it is.
+    """
+    height = heat.amax(dim=(1, 2), keepdim=True)
+    found = torch.isfinite(points).all(dim=1)[:, None, None] & (height > 0)
+    return torch.where(
+        found, share * points_to_grid(points, (heat.shape[1], heat.shape[2]), sigma) + (1 - share) * heat / height, heat
+    )

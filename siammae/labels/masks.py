@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from siammae.files import PathLike, atomic
-from siammae.video.pictures import read_image
+from siammae.video.pictures import ROUNDING, read_image, upright
 
 NearestPixel = Literal["center", "corner"]
 
@@ -60,8 +60,17 @@ class Mask:
 
     def check_ids(self, ids: Sequence[int]) -> None:
         """Raise ValueError if the type of this mask cannot hold one of `ids`."""
-        if not self.soft and np.any(np.asarray(ids).astype(self.values.dtype) != ids):
-            raise ValueError(f"ids {list(ids)} do not all fit into the {self.values.dtype} of the first mask")
+        kind = self.values.dtype
+        if self.soft:
+            return
+        low, high = (0, 1) if np.issubdtype(kind, np.bool_) else (np.iinfo(kind).min, np.iinfo(kind).max)
+        if not all(low <= label <= high for label in ids):
+            raise ValueError(f"ids {list(ids)} do not all fit into the {kind} of the first mask")
+
+    def as_tensor(self, ids: Sequence[int]) -> Tensor:
+        """Return ids of this mask as a tensor that holds all of them: int64, or uint64 where the mask itself is."""
+        kind = np.uint64 if self.values.dtype == np.uint64 else np.int64
+        return torch.from_numpy(np.array(ids, dtype=kind))
 
     def like(self, values: NDArray[Any]) -> Any:
         """Convert `values` (ids [..., H, W], or soft labels) to the form in which this mask was given."""
@@ -79,7 +88,7 @@ def as_mask(mask: MaskLike, *, empty: bool = False) -> Mask:
     """Return a Mask as it is, or make one from a path to an indexed or grey PNG, a PIL image, an array or a tensor.
 
     Integer and bool [H, W] are ids (kept as they are, whatever their values); float [L, H, W] in [0, 1] are soft labels. A
-    path gives the same mask as the array of its picture.
+    path gives the same mask as the array of its picture. Pictures are turned as their EXIF orientation says, as frames are.
 
     Raises:
         FileNotFoundError, VideoError: the file is missing, or not a picture.
@@ -93,7 +102,7 @@ def as_mask(mask: MaskLike, *, empty: bool = False) -> Mask:
         values = _image_ids(picture, label)
         parsed = Mask(values, "numpy", values.dtype, _palette(picture))
     elif isinstance(mask, Image.Image):
-        parsed = Mask(_image_ids(mask, label), "pil", None, _palette(mask))
+        parsed = Mask(_image_ids(upright(mask), label), "pil", None, _palette(mask))
     elif isinstance(mask, Tensor):
         readable = mask.float() if mask.dtype == torch.bfloat16 else mask  # numpy has no bfloat16
         parsed = Mask(readable.detach().cpu().numpy(), "torch", mask.dtype, device=mask.device)
@@ -103,17 +112,20 @@ def as_mask(mask: MaskLike, *, empty: bool = False) -> Mask:
     else:
         raise ValueError(f"the mask is a {type(mask).__name__}; expected a path, a PIL image, an array or a tensor")
     _check(parsed, label)
+    if parsed.soft:
+        parsed = replace(parsed, values=parsed.values.clip(0, 1))  # sums of floats may lie a little above 1
     if not empty and not parsed.values.any():
         raise ValueError(f"{label} holds nothing but background (0): mark at least one pixel of an object")
     return parsed
 
 
 def _image_ids(picture: Image.Image, label: str) -> NDArray[Any]:
-    if picture.mode not in {"1", "L", "P", "I", "I;16"}:
+    if picture.mode not in {"1", "L", "P", "I", "I;16", "I;16B"}:
         raise ValueError(
             f"{label} is a {picture.mode} picture; expected ids in an indexed (P) or grey (L) one. Convert colours to ids first"
         )
-    return np.array(picture)
+    values = np.array(picture)
+    return values.astype(values.dtype.newbyteorder("="))
 
 
 def _palette(picture: Image.Image) -> list[int] | None:
@@ -127,8 +139,8 @@ def _check(mask: Mask, label: str) -> None:
     values, floating = mask.values, np.issubdtype(mask.values.dtype, np.floating)
     if floating and values.ndim == 3:
         low, high = float(values.min(initial=0)), float(values.max(initial=0))
-        if not (low >= 0 and high <= 1):
-            raise ValueError(f"{label} holds soft labels from {low:g} to {high:g}; expected [0, 1]")
+        if not (low >= -ROUNDING and high <= 1 + ROUNDING):
+            raise ValueError(f"{label} holds soft labels from {low:.9g} to {high:.9g}; expected [0, 1]")
     elif floating or values.ndim != 2 or not (np.issubdtype(values.dtype, np.integer) or values.dtype == bool):
         raise ValueError(
             f"{label} has shape {list(values.shape)} and type {values.dtype}; expected integer or bool ids [H, W], "
@@ -171,7 +183,7 @@ def resize_nearest(values: Tensor, size: tuple[int, int], pixel: NearestPixel = 
 
 def nearest_pixels(num: int, num_pixels: int, pixel: NearestPixel) -> Tensor:
     """Find which of `num_pixels` lies under the centre, or first corner, of each of `num` equal shares, in exact arithmetic."""
-    shares = torch.arange(num)
+    shares = torch.arange(num, device="cpu")
     if pixel == "corner":
         return shares * num_pixels // num
     return (2 * shares + 1) * num_pixels // (2 * num)

@@ -1,7 +1,7 @@
 """Other people's checkpoints as model folders: CropMAE, CatMAE, RSP, ToBo and MAE share MAE's encoder, key by key.
 
-Keys and shapes tell whose checkpoint it is. No code of a file is run: a pickle may hold only tensors, numbers and argparse's
-Namespace.
+Keys and shapes tell whose checkpoint it is. No code of a file is run: a pickle may hold only tensors, argparse's Namespace and
+plain data, such as numbers, paths and dates.
 """
 
 import argparse
@@ -9,6 +9,7 @@ import hashlib
 import math
 import os
 import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,41 @@ PAPERS = {
     "tobo": "ToBo (Kim et al., 2025)",
     "mae": "MAE (He et al., CVPR 2022)",
 }
+
+
+class _Plain:
+    """A stand-in for plain data of a pickle that is not needed: it takes what a pickle gives it, and does nothing."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None: ...
+
+    def __setstate__(self, state: Any) -> None: ...
+
+
+def _stand_ins(names: Mapping[str, str]) -> list[type]:
+    """Make a `_Plain` for each type of these modules, known by the name of the type."""
+    return [
+        type(name, (_Plain,), {"__module__": module, "__qualname__": name})
+        for module, types in names.items()
+        for name in types.split()
+    ]
+
+
+_PATHS = "Path PosixPath WindowsPath PurePath PurePosixPath PureWindowsPath"
+PLAIN_DATA = _stand_ins(
+    {
+        "pathlib": _PATHS,
+        "pathlib._local": _PATHS,  # Python 3.13
+        "numpy.core.multiarray": "scalar _reconstruct",
+        "numpy._core.multiarray": "scalar _reconstruct",
+        "numpy": "dtype ndarray",
+        "_codecs": "encode",  # the bytes of numpy's numbers
+        "datetime": "datetime date time timedelta timezone",
+        "uuid": "UUID",
+        "decimal": "Decimal",
+        "fractions": "Fraction",
+        "builtins": "frozenset slice range",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -143,14 +179,18 @@ def _read(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return read_tensors(path)
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace, *PLAIN_DATA]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise WeightsError(f"no such file: {path}") from None
     except pickle.UnpicklingError as error:
+        refused = re.search(r"GLOBAL ([\w.]+)", str(error))
+        reason = re.search(r"WeightsUnpickler error: (.*)", str(error))
+        why = reason[1].strip() if reason else "no reason given"
+        what = f"an object of the type {refused[1]}" if refused else f"what torch does not read ({why})"
         raise WeightsError(
-            f"{path} holds more than tensors, numbers and argparse.Namespace, so it is not read: a pickle can run any code. "
-            f"Have its owner save the state dict alone ({str(error).strip().splitlines()[0]})"
+            f"{path} holds {what}, so it is not read: a pickle can run any code. Tensors, numbers, texts, paths, dates and "
+            "argparse.Namespace are allowed; have its owner save the state dict alone"
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:
         raise WeightsError(

@@ -1,7 +1,8 @@
 """Model folders: written whole, read strictly.
 
 A folder holds `config.json` (timm's keys `architecture`, `model_args`, `pretrained_cfg`, ... and a `siammae` section),
-`model.safetensors` (the encoder, with timm's own keys) and `README.md` (the model card).
+`model.safetensors` (the encoder, with timm's own keys) and `README.md` (the model card); some hold `projection.safetensors`
+too (`siammae.models.projection`), which the config then names.
 """
 
 import json
@@ -18,8 +19,11 @@ from siammae.encoder import COMMON_ARGS, Encoder, build_encoder, import_timm
 from siammae.errors import WeightsError
 from siammae.files import atomic, atomic_folder, read_header, read_tensors, save_tensors
 from siammae.models.card import evaluation_entry, model_card
+from siammae.models.projection import read_projection, write_projection
 
-MODEL_FILES = CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
+CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
+PROJECTION_FILE = "projection.safetensors"
+MODEL_FILES = CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, PROJECTION_FILE
 HUB_FILES = CONFIG_FILE, WEIGHTS_FILE
 DECODER_FILE = "decoder.safetensors"  # some folders have one
 # beginnings of the arguments with which timm would load other files
@@ -67,7 +71,14 @@ def read_model(path: Path, pretrained: bool = True, name: str | None = None) -> 
         raise WeightsError(f"{label} describes no model that can be built: {error}") from error
     if state is not None:
         encoder.vit.load_state_dict(state)
+        if encoder.metadata.get("projection"):
+            encoder.projection = read_projection(weights.with_name(PROJECTION_FILE), encoder.embed_dim)
     return encoder
+
+
+def has_projection(folder: Path) -> bool:
+    """Check whether the config of a model folder names a projection; WeightsError if it cannot be read."""
+    return bool(dict(_read_config(folder / CONFIG_FILE).get("siammae") or {}).get("projection"))
 
 
 def _read_state(path: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -168,6 +179,8 @@ def write_model(encoder: Encoder, folder: Path, *, card: str | None = None) -> N
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in encoder.vit.state_dict().items()}
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
     save_tensors(folder / WEIGHTS_FILE, state, {"format": "pt", "config": json.dumps(config)})
+    if encoder.projection is not None:
+        write_projection(folder / PROJECTION_FILE, encoder.projection)
     (folder / CARD_FILE).write_text(card or model_card(encoder))
 
 

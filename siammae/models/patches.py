@@ -128,11 +128,12 @@ def with_patch_size(encoder: Encoder, patch_size: int) -> Encoder:
             mean=encoder.mean,
             std=encoder.std,
             name=encoder.name,
-            metadata={**encoder.metadata, "resized_from": {"patch_size": encoder.patch_size}},
+            metadata={**_without_scores(encoder.metadata), "resized_from": {"patch_size": encoder.patch_size}},
         )
     except TypeError as error:
         raise ValueError(f"{encoder.name} ({encoder.architecture}) takes no other patch size: {error}") from error
     resized.vit.load_state_dict(fit_weights(encoder.vit.state_dict(), resized.vit, encoder.name))
+    resized.projection = encoder.projection
     return resized.to(encoder.device, encoder.dtype).train(encoder.training)
 
 
@@ -142,11 +143,17 @@ def with_architecture(encoder: Encoder, architecture: str) -> Encoder:
     Raises:
         ValueError: the weights do not fit that architecture.
     """
-    same = {"mean": encoder.mean, "std": encoder.std, "default_size": encoder.default_size, "name": encoder.name}
+    same: dict[str, Any] = {name: getattr(encoder, name) for name in ("mean", "std", "default_size", "name")}
     args = {"patch_size": encoder.patch_size, "img_size": encoder.vit.patch_embed.img_size} | encoder.model_args
-    other = build_encoder(architecture, args, initial_weights=False, metadata=encoder.metadata, **same)
+    other = build_encoder(architecture, args, initial_weights=False, metadata=_without_scores(encoder.metadata), **same)
     other.vit.load_state_dict(fit_weights(encoder.vit.state_dict(), other.vit, encoder.name))
+    other.projection = encoder.projection
     return other.to(encoder.device, encoder.dtype).train(encoder.training)
+
+
+def _without_scores(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy an encoder's metadata without the scores, which belong to the weights as they were."""
+    return {key: value for key, value in metadata.items() if key not in ("evaluations", "metrics")}
 
 
 def _size(state: Mapping[str, Tensor]) -> tuple[int, int]:

@@ -2,10 +2,14 @@
 
 import difflib
 import fnmatch
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from siammae.errors import WeightsError
 
 EMBEDDED = "embedded"  # source of the weights that come with the package
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"  # model folders that come with the package
@@ -60,7 +64,7 @@ _EMBEDDED = (
         {"patch_size": 8, "img_size": 296},
         weights=EMBEDDED,
         license="apache-2.0",
-        metrics={"DAVIS-2016 (10 sequences) J&F": 78.6, "BADJA (4) PCK@0.2": 47.9},
+        metrics={"DAVIS-2016 (10 sequences) J&F": 81.8, "BADJA (4) PCK@0.2": 63.7},
     ),
     ModelInfo(
         "vitt8d6",
@@ -74,6 +78,19 @@ _EMBEDDED = (
         weights=EMBEDDED,
         license="cc-by-nc-4.0",
         metrics={"DAVIS-2016 (10 sequences) J&F": 60.8, "BADJA (4) PCK@0.2": 45.2},
+    ),
+    ModelInfo(
+        "vitt8d6-features",
+        "vit_tiny_patch16_224",
+        8,
+        192,
+        6,
+        3,
+        2_756_160,
+        {"patch_size": 8, "img_size": 128, "depth": 6},
+        weights=EMBEDDED,
+        license="cc-by-nc-4.0",
+        metrics={"DAVIS-2016 (10 sequences) J&F": 68.7, "BADJA (4) PCK@0.2": 48.4},
     ),
 )
 REGISTRY = {info.name: info for info in (*_EMBEDDED, *_PAPER_SIZES)}
@@ -102,8 +119,27 @@ def model_info(name: str) -> ModelInfo:
     return REGISTRY[name]
 
 
+def check_name(name: str | os.PathLike[str]) -> None:
+    """Raise what `load_model` raises for a name that can be no model's, as far as can be told without loading anything.
+
+    Raises:
+        WeightsError: a folder or file that is not there.
+        ValueError: no such registered model.
+    """
+    text = os.fspath(name)
+    if text.startswith(("timm:", "hf-hub:")) or text in REGISTRY or Path(text).exists():
+        return
+    if isinstance(name, os.PathLike) or os.sep in text or text.endswith(".safetensors"):
+        repo = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?", text)
+        hint = f"; did you mean hf-hub:{text}?" if repo and not text.endswith(".safetensors") else ""
+        raise WeightsError(f"no such model folder or .safetensors file: {text}{hint}")
+    raise ValueError(unknown_name(text))
+
+
 def unknown_name(name: str) -> str:
     """Write the message about a name that no model has."""
+    if re.match(r"(vit|deit3?|eva02|beit(v2)?)_", name):
+        return f"no model is called {name!r}; did you mean timm:{name}?"
     close = difflib.get_close_matches(name, REGISTRY, n=3, cutoff=0.5) or list(REGISTRY)
     return (
         f"no model is called {name!r}. Closest names: {', '.join(close)}. Also possible: hf-hub:owner/name, timm:NAME for any "

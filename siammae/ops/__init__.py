@@ -5,6 +5,7 @@ Letters: B videos, N context frames, D channels, L labels, k matches, h x w grid
 
 import math
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any, Literal, NamedTuple, overload
 
 import torch
@@ -16,6 +17,8 @@ from siammae.ops.dispatch import IMPLEMENTATIONS, Implementation, Precision, cho
 __all__ = ["Implementation", "Matches", "Precision", "Window", "propagate"]
 
 Window = Literal["circle", "square"]
+LEAST_HALF = 2**-8  # float16 has all its digits from 2**-14 on
+LEAST_TEMPERATURE = 1e-30  # similarities divided by less would not fit into float32
 
 
 class Matches(NamedTuple):
@@ -77,7 +80,8 @@ def propagate(  # type: ignore[misc]  # the overloads leave the options to this 
         precision: number type of the similarities. "float32" computes all of them in float32. "auto" lets "cuda" find 2 k
             candidates in float16 and choose among these in float32; elsewhere it equals "float32". float64 features are
             compared in float64, except by "cuda".
-        context_half: float16 copy of `context`, which saves "cuda" making one; other implementations ignore it.
+        context_half: float16 copy of `context`, or of a multiple of it, which saves "cuda" making one; other implementations
+            ignore it.
         return_matches: also return the matches.
 
     Returns:
@@ -92,10 +96,13 @@ def propagate(  # type: ignore[misc]  # the overloads leave the options to this 
         query, context, context_labels = query[None], context[None], context_labels[None]
         context_half = None if context_half is None else context_half[None]
     _check_shapes(query, context, context_labels, context_half, "B, " if batched else "")
+    if not isinstance(top_k, Integral):
+        raise ValueError(f"top_k is {top_k!r}; expected a whole number")
     if top_k < 1:
         raise ValueError(f"top_k is {top_k}; expected at least 1")
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature is {temperature}; expected a positive number")
+    if not isinstance(temperature, Real) or not LEAST_TEMPERATURE <= temperature < math.inf:
+        raise ValueError(f"temperature is {temperature}; expected a positive number, {LEAST_TEMPERATURE:g} or more")
+    top_k, temperature = int(top_k), float(temperature)
     if window not in ("circle", "square"):
         raise ValueError(f"window is {window!r}; expected 'circle' or 'square'")
     if implementation not in ("auto", *IMPLEMENTATIONS):
@@ -106,6 +113,8 @@ def propagate(  # type: ignore[misc]  # the overloads leave the options to this 
     name = choose(implementation, query.device, top_k)
     if not _in_graph():
         _check_finite(query=query, context=context, context_labels=context_labels)
+        if context_half is not None:
+            _check_half(context, context_half)
     options = radii, top_k, temperature, window, strict, keep_ties, precision, context_half
     labels, similarities, indices = dispatch.propagate(query, context, context_labels, name, *options)
     if not _in_graph() and not bool((similarities < math.inf).all()):
@@ -144,9 +153,9 @@ def _check_shapes(query: Tensor, context: Tensor, labels: Tensor, half: Tensor |
 
 def _radii(radius: float | Sequence[float] | Tensor, num: int, strict: bool) -> list[float]:
     """Return one radius for each of `num` context frames."""
-    given = radius.tolist() if isinstance(radius, Tensor) else radius
-    numbers = [given] * num if isinstance(given, int | float) else given
-    radii = [float(value) for value in numbers if isinstance(value, int | float)]
+    given: Any = radius.tolist() if isinstance(radius, Tensor) else radius
+    numbers: Sequence[Any] = [given] * num if isinstance(given, Real) else given
+    radii = [float(value) for value in numbers if isinstance(value, Real)]
     if len(radii) != num or not all(value > 0 if strict else value >= 0 for value in radii):
         least = "above 0, since the window is strict" if strict else "0 or more"
         raise ValueError(f"radius is {radius}; expected one number, or one for each of {num} context frames, {least}")
@@ -156,6 +165,17 @@ def _radii(radius: float | Sequence[float] | Tensor, num: int, strict: bool) -> 
 def _in_graph() -> bool:
     """Tell if the call is being compiled or captured, when no value can be read."""
     return torch.compiler.is_compiling() or (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing())
+
+
+def _check_half(context: Tensor, half: Tensor) -> None:
+    """Raise ValueError if the numbers of `half` are outside those that float16 holds with all its digits."""
+    largest = float(half.detach().abs().amax())
+    if not LEAST_HALF <= largest < math.inf and bool(context.detach().any()):
+        raise ValueError(
+            f"context_half has lost its features: the largest number is {largest:g} where context has "
+            f"{float(context.detach().abs().amax()):g}; expected {LEAST_HALF:g} to 65504. Scale the features to unit length, "
+            "or leave context_half out"
+        )
 
 
 def _check_finite(**tensors: Tensor) -> None:

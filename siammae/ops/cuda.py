@@ -6,7 +6,6 @@ the best candidates of every cell; the second recomputes the listed ones in floa
 Letters: B videos, N context frames, D channels, L labels, S splits, C candidates, k matches, h x w grid cells, P of them.
 """
 
-import math
 import os
 from contextlib import AbstractContextManager
 from importlib.metadata import version
@@ -14,11 +13,10 @@ from importlib.util import find_spec
 from itertools import groupby
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from siammae.ops.reference import Search
+from siammae.ops.reference import Search, window_limit
 
 TILE = 8  # side of a tile of the query frame, and of a block of the context frames, in cells
 MIN_CANDIDATES, MAX_CANDIDATES = 8, 64
@@ -63,12 +61,14 @@ def propagate(
     """Compute `siammae.ops.propagate` for checked, batched arguments.
 
     The result is the same in every run, bit for bit. Nothing waits for the GPU, so a CUDA graph can hold the call; the first
-    call of its kind compiles the kernels. Besides the outputs and a copy of the query frame it allocates S * P * C * 8 bytes
-    for each video: S is at most 16, and 1 for large grids; C is the power of two from 2 k on.
+    call of its kind compiles the kernels. Besides the outputs and copies of the query frame, and of the context if there is no
+    `context_half`, it allocates S * P * C * 8 bytes for each video: S is at most 16, and 1 for large grids; C is the power of
+    two from 2 k on.
 
-    With precision "auto", features must be representable in float16, as those of unit length are, and the matches are the true
-    ones as long as no more than C - k others are within float16's error (about 1e-4) of the k-th. "float32" has no such
-    limit, and takes several times as long.
+    With precision "auto" the candidates are found in float16: the query's features, cell by cell, and the context's, video by
+    video, are scaled by powers of two that bring the largest number of each between 1/2 and 1. The matches are the true ones as
+    long as no more than C - k others are within float16's error (about 1e-4 of the largest similarity) of the k-th. "float32"
+    has no such limit, and takes several times as long.
 
     With `keep_ties`, those count that are as similar as the k-th and among the best C; C is at least k + N, for a cell that is
     repeated in every context frame, but never more than 64.
@@ -79,7 +79,7 @@ def propagate(
         context_labels: soft labels [B, N, L, h, w].
         search: the rules for matches; `top_k` is at most 32.
         precision: as in `siammae.ops.propagate`.
-        context_half: a float16 copy of `context`, channels last, which precision "auto" reads in its place; this is faster.
+        context_half: a float16 copy of `context`, channels last, which saves precision "auto" making one.
 
     Returns:
         Labels [B, L, h, w] in float32, similarities [B, k, h, w] in float32 and flat indices [B, k, h, w] in int64, best first,
@@ -94,9 +94,11 @@ def propagate(
     candidates = num_candidates(top_k, num, half, search.keep_ties)
     splits = num_splits(-(-height // TILE) * -(-width // TILE) * batch, _num_processors(query.device))
     context = _channels_last(context)
-    keys = _channels_last(context_half) if half and context_half is not None else context
-    kind = torch.float16 if half else torch.float32
-    queries = query.movedim(1, -1).to(kind).contiguous()  # [B, h, w, D]; read once for each block of the context
+    queries, keys = query.movedim(1, -1), context  # [B, h, w, D]; read once for each block of the context
+    if half:
+        queries = halved(queries, dim=(3,))
+        keys = _channels_last(halved(context, dim=(1, 2, 3, 4)) if context_half is None else context_half)
+    queries = queries.to(torch.float16 if half else torch.float32).contiguous()
 
     lists = torch.empty(batch, splits, cells, candidates, dtype=torch.int64, device=query.device)
     labels = torch.empty(batch, num_labels, height, width, dtype=torch.float32, device=query.device)
@@ -136,6 +138,19 @@ def propagate(
             **mix_options(top_k, search.keep_ties, splits, candidates, num_labels),
         )
     return labels, similarities, indices
+
+
+def halved(features: Tensor, dim: tuple[int, ...]) -> Tensor:
+    """Return a float16 copy of features, each part along `dim` scaled by the power of two that fits its largest number.
+
+    That number lies between 1/2 and 1 afterwards: nothing overflows, and only what is 10,000 times smaller loses digits. The
+    order of similarities, for one query over one context, is that of the unscaled features.
+    """
+    largest = features.abs().amax(dim=dim, keepdim=True).float().nan_to_num(nan=1, posinf=1)  # damage shall show, not spread
+    exponent = torch.frexp(largest).exponent
+    scale = ((127 - exponent).clamp(1, 254) << 23).to(torch.int32).view(torch.float32)  # 2 ** -exponent, by its bits
+    half = torch.empty_like(features, dtype=torch.float16)
+    return torch.mul(features, scale, out=half)
 
 
 def num_candidates(top_k: int, num_frames: int, half: bool, keep_ties: bool) -> int:
@@ -216,17 +231,6 @@ def _limits(search: Search, height: int, width: int, device: torch.device) -> Te
     first = 0
     for radius, run in groupby(search.radii):
         count = len(list(run))
-        limits[first : first + count].fill_(_limit(radius, height, width, search))
+        limits[first : first + count].fill_(window_limit(radius, height, width, search))
         first += count
     return limits
-
-
-def _limit(radius: float, height: int, width: int, search: Search) -> int:
-    """Return the largest distance between two cells that a window holds, a whole number since distances are."""
-    circle = search.window == "circle"
-    farthest = height * height + width * width if circle else max(height, width)
-    exact = radius * radius if circle else radius
-    if exact >= farthest:
-        return farthest
-    rounded = float(np.float32(exact))  # as the reference compares: sqrt(5) ** 2 is 5, not a little more
-    return math.ceil(rounded) - 1 if search.strict else math.floor(rounded)

@@ -3,15 +3,17 @@
 Letters: B videos, P = h * w cells, Q of them at a time, N context frames, D channels, L labels, k matches.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from siammae.matmul import fast_linear
+from siammae.ops.matmul import fast_linear
 
 SIMILARITIES_AT_ONCE = 8_000_000  # Q * N * P: 32 MB in float32
 
@@ -49,7 +51,8 @@ def _propagate(query: Tensor, context: Tensor, context_labels: Tensor, search: S
     queries = rearrange(query, "d h w -> (h w) d").to(dtype)
     keys = rearrange(context, "n d h w -> (n h w) d").to(dtype)
     labels = rearrange(context_labels, "n l h w -> (n h w) l").to(dtype)
-    cells = torch.cartesian_prod(torch.arange(height), torch.arange(width)).to(query.device, torch.float32)  # [P, 2]
+    axes = (torch.arange(length, device=query.device) for length in (height, width))
+    cells = torch.cartesian_prod(*axes)  # [P, 2]
 
     chunk = max(1, SIMILARITIES_AT_ONCE // len(keys))
     propagated: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -60,7 +63,8 @@ def _propagate(query: Tensor, context: Tensor, context_labels: Tensor, search: S
         candidates = rearrange(similarity, "q (n p) -> q n p", n=len(context))
         offset = cells[here, None] - cells  # [Q, P, 2]
         for radius in set(search.radii):
-            outside = ~inside(offset[..., 0], offset[..., 1], radius, search)  # [Q, P]
+            limit = window_limit(radius, height, width, search)
+            outside = ~inside(offset[..., 0], offset[..., 1], limit, search.window)  # [Q, P]
             for frame in (index for index, other in enumerate(search.radii) if other == radius):
                 candidates[:, frame].masked_fill_(outside, -torch.inf)
         values, indices = best_of(similarity, min(search.top_k, len(keys)))
@@ -74,13 +78,29 @@ def _propagate(query: Tensor, context: Tensor, context_labels: Tensor, search: S
     return labels, similarities, indices
 
 
-def inside(rows: Tensor, columns: Tensor, radius: float, search: Search) -> Tensor:
-    """Mark the cells in the window of a query, by their distance in rows and in columns, two tensors that broadcast."""
-    if search.window == "square":
-        distance, limit = torch.maximum(rows.abs(), columns.abs()), radius
-    else:
-        distance, limit = rows.square() + columns.square(), radius * radius
-    return distance < limit if search.strict else distance <= limit
+def inside(rows: Tensor, columns: Tensor, limit: int, window: str) -> Tensor:
+    """Mark the cells in the window of a query, by their distance in rows and in columns, two whole tensors that broadcast.
+
+    `limit` is what `window_limit` gives.
+    """
+    if window == "square":
+        return torch.maximum(rows.abs(), columns.abs()) <= limit
+    return rows.square() + columns.square() <= limit
+
+
+def window_limit(radius: float, height: int, width: int, search: Search) -> int:
+    """Return the largest distance between two cells that a window holds: squared for circles, a whole number since all are.
+
+    Every implementation takes its windows from here. The radius (squared for circles) is rounded to float32 first: 0.29 * 100
+    is 29, and sqrt(5) ** 2 is 5.
+    """
+    circle = search.window == "circle"
+    farthest = height * height + width * width if circle else max(height, width)
+    exact = radius * radius if circle else radius
+    if exact >= farthest:
+        return farthest
+    rounded = float(np.float32(exact))
+    return max(0, math.ceil(rounded) - 1) if search.strict else math.floor(rounded)
 
 
 def best_of(similarity: Tensor, top_k: int) -> tuple[Tensor, Tensor]:

@@ -10,27 +10,24 @@ D channels, L labels, k matches, R rows and S columns that are looked at for a q
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, pairwise
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from siammae.matmul import biased_product
-from siammae.ops.reference import Search, best_of, first_of, in_order, inside, mix, tie_weights
+from siammae.ops.matmul import biased_product
+from siammae.ops.reference import Search, best_of, first_of, in_order, inside, mix, tie_weights, window_limit
+from siammae.ops.threads import in_threads
 
 STRIP = 8  # columns of a tile: more columns compute more outside the windows, fewer make slower products
 BAND, LEAST_BAND = 6, 4  # rows of a context frame in one product, a compromise of the same kind
 SIMILARITIES_AT_ONCE = 4_500_000  # held by one thread: 18 MB in float32
-
-Task = TypeVar("Task")
-Part = TypeVar("Part")
 
 
 class _Tile(NamedTuple):
@@ -52,16 +49,17 @@ def propagate(query: Tensor, context: Tensor, context_labels: Tensor, search: Se
     channels = context_labels.shape[2], search.top_k, search.top_k
     dtype = videos[0].dtype
     results = [
-        torch.empty(len(videos), count, height, width, dtype=kind)
+        torch.empty(len(videos), count, height, width, dtype=kind, device=query.device)
         for count, kind in zip(channels, (dtype, dtype, torch.int64), strict=True)
     ]
-    tiles = _tiles(len(videos), height, width, max(search.radii))
+    limit = max(window_limit(radius, height, width, search) for radius in search.radii)
+    tiles = _tiles(len(videos), height, width, limit, search.window)
 
     def work(tile: _Tile) -> tuple[Tensor, Tensor, Tensor]:
         with torch.no_grad():
             return videos[tile.video].tile(tile.rows, tile.columns)
 
-    for tile, parts in zip(tiles, _in_threads(work, tiles), strict=True):
+    for tile, parts in zip(tiles, in_threads(work, tiles), strict=True):
         for result, part in zip(results, parts, strict=True):
             here = result[tile.video, :, tile.rows.start : tile.rows.stop, tile.columns.start : tile.columns.stop]
             here.copy_(rearrange(part, "(n c) k -> k n c", n=len(tile.rows)))
@@ -69,7 +67,7 @@ def propagate(query: Tensor, context: Tensor, context_labels: Tensor, search: Se
     return labels, similarities, indices
 
 
-def _tiles(num_videos: int, height: int, width: int, radius: float) -> list[_Tile]:
+def _tiles(num_videos: int, height: int, width: int, limit: int, window: str) -> list[_Tile]:
     """Cut the videos into strips; strips that hold too much, and the last ones if threads would idle, are cut further."""
     strips = [(video, range(left, min(left + STRIP, width))) for video in range(num_videos) for left in range(0, width, STRIP)]
     threads = torch.get_num_threads()
@@ -77,30 +75,17 @@ def _tiles(num_videos: int, height: int, width: int, radius: float) -> list[_Til
     tiles = []
     for index, (video, columns) in enumerate(strips):
         parts = 1 if index < in_full_rounds else min(height, math.ceil(threads / (len(strips) - in_full_rounds)))
-        while parts < height and _size(height, width, math.ceil(height / parts), columns, radius) > SIMILARITIES_AT_ONCE:
+        while parts < height and _size(height, width, math.ceil(height / parts), columns, limit, window) > SIMILARITIES_AT_ONCE:
             parts += 1
         cuts = [height * part // parts for part in range(parts + 1)]
         tiles += [_Tile(video, range(*rows), columns) for rows in pairwise(cuts)]
     return tiles
 
 
-def _size(height: int, width: int, num_rows: int, columns: range, radius: float) -> int:
+def _size(height: int, width: int, num_rows: int, columns: range, limit: int, window: str) -> int:
     """Count the similarities of a tile of `num_rows` rows, in the middle of the grid, to one frame."""
     top = (height - num_rows) // 2
-    return math.prod(_Layout(height, width, range(top, top + num_rows), columns, radius).shape)
-
-
-def _in_threads(work: Callable[[Task], Part], tasks: Sequence[Task]) -> Iterator[Part]:
-    """Run `map(work, tasks)` in as many threads as torch has, each computing alone."""
-    threads = torch.get_num_threads()
-    if min(threads, len(tasks)) == 1:
-        yield from map(work, tasks)
-        return
-    try:
-        with ThreadPoolExecutor(threads, "siammae", initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield from pool.map(work, tasks)
-    finally:
-        torch.set_num_threads(threads)  # the workers' own number is what threads that start later would inherit
+    return math.prod(_Layout(height, width, range(top, top + num_rows), columns, limit, window).shape)
 
 
 @dataclass(frozen=True)
@@ -136,8 +121,9 @@ class _Video:
         height, width, _ = self.query.shape
         queries = self.query[rows.start : rows.stop, columns.start : columns.stop].to(self.dtype).contiguous()  # [n, c, D]
         for radius, run in groupby(range(len(self.search.radii)), self.search.radii.__getitem__):
-            layout = _Layout(height, width, rows, columns, radius)
-            products = layout.products(queries, layout.bias(self.search).to(self.dtype))
+            limit = window_limit(radius, height, width, self.search)
+            layout = _Layout(height, width, rows, columns, limit, self.search.window)
+            products = layout.products(queries, layout.bias().to(self.dtype))
             frames = list(run)
             num_chunks = math.ceil(len(frames) * math.prod(layout.shape) / SIMILARITIES_AT_ONCE)
             at_once = math.ceil(len(frames) / num_chunks)
@@ -190,7 +176,7 @@ class _Windows(NamedTuple):
         top_k = min(top_k, len(self.further))
         maxima = rearrange(self.similarity.amax(dim=4).amax(dim=4), "f i u c s -> (i u c) (f s)")[:num_queries]
         if maxima.shape[1] < 4 * (top_k + 1):
-            values, candidates = best_of(self.of(torch.ones(num_queries, dtype=torch.bool)), top_k)
+            values, candidates = best_of(self.of(torch.ones(num_queries, dtype=torch.bool, device=maxima.device)), top_k)
         else:
             group = maxima.topk(top_k + 1, dim=1, sorted=False).indices[:, :, None]  # [Q, k + 1, 1]
             frame, column = group // columns, group % columns
@@ -199,7 +185,7 @@ class _Windows(NamedTuple):
             queries = _lattice(self.similarity.shape[1:4], of_query)[:num_queries] + int(self.similarity.storage_offset())
             address = queries[:, None, None] + frame * of_frame + column + rows  # [Q, k + 1, R]
             values, chosen = self.memory.take(address.flatten(1)).topk(top_k + 1, dim=1)
-            candidate = (frame * len(rows) + torch.arange(len(rows))) * columns + column
+            candidate = (frame * len(rows) + torch.arange(len(rows), device=rows.device)) * columns + column
             values, candidates = first_of(values, candidate.flatten(1).gather(1, chosen), top_k, self.of)
         return values, self.indices(self.first[:, None], candidates)
 
@@ -214,11 +200,16 @@ class _Windows(NamedTuple):
         return (first + self.further[candidates]).clamp_(0, self.last_index)
 
 
+def _counted(numbers: range) -> Tensor:
+    """Return neighbouring whole numbers as a tensor [_], int64, on the CPU."""
+    return torch.arange(numbers.start, numbers.stop, device="cpu")
+
+
 def _lattice(shape: Sequence[int], strides: Sequence[int]) -> Tensor:
     """Return the places of a tensor's elements in memory, 1-D."""
-    places = torch.zeros(1, dtype=torch.int64)
+    places = _counted(range(1))
     for size, stride in zip(shape, strides, strict=True):
-        places = (places[:, None] + stride * torch.arange(size)).flatten()
+        places = (places[:, None] + stride * _counted(range(size))).flatten()
     return places
 
 
@@ -248,11 +239,13 @@ class _Layout:
     width: int
     rows: range
     columns: range
-    radius: float
+    limit: int  # of `window_limit`
+    window: str
 
     @cached_property
     def reach(self) -> int:
-        return math.floor(min(self.radius, self.height + self.width))
+        """Rows or columns that a window reaches in one direction."""
+        return self.limit if self.window == "square" else math.isqrt(self.limit)
 
     @cached_property
     def band(self) -> int:
@@ -290,15 +283,15 @@ class _Layout:
             bands, slots = math.ceil((last - self.top) / self.band), len(self.rows)
         return bands, slots, len(self.columns), self.band, len(self.halo)
 
-    def bias(self, search: Search) -> Tensor:
+    def bias(self) -> Tensor:
         """Return [rows, c, rows of a band, S]: 0 for cells in a query's window, -inf elsewhere.
 
         The first row belongs to queries as far above the band's first row as windows reach.
         """
-        away_y = torch.arange(-self.reach, self.reach + self.band)[:, None] - torch.arange(self.band)
-        away_x = torch.tensor(self.columns)[:, None] - torch.tensor(self.halo)
-        near = inside(away_y[:, None, :, None].float(), away_x[:, None, :].float(), self.radius, search)
-        return torch.zeros(near.shape).masked_fill_(~near, -torch.inf)
+        away_y = _counted(range(-self.reach, self.reach + self.band))[:, None] - _counted(range(self.band))
+        away_x = _counted(self.columns)[:, None] - _counted(self.halo)
+        near = inside(away_y[:, None, :, None], away_x[:, None, :], self.limit, self.window)
+        return torch.zeros(near.shape, dtype=torch.float32, device="cpu").masked_fill_(~near, -torch.inf)
 
     def products(self, queries: Tensor, bias: Tensor) -> list[_Product]:
         """Return the products of `queries` [n, c, D] with each band of a context frame."""
@@ -334,8 +327,9 @@ class _Layout:
         size = len(frames), blocks, block, num_columns, around, band, len(self.halo)
         similarity = storage.as_strided(size, (of_frame, of_block, of_slot, of_column, of_next, of_row, 1), start)
         cells = self.height * self.width
-        first = torch.arange(len(self.rows)) // block * block if self.tall else torch.zeros(len(self.rows), dtype=torch.int64)
+        first = _counted(range(len(self.rows)))
+        first = first // block * block if self.tall else torch.zeros_like(first)
         first = ((self.top + first) * self.width + self.halo.start).repeat_interleave(num_columns)
-        rows, columns = torch.arange(around * band)[:, None] * self.width, torch.arange(len(self.halo))
-        further = torch.tensor(frames)[:, None, None] * cells + rows + columns
+        rows, columns = _counted(range(around * band))[:, None] * self.width, _counted(range(len(self.halo)))
+        further = torch.tensor(frames, device="cpu")[:, None, None] * cells + rows + columns
         return _Windows(storage.view(-1), similarity, first, further.flatten(), num_frames * cells - 1)

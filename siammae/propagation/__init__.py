@@ -4,12 +4,14 @@ from siammae.propagation.config import ConfigLike, PropagationConfig, as_config
 from siammae.propagation.folder import propagate_to_folder, read_folder
 from siammae.propagation.keypoints import KeypointPropagator, propagate_keypoints, propagate_keypoints_to_file
 from siammae.propagation.masks import LabelPropagator, propagate_labels
+from siammae.propagation.scores import Scores
 
 __all__ = [
     "ConfigLike",
     "KeypointPropagator",
     "LabelPropagator",
     "PropagationConfig",
+    "Scores",
     "as_config",
     "propagate_keypoints",
     "propagate_keypoints_to_file",

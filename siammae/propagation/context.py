@@ -3,8 +3,12 @@
 Letters: N context frames, D channels, L labels, h x w cells.
 """
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -12,9 +16,12 @@ from torch.nn import functional as F
 
 from siammae import ops
 from siammae.encoder import Encoder
-from siammae.features import encode
+from siammae.features import encode, project
 from siammae.geometry import Geometry, frame_size
 from siammae.propagation.config import PropagationConfig
+
+# features and labels of a frame -> its labels, and those that the context keeps; None keeps the frame out
+Revise: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
 
 
 class Context:
@@ -33,7 +40,7 @@ class Context:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.num_anchors = self.num_recent = 0
-        self._features, self._labels, self._half = (torch.empty(0, 0, 0, 0) for _ in range(3))
+        self._features, self._labels, self._half = (torch.empty(0, 0, 0, 0, device="cpu") for _ in range(3))
 
     @property
     def features(self) -> Tensor:
@@ -59,8 +66,8 @@ class Context:
         self.num_anchors, self.num_recent = self.num_anchors + 1, 0
         num, cells = self.num_anchors + self.capacity, features.permute(1, 2, 0)  # [h, w, D]
         with torch.inference_mode(False):  # buffers that can be written to later in any mode
-            self._features = torch.zeros(num, *cells.shape, device=features.device)
-            self._labels = torch.zeros(num, *labels.shape, device=labels.device)
+            self._features = torch.zeros(num, *cells.shape, dtype=torch.float32, device=features.device)
+            self._labels = torch.zeros(num, *labels.shape, dtype=torch.float32, device=labels.device)
         self._features[0], self._labels[0] = cells, labels
         if self.num_anchors > 1:
             self._features[1 : self.num_anchors] = older_features
@@ -84,7 +91,7 @@ class Context:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return all that `load_state_dict` needs to restore this context."""
-        counts = torch.tensor([self.num_anchors, self.num_recent])
+        counts = torch.tensor([self.num_anchors, self.num_recent], device="cpu")
         return {"features": self._features.clone(), "labels": self._labels.clone(), "counts": counts}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -113,10 +120,12 @@ class SoftPropagator:
     Attributes:
         context: the frames whose labels are known.
         labels: soft labels [L, h, w] of the last frame.
+        plain: features [D, h, w] of the last encoded frame, of unit length and without the projection.
         num_frames: number of frames seen so far.
     """
 
     labels: Tensor
+    plain: Tensor
 
     def __init__(self, encoder: Encoder, config: PropagationConfig, geometry: Geometry, *, exclusive: bool = True) -> None:
         self.encoder, self.config, self.geometry, self.exclusive = encoder, config, geometry, exclusive
@@ -130,8 +139,10 @@ class SoftPropagator:
             raise ValueError(
                 f"frame {self.num_frames} is {height} x {width} pixels; the frames before it are {first_height} x {first_width}"
             )
-        features = encode(self.encoder, [frame], self.geometry, self.config.layer, self.config.resize)[0]
-        return F.normalize(features.float(), dim=0)
+        config = self.config
+        features = encode(self.encoder, [frame], self.geometry, config.layer, config.resize).float()
+        self.plain = F.normalize(features, dim=1)[0]
+        return F.normalize(project(self.encoder, features, config.layer), dim=1)[0] if config.projection else self.plain
 
     def anchor(self, features: Tensor, labels: Tensor) -> None:
         """Add an anchor with labels [L, h, w], and forget the recent frames.
@@ -158,13 +169,20 @@ class SoftPropagator:
             old = old * (1 - found.sum(dim=1, keepdim=True)).clamp(min=0)
         return torch.cat([old, found], dim=1)
 
-    def advance(self, features: Tensor) -> Tensor:
-        """Propagate to the next frame and add it to the context; returns its soft labels [L, h, w]."""
+    def advance(self, features: Tensor, revise: Revise | None = None) -> Tensor:
+        """Propagate to the next frame and add it to the context; returns its soft labels [L, h, w].
+
+        `revise` may change the labels, let the context keep others, and keep the frame out of the context.
+        """
         context = self.context
         anchor_radius = self.config.radius if self.config.restrict_anchors else math.inf
         radius = [anchor_radius] * context.num_anchors + [self.config.radius] * (len(context) - context.num_anchors)
         self.labels = self._propagate(features, context.features, context.labels, radius, context.half)
-        context.append(features, self.labels)
+        kept: Tensor | None = self.labels
+        if revise is not None:
+            self.labels, kept = revise(features, self.labels)
+        if kept is not None:
+            context.append(features, kept)
         self.num_frames += 1
         return self.labels
 
@@ -175,10 +193,29 @@ class SoftPropagator:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return all that `load_state_dict` needs to go on from here."""
-        return {**self.context.state_dict(), "last_labels": self.labels.clone(), "num_frames": torch.tensor(self.num_frames)}
+        where = {"last_labels": self.labels.clone(), "num_frames": torch.tensor(self.num_frames, device="cpu")}
+        return {**self.context.state_dict(), **where, "settings": self._settings.clone()}
+
+    def check_state(self, state: Mapping[str, Tensor], more: Sequence[str] = ()) -> None:
+        """Raise ValueError if a state lacks something, or belongs to another model, config or size; `more` names more keys."""
+        missing = {"features", "labels", "counts", "last_labels", "num_frames", "settings", *more} - state.keys()
+        if missing:
+            raise ValueError(f"the state lacks {', '.join(sorted(missing))}; expected what `state_dict` returned")
+        theirs, ours = (json.loads(bytes(text.tolist())) for text in (state["settings"], self._settings))
+        changed = [f"{key} was {theirs.get(key)}, now {value}" for key, value in ours.items() if theirs.get(key) != value]
+        if changed:
+            raise ValueError(f"the state is of a propagator made with other arguments: {'; '.join(changed)}")
+
+    @cached_property
+    def _settings(self) -> Tensor:
+        """Return what a state must agree in, as the bytes of a JSON text."""
+        sizes = {"size of the frames": self.geometry.frame, "size of the input": self.geometry.input}
+        settings = {"model": self.encoder.name, **sizes, **asdict(self.config), "weights": self.encoder.digest()}
+        return torch.tensor(list(json.dumps(settings).encode()), dtype=torch.uint8, device="cpu")
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from where the propagator stood whose `state_dict` this is."""
+        """Go on from where the propagator stood whose `state_dict` this is; ValueError as in `check_state`."""
+        self.check_state(state)
         self.context.load_state_dict(state)
         self.labels = state["last_labels"].to(self.context.features.device).clone()
         self.num_frames = int(state["num_frames"])

@@ -14,7 +14,7 @@ from torch import Tensor
 from siammae.encoder import Encoder
 from siammae.files import PathLike
 from siammae.geometry import Geometry, InputSize, frame_size
-from siammae.labels.grid import grid_to_points, points_to_crw_grid, points_to_grid
+from siammae.labels.grid import grid_to_points, points_to_crw_grid, points_to_grid, redraw_points
 from siammae.labels.keypoints import PointsLike, as_points, write_tracks
 from siammae.models.load import as_encoder
 from siammae.models.registry import DEFAULT_MODEL
@@ -39,8 +39,8 @@ class KeypointPropagator(Generic[P]):
         model, size, config: see `LabelPropagator`.
 
     Attributes:
-        points: positions [K, 2] in the last frame, float32, NaN where a point is lost; a tensor if `points0` is one, else an
-            array.
+        points: positions [K, 2] in the last frame, float32, NaN where a point is lost: where its score is below
+            `config.point_lost_below`; it may come back. A tensor if `points0` is one, else an array.
         scores: how concentrated each point's label still is, [K] float32: 1 in an anchor, 0 where it is lost.
 
     Raises:
@@ -89,9 +89,11 @@ class KeypointPropagator(Generic[P]):
     def step(self, frame: Any) -> tuple[P, P]:
         """Return the points [K, 2] and scores [K] of the next frame."""
         propagator = self._propagator
-        heat = propagator.advance(propagator.encode(as_frame(frame)))
-        points, scores = grid_to_points(heat.cpu(), self.config.point_top_k)
-        self._keep(propagator.geometry.to_frame(points, self._center), scores)
+        heat = propagator.advance(propagator.encode(as_frame(frame)), self._revise)
+        points, scores = self._read(heat.cpu())
+        lost = ~(scores >= self.config.point_lost_below)
+        points = propagator.geometry.to_frame(points, self._center).masked_fill(lost[:, None], torch.nan)
+        self._keep(points, scores.masked_fill(lost, 0))
         return self.points, self.scores
 
     @torch.no_grad()
@@ -113,11 +115,16 @@ class KeypointPropagator(Generic[P]):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return where the propagation stands, for `load_state_dict` of a propagator that was made with the same arguments."""
-        points, scores = (torch.as_tensor(values).cpu().clone() for values in (self.points, self.scores))
+        points, scores = (torch.as_tensor(values, device="cpu").clone() for values in (self.points, self.scores))
         return {**self._propagator.state_dict(), "points": points, "scores": scores}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from where the propagator stood whose `state_dict` this is."""
+        """Go on from where the propagator stood whose `state_dict` this is, with points in the form of this one's `points0`.
+
+        Raises:
+            ValueError: the state of a propagator of another kind, model, config or size of frames. Nothing has changed then.
+        """
+        self._propagator.check_state(state, ("points", "scores"))
         self._propagator.load_state_dict(state)
         self._keep(state["points"].clone(), state["scores"].clone())
 
@@ -128,12 +135,24 @@ class KeypointPropagator(Generic[P]):
         self._propagator.anchor(features, heat)
         self._keep(points, torch.isfinite(points).all(dim=1).float())
 
+    def _read(self, heat: Tensor) -> tuple[Tensor, Tensor]:
+        """Read points [K, 2], in cells, and scores [K] from heat maps [K, h, w]."""
+        return grid_to_points(heat, self.config.point_top_k, self.config.point_radius)
+
+    def _revise(self, features: Tensor, heat: Tensor) -> tuple[Tensor, Tensor]:
+        """Return heat maps [K, h, w], and what the context keeps of them: partly drawn again, but for those of lost points."""
+        if not self.config.point_redraw:
+            return heat, heat
+        points, scores = self._read(heat.cpu())
+        points[scores < self.config.point_lost_below] = torch.nan
+        return heat, redraw_points(heat.cpu(), points, self.config.point_redraw, self.config.point_sigma).to(heat.device)
+
     def _keep(self, points: Tensor, scores: Tensor) -> None:
         self.points, self.scores = _like(self._form, points), _like(self._form, scores)
 
     def _check_inside(self, points: Tensor, geometry: Geometry) -> None:
         height, width = geometry.frame
-        outside = (points < -0.5) | (points > torch.tensor([width, height]) - 0.5)
+        outside = (points < -0.5) | (points > torch.tensor([width, height], device="cpu") - 0.5)
         if self.config.point_maps == "gaussian" and bool(outside.any()):
             index = int(outside.any(dim=1).nonzero()[0])
             raise ValueError(
@@ -174,7 +193,8 @@ def propagate_keypoints(
 
     Returns:
         Points [T, K, 2] float32 in pixels of the frames, and scores [T, K] float32: how concentrated a point's label still is,
-        1 in frame `start`, 0 where it is lost (the point is NaN then). Tensors if `points0` is one, else arrays.
+        1 in frame `start`, 0 where it is below `config.point_lost_below`: the point is lost then, and NaN. Tensors if `points0`
+        is one, else arrays.
 
     Raises:
         ValueError: there is no frame `start`; and what `KeypointPropagator` and `read_frames` raise.
@@ -193,6 +213,8 @@ def propagate_keypoints_to_file(
     size: InputSize = None,
     config: ConfigLike = None,
     start: int = 0,
+    first: int = 0,
+    names: Sequence[str] | None = None,
     progress: bool | None = None,
 ) -> NDArray[np.float32]:
     """Write the points of every frame as a CSV, and return them [T, K, 2].
@@ -201,17 +223,20 @@ def propagate_keypoints_to_file(
 
     Args:
         path: CSV file with the columns frame, point, x, y, score; see `siammae.labels.write_tracks`.
+        first: what the first of the frames is called in the file, for a part of a video; `start` counts from it.
+        names: names of the points, for one more column of the file.
         frames, points0, model, size, config, start, progress: see `propagate_keypoints`.
     """
     tracks: dict[int, tuple[Tensor, Tensor]] = {}
+    source = read_frames(frames)
     try:
-        for index, track in _track(frames, as_points(points0), model, size, config, start, progress):
+        for index, track in _track(source, as_points(points0), model, size, config, start, progress):
             tracks[index] = track
     finally:
         if tracks:
             numbers = sorted(tracks)
             points, scores = (torch.stack([tracks[index][i] for index in numbers]).numpy() for i in (0, 1))
-            write_tracks(path, points, scores, numbers)
+            write_tracks(path, points, scores, [first + source.number(number) for number in numbers], names)
     return points
 
 

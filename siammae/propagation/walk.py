@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
+from siammae.errors import whole_number
 from siammae.video.frames import Frames
 from siammae.video.progress import progress_bar
 
@@ -32,9 +33,11 @@ def walk(source: Frames, start: int, progress: bool | None) -> Iterator[tuple[in
             yield index, frame, False
 
 
-def check_start(source: Frames, start: int) -> None:
-    """Raise ValueError if propagation cannot begin at frame `start`, as far as that is known before reading."""
+def check_start(source: Frames, start: int) -> int:
+    """Return `start` as a plain int; ValueError if propagation cannot begin there, as far as is known before reading."""
+    start = whole_number(start, "start", "the number of a frame, a whole number")
     if start < 0:
         raise ValueError(f"start is {start}; expected the number of a frame, 0 or more")
     if start:
         source.backwards(start)  # reads nothing yet, but raises if frames come only once
+    return start

@@ -213,9 +213,11 @@ def config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
     from pydantic import ValidationError
 
     try:
-        return adapter.validate_python(values)
+        config = adapter.validate_python(values)
     except ValidationError as error:
         raise ValueError(_explain(error)) from None
+    _refuse_booleans(values, config)
+    return config
 
 
 def config_to_dict(config: TrainConfig) -> dict[str, Any]:
@@ -231,6 +233,19 @@ def _adapter() -> "TypeAdapter[TrainConfig]":
     except ImportError as error:
         raise ImportError('training configs need pydantic; install it with: pip install "siammae[train]"') from error
     return TypeAdapter(TrainConfig)
+
+
+def _refuse_booleans(values: Mapping[str, Any], section: Any, prefix: str = "") -> None:
+    """Raise ValueError for true or false in place of a number, which pydantic takes for 1 or 0."""
+    for name, value in values.items():
+        taken = getattr(section, name)
+        if isinstance(value, Mapping):
+            _refuse_booleans(value, taken, f"{prefix}{name}.")
+        elif any(
+            isinstance(given, bool) and not isinstance(read, bool)
+            for given, read in (zip(value, taken, strict=True) if isinstance(value, list) else [(value, taken)])
+        ):
+            raise ValueError(f"{prefix}{name} is {value!r}; expected a number")
 
 
 def _explain(error: "ValidationError") -> str:

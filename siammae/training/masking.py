@@ -25,7 +25,7 @@ def visible_count(num_patches: int, ratio: float) -> int:
 
 def random_mask(batch: int, num_patches: int, ratio: float, generator: torch.Generator) -> PatchMask:
     """Keep random K patches of every frame, any set as likely as any other."""
-    order = torch.rand(batch, num_patches, generator=generator).argsort(dim=1)
+    order = torch.rand(batch, num_patches, generator=generator, dtype=torch.float32, device=generator.device).argsort(dim=1)
     visible = visible_count(num_patches, ratio)
     return PatchMask(order[:, :visible], order[:, visible:])
 
@@ -39,7 +39,7 @@ def grid_mask(batch: int, height: int, width: int, ratio: float) -> PatchMask:
     wanted = visible_count(height * width, ratio)
     sizes = [(rows, columns) for rows in range(1, height + 1) for columns in range(1, width + 1)]
     rows, columns = min(sizes, key=lambda ab: (abs(ab[0] * ab[1] - wanted), abs(ab[0] * width - ab[1] * height), ab))
-    keep = torch.zeros(height, width, dtype=torch.bool)
+    keep = torch.zeros(height, width, dtype=torch.bool, device="cpu")
     keep[_spread(rows, height)[:, None], _spread(columns, width)] = True
     flat = keep.flatten()
     visible, masked = flat.nonzero().flatten(), (~flat).nonzero().flatten()
@@ -48,13 +48,13 @@ def grid_mask(batch: int, height: int, width: int, ratio: float) -> PatchMask:
 
 def _spread(count: int, length: int) -> Tensor:
     """Return `count` different positions in 0 .. length - 1, evenly spread."""
-    return ((torch.arange(count) + 0.5) * (length / count)).long()
+    return ((torch.arange(count, dtype=torch.float32, device="cpu") + 0.5) * (length / count)).long()
 
 
 def draw_mask(kind: MaskKind, batch: int, height: int, width: int, ratio: float, generator: torch.Generator) -> PatchMask:
     """Draw a mask for `batch` frames of height x width patches; ratio 0 keeps all of them, in order."""
     if ratio == 0:
-        everything = torch.arange(height * width).expand(batch, -1)
+        everything = torch.arange(height * width, device=generator.device).expand(batch, -1)
         return PatchMask(everything, everything[:, :0])
     if kind == "grid":
         return grid_mask(batch, height, width, ratio)

@@ -60,6 +60,16 @@ class SiamMAE(nn.Module):
 
     def __init__(self, encoder: Encoder, config: ModelConfig, *, teacher_width: int | None = None) -> None:
         super().__init__()
+        dtype = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)  # layers take their type, and their numbers, from torch's defaults
+        try:
+            with torch.device("cpu"):
+                self._build(encoder, config, teacher_width)
+                self._initialize_decoder()
+        finally:
+            torch.set_default_dtype(dtype)
+
+    def _build(self, encoder: Encoder, config: ModelConfig, teacher_width: int | None) -> None:
         if encoder.patch_size != config.patch_size:
             raise ValueError(f"the encoder has patch size {encoder.patch_size}, the config {config.patch_size}")
         depth, width, heads = decoder_size(encoder.embed_dim)
@@ -96,7 +106,6 @@ class SiamMAE(nn.Module):
         self.mean: Tensor
         self.std: Tensor
         self.terms: dict[str, Tensor] = {}
-        self._initialize_decoder()
 
     def _initialize_decoder(self) -> None:
         """Set Xavier-uniform linear layers, zero biases, a normal mask token (0.02), and a prediction near zero.

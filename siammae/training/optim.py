@@ -78,7 +78,7 @@ class Muon(torch.optim.AdamW):
     def _orthogonal_step(self, parameter: Tensor, rate: float, decay: float) -> None:
         state = self.state[parameter]
         if not state:
-            state["step"], state["momentum"] = torch.tensor(0.0), torch.zeros_like(parameter)
+            state["step"], state["momentum"] = torch.tensor(0.0, dtype=torch.float32, device="cpu"), torch.zeros_like(parameter)
         state["step"] += 1
         momentum: Tensor = state["momentum"].lerp_(parameter.grad, 1 - self.MOMENTUM)
         direction = orthogonalize(parameter.grad.lerp(momentum, self.MOMENTUM))  # type: ignore[union-attr]

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from siammae.encoder import Encoder
 from siammae.models.load import load_model
+from siammae.ops.resize import antialiased
 from siammae.training.model_config import ModelConfig
 
 STATISTICS_FRAMES = 256  # frames, the run's first, on which the mean and deviation of the teacher's features are estimated
@@ -52,7 +53,10 @@ class Teacher:
         Where the teacher has several cells for one of the student's, their features are averaged.
         """
         crops = fit(frames, self.size).flatten(0, 1)
-        mean, std = (torch.tensor(v, device=crops.device).view(3, 1, 1) for v in (self.encoder.mean, self.encoder.std))
+        mean, std = (
+            torch.tensor(v, dtype=torch.float32, device=crops.device).view(3, 1, 1)
+            for v in (self.encoder.mean, self.encoder.std)
+        )
         features = self.encoder((crops.float() / 255 - mean) / std, layer=self.layer).float()  # [B * (1 + T), D, h, w]
         if features.shape[-1] != self.grid:
             features = F.avg_pool2d(features, features.shape[-1] // self.grid)
@@ -86,6 +90,6 @@ def fit(frames: Tensor, side: int) -> Tensor:
     """Resample crops [B, 1 + T, 3, S, S], uint8, to `side` pixels by antialiased triangles: [B, 1 + T, 3, side, side]."""
     if frames.shape[-1] == side:
         return frames
-    flat = F.interpolate(frames.flatten(0, 1).float(), (side, side), mode="bilinear", antialias=True)
+    flat = antialiased(frames.flatten(0, 1).float(), (side, side), "bilinear")
     resampled: Tensor = rearrange(flat.round_().clamp_(0, 255).to(torch.uint8), "(b t) c h w -> b t c h w", b=len(frames))
     return resampled

@@ -1,6 +1,8 @@
 """Videos written frame by frame: MP4 (H.264) and GIF."""
 
+import math
 import os
+import warnings
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Any
@@ -11,30 +13,34 @@ from numpy.typing import NDArray
 from siammae.files import PathLike, atomic, check_output
 from siammae.video.pictures import as_picture
 
+RATES = {".mp4": (Fraction(1, 10_000), Fraction(10_000)), ".gif": (Fraction(100, 65_535), Fraction(100))}  # frames per second
 
-def write_video(path: PathLike, frames: Iterable[Any], fps: float) -> None:
+
+def write_video(path: PathLike, frames: Iterable[Any], fps: float, *, pixel_aspect: float | Fraction = 1) -> None:
     """Write frames, one by one as they come, to .mp4 (H.264) or .gif, by the suffix.
 
     Args:
         path: file to write; it appears when all frames are written.
         frames: any frames that `as_frame` takes: arrays [H, W, 3], tensors [3, H, W], PIL images, paths; all of one size.
-        fps: frames per second.
+        fps: frames per second. MP4 holds one frame in 10,000 seconds up to 10,000 frames per second, GIF one in 655 seconds up
+            to 100 per second: other rates are written as the nearest of these, with a warning.
+        pixel_aspect: width of a pixel divided by its height, which players stretch by; `Frames.pixel_aspect` is that of a file.
 
     Raises:
-        ValueError: another suffix, no frames, a frame of another size or form.
+        ValueError: another suffix, no frames, a frame of another size or form; a rate or aspect that is no positive number.
         FileNotFoundError: the folder of `path` does not exist.
     """
     import av
 
-    is_gif = check_output(path, (".mp4", ".gif")) == ".gif"
+    suffix = check_output(path, RATES)
+    rate, aspect, is_gif = _rate(fps, suffix), _aspect(pixel_aspect), suffix == ".gif"
     with atomic(path) as draft, av.open(str(draft), "w", format="gif" if is_gif else "mp4") as container:
         encode, size = None, None
         for index, frame in enumerate(frames):
             picture = as_picture(frame, f"frame {index}")
             if encode is None:
                 size = picture.shape
-                rate = Fraction(fps).limit_denominator(1001)
-                encode = _gif_encoder(container, picture, rate) if is_gif else _mp4_encoder(container, picture, rate)
+                encode = (_gif_encoder if is_gif else _mp4_encoder)(container, picture, rate, aspect)
             if picture.shape != size:
                 raise ValueError(f"{os.fspath(path)}: a picture is {picture.shape}, those before it are {size}")
             encode(picture)
@@ -43,12 +49,36 @@ def write_video(path: PathLike, frames: Iterable[Any], fps: float) -> None:
         encode(None)
 
 
-def _mp4_encoder(container: Any, picture: NDArray[np.uint8], rate: Fraction) -> Callable[[NDArray[np.uint8] | None], None]:
+def _rate(fps: float, suffix: str) -> Fraction:
+    """Return the nearest rate that the format holds; ValueError for no positive number."""
+    if not (math.isfinite(fps) and fps > 0):
+        raise ValueError(f"fps is {fps}; expected a positive number of frames per second")
+    rate, (low, high) = Fraction(fps), RATES[suffix]
+    nearest = min(max(rate, low), high)
+    if nearest != rate:
+        limits = f"{float(low):.4g} to {float(high):g}"
+        message = f"{suffix} files hold {limits} frames per second; {fps:g} is written as {float(nearest):.4g}"
+        warnings.warn(message, stacklevel=3)
+    return nearest.limit_denominator(1001) if nearest > 1 else 1 / (1 / nearest).limit_denominator(1001)
+
+
+def _aspect(pixel_aspect: float | Fraction) -> Fraction:
+    """Return the aspect as a ratio that files hold; ValueError for one that is not positive, or extreme."""
+    if not (math.isfinite(pixel_aspect) and 1 / 256 < pixel_aspect < 256):
+        raise ValueError(f"pixel_aspect is {pixel_aspect}; expected the width of a pixel divided by its height, such as 1")
+    return Fraction(pixel_aspect).limit_denominator(255)
+
+
+def _mp4_encoder(
+    container: Any, picture: NDArray[np.uint8], rate: Fraction, aspect: Fraction
+) -> Callable[[NDArray[np.uint8] | None], None]:
     import av
 
     height, width = (side + side % 2 for side in picture.shape[:2])  # H.264 wants even sides
     stream = container.add_stream("libx264", rate=rate, options={"crf": "18", "preset": "veryfast"})
     stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    if aspect != 1:
+        stream.codec_context.sample_aspect_ratio = aspect
 
     def encode(picture: NDArray[np.uint8] | None) -> None:
         frame = None
@@ -60,13 +90,17 @@ def _mp4_encoder(container: Any, picture: NDArray[np.uint8], rate: Fraction) -> 
     return encode
 
 
-def _gif_encoder(container: Any, picture: NDArray[np.uint8], rate: Fraction) -> Callable[[NDArray[np.uint8] | None], None]:
+def _gif_encoder(
+    container: Any, picture: NDArray[np.uint8], rate: Fraction, aspect: Fraction
+) -> Callable[[NDArray[np.uint8] | None], None]:
     """Return an encoder that gives each picture the palette of 256 colours that suits it best."""
     import av
 
     height, width = picture.shape[:2]
     stream = container.add_stream("gif", rate=rate)
     stream.width, stream.height, stream.pix_fmt = width, height, "pal8"
+    if aspect != 1:
+        stream.codec_context.sample_aspect_ratio = aspect
     graph = av.filter.Graph()
     source = graph.add_buffer(width=width, height=height, format=av.VideoFormat("rgb24"), time_base=1 / rate)
     split = graph.add("split")

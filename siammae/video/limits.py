@@ -1,6 +1,8 @@
 """Limits of every reader: no pictures with too many pixels, and no paths but those of regular files."""
 
 import os
+import re
+from urllib.parse import unquote, urlsplit
 
 from PIL import Image
 
@@ -21,3 +23,18 @@ def check_regular(path: str | os.PathLike[str]) -> None:
     """Raise VideoError for a folder, and for a pipe or device, which may never end."""
     if os.path.exists(path) and not os.path.isfile(path):
         raise VideoError(f"{os.fspath(path)} is no regular file; expected a video or picture, not a folder, pipe or device")
+
+
+def local_path(path: str | os.PathLike[str]) -> str:
+    """Return a path with `~` expanded; VideoError for the address of something that is no local file."""
+    text = os.fspath(path)
+    if os.path.exists(text):
+        return text
+    if re.match("file:/", text, re.IGNORECASE):
+        raise VideoError(f"{text} is an address; pass the path of the file: {unquote(urlsplit(text).path)}")
+    if re.match("[a-z][a-z0-9+.-]+:/", text, re.IGNORECASE):
+        raise VideoError(
+            f"{text} is an address, but only files are read; download it first (such as ffmpeg -i ADDRESS -c copy clip.mkv), "
+            "or pass the frames of a camera or stream as an iterator"
+        )
+    return os.path.expanduser(text)

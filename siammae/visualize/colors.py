@@ -30,7 +30,7 @@ class FeatureColors:
             raise ValueError("features are not all finite")
         cells = features.shape[0] * features.shape[2] * features.shape[3]
         self.mean = torch.stack([_by_cell(frame).sum(dim=0) for frame in features]).sum(dim=0) / cells  # [D]
-        covariance = torch.zeros(len(self.mean), len(self.mean), dtype=torch.float64)
+        covariance = torch.zeros(len(self.mean), len(self.mean), dtype=torch.float64, device="cpu")
         for frame in features:
             centered = _by_cell(frame) - self.mean
             covariance += centered.T @ centered

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from siammae.encoder import Encoder
-from siammae.features import encode, preprocess
+from siammae.features import descriptors, preprocess
 from siammae.geometry import Geometry, InputSize, frame_size
 from siammae.labels.grid import upsample
 from siammae.labels.keypoints import PointsLike, as_points
@@ -74,11 +74,11 @@ def correspondence(
     """
     encoder, pictures, places = as_encoder(model), (as_frame(frame), as_frame(other)), as_points(points)
     height, width = frame_size(pictures[0])
-    if not bool(((places >= -0.5) & (places <= torch.tensor([width, height]) - 0.5)).all()):
+    if not bool(((places >= -0.5) & (places <= torch.tensor([width, height], device="cpu") - 0.5)).all()):
         raise ValueError(f"points {places.tolist()} are not all inside the frame of {width} x {height} pixels (x, y)")
     first, second = (Geometry.of(frame_size(picture), encoder, size) for picture in pictures)
     queries, keys = (
-        F.normalize(encode(encoder, [picture], geometry, layer)[0].float(), dim=0).cpu()
+        descriptors(encoder, [picture], geometry, layer)[0].cpu()
         for picture, geometry in zip(pictures, (first, second), strict=True)
     )  # [D, h, w]
     similarity = torch.einsum("kd,dhw->khw", F.normalize(_sample(queries, first.to_grid(places)), dim=1), keys)
@@ -90,7 +90,7 @@ def correspondence(
 def _sample(features: Tensor, cells: Tensor) -> Tensor:
     """Interpolate features [D, h, w] at K places [K, 2], (x, y) in cells: [K, D]."""
     height, width = features.shape[1:]
-    grid = (2 * cells + 1) / torch.tensor([width, height]) - 1
+    grid = (2 * cells + 1) / torch.tensor([width, height], device=cells.device) - 1
     sampled = F.grid_sample(features[None], grid[None, None], align_corners=False, padding_mode="border")
     return sampled[0, :, 0].T
 

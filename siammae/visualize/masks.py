@@ -10,6 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from siammae.labels.masks import MaskLike, as_mask, davis_palette
 from siammae.video.pictures import as_picture
 
+LOST_COLOR = (220, 0, 0)
+
 
 def overlay(
     frame: Any,
@@ -18,6 +20,7 @@ def overlay(
     *,
     opacity: float = 0.5,
     numbers: bool = False,
+    lost: Sequence[int] = (),
 ) -> NDArray[np.uint8]:
     """Draw the objects of a mask over a frame, tinted in their colours and outlined; id 0 is left as it is.
 
@@ -28,6 +31,7 @@ def overlay(
             second colour.
         opacity: opacity of the tint, 0 to 1.
         numbers: write each object's id on its thickest part.
+        lost: ids of objects that are lost in this frame: their pixels, if they have any, are red, and a red line names them.
 
     Returns:
         A picture [H, W, 3].
@@ -45,7 +49,21 @@ def overlay(
     tint, inside = colors[index].astype(np.float32), (ids != 0)[..., None]
     picture = np.where(inside, background * (1 - opacity) + tint * opacity, background)
     picture = np.where(_outline(ids)[..., None], tint * 0.6 + 255 * 0.4, picture).round().astype(np.uint8)
+    if len(lost):
+        picture = _mark_lost(picture, np.isin(ids, lost), lost)
     return _write_numbers(picture, ids) if numbers else picture
+
+
+def _mark_lost(picture: NDArray[np.uint8], pixels: NDArray[np.bool_], lost: Sequence[int]) -> NDArray[np.uint8]:
+    """Color the pixels [H, W] of lost objects, and write their ids into the upper left corner."""
+    red = np.array(LOST_COLOR)
+    picture = np.where(pixels[..., None], picture * 0.4 + red * 0.6, picture).round().astype(np.uint8)
+    image = Image.fromarray(picture)
+    size = max(11.0, min(picture.shape[:2]) / 16)
+    text = f"lost: {', '.join(str(label) for label in lost)}"
+    place, font = (size / 2, size / 2), ImageFont.load_default(size)
+    ImageDraw.Draw(image).text(place, text, LOST_COLOR, font, "lt", stroke_width=size / 9, stroke_fill=(255, 255, 255))
+    return np.array(image)
 
 
 def _outline(ids: NDArray[Any]) -> NDArray[np.bool_]:

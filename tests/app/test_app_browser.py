@@ -48,10 +48,9 @@ def address() -> Iterator[str]:
 def served(*options: str) -> Iterator[str]:
     """Run the app in a process of its own; yields its address."""
     command = [sys.executable, "-m", "siammae", "app", "--port", "0", "--no-browser", "--size", str(SIZE), *options]
+    command += ["--model", MODEL, "--dtype", "float32"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    with subprocess.Popen(
-        [*command, "--model", MODEL], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-    ) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if found := re.search(r"http://\S+", line):
@@ -143,9 +142,7 @@ def _choose(page: Any, tool: str) -> None:
 
 
 def _box(page: Any, *corners: tuple[float, float]) -> None:
-    """Draw a box that is not fitted."""
-    _choose(page, "select")
-    page.locator("#fit").uncheck()
+    _choose(page, "box")
     _stroke(page, *corners)
 
 
@@ -266,22 +263,39 @@ def test_everything_is_undone_and_redone(page: Any, clip: Path) -> None:
     assert page.locator("#redo").is_disabled()
 
 
-def test_two_pages_with_the_same_file_wait_in_one_queue(browser: Any, address: str, clip: Path) -> None:
+def test_two_pages_with_the_same_file_have_their_own_results(browser: Any, address: str, clip: Path) -> None:
     with opened(browser, address) as first, opened(browser, address) as second:
         for tab in (first, second):
             _open(tab, clip)
+        _box(first, (100, 40), (130, 70))
+        _box(second, (20, 40), (60, 70))
         for tab in (first, second):
-            _box(tab, (100, 40), (130, 70))
-        waited = []
-        second.on("response", lambda answer: waited.append(answer.text()) if "/api/projects/" in answer.url else None)
-        first.click("#run")
-        first.locator("#run:disabled").wait_for()
-        second.click("#run")
-        for tab in (first, second):
+            tab.click("#run")
+        for tab, place in ((first, (110, 50)), (second, (40, 50))):
             tab.get_by_text("Done:").wait_for()
-        results = [_masks(_download(tab, "masks.zip")) for tab in (first, second)]
-        assert np.array_equal(*results)
+            masks = _masks(_download(tab, "masks.zip"))
+            assert masks[0][place[::-1]] == 1
+            assert np.mean(masks == propagate_labels(clip, masks[0], MODEL, size=SIZE, progress=False)) > 0.9999
         assert first.url != second.url
+
+
+def test_who_waits_in_the_queue_sees_the_place_and_may_leave(browser: Any, address: str, tmp_path: Path) -> None:
+    write_video(tmp_path / "long.mp4", list(render_clip(NUM_FRAMES, (120, 212)).frames) * 30, 24)
+    with opened(browser, address) as first, opened(browser, address) as second:
+        for tab in (first, second):
+            tab.set_input_files("#file", tmp_path / "long.mp4")
+            tab.locator(f"#stage[aria-label^='Frame 0 of {30 * NUM_FRAMES - 1}: ']").wait_for()
+            _box(tab, (100, 40), (130, 70))
+            tab.click("#run")
+        second.get_by_text("Waiting: one propagation is before yours").wait_for()
+        second.click("#stop")
+        second.get_by_text("Stopped before it began; Propagate goes on").wait_for()
+        first.get_by_text(re.compile("frames/s, .* left")).wait_for()
+        first.click("#stop")
+        first.get_by_text(re.compile(r"Stopped after \d+ of 210; Propagate goes on")).wait_for()
+        done = int(re.findall(r"after (\d+)", first.locator("#progress").inner_text())[0])
+        first.click("#run")
+        first.get_by_text(re.compile(rf"of {210 - done} frames, ")).wait_for()
 
 
 def test_a_reload_comes_back_to_the_same_state(page: Any, clip: Path) -> None:
@@ -305,12 +319,48 @@ def test_a_reload_comes_back_to_the_same_state(page: Any, clip: Path) -> None:
     assert "left fish" not in page.locator("#stage").get_attribute("aria-label")
 
 
+def test_leaving_is_guarded_once_there_is_something_to_lose(browser: Any, address: str, clip: Path) -> None:
+    with opened(browser, address) as page:
+        asked: list[str] = []
+        page.on("dialog", lambda dialog: asked.append(dialog.type))
+        _open(page, clip)
+        page.reload()
+        _shows(page, 0)
+        assert not asked
+        _box(page, (100, 40), (130, 70))
+        page.reload()
+        _shows(page, 0, "Object 1")
+        assert asked == ["beforeunload"]
+
+
+def test_masks_are_loaded_and_frames_chosen(page: Any, clip: Path, tmp_path: Path) -> None:
+    _open(page, clip)
+    ids = np.zeros((120, 212), np.uint8)
+    ids[40:60, 50:90] = 9
+    for frame in (0, 4):
+        Image.fromarray(ids).save(tmp_path / f"{frame:05d}.png")
+    page.set_input_files("#mask-file", [tmp_path / "00000.png", tmp_path / "00004.png"])
+    page.locator("#objects [data-number='9']").wait_for()
+    _go(page, 4)
+    _shows(page, 4, "Object 9 3.1 %")
+    page.fill("#trim-step", "3")
+    page.press("#trim-step", "Tab")
+    page.get_by_text("4 frames").wait_for()
+    assert "Done: 4 frames" in _propagate(page)
+    with zipfile.ZipFile(io.BytesIO(_download(page, "masks.zip"))) as files:
+        assert files.namelist() == [f"{frame:05d}.png" for frame in (0, 3, 4, 6)]
+    Image.new("L", (64, 64)).save(tmp_path / "small.png")
+    page.set_input_files("#mask-file", tmp_path / "small.png")
+    page.get_by_text("the mask is 64 x 64 pixels; the frames are 212 x 120").wait_for()
+
+
 def test_a_workspace_is_opened_again(browser: Any, clip: Path, tmp_path: Path) -> None:
     options = ("--workspace", str(tmp_path / "work"))
     with served(*options) as address, opened(browser, address) as tab:
         _open(tab, clip)
         _box(tab, (100, 40), (130, 70))
         _propagate(tab)
+        _go(tab, NUM_FRAMES - 1)
         shares = _shares(tab)
         second = subprocess.run(
             [sys.executable, "-m", "siammae", "app", "--port", "0", "--no-browser", "--model", MODEL, *options],
@@ -323,8 +373,8 @@ def test_a_workspace_is_opened_again(browser: Any, clip: Path, tmp_path: Path) -
     with served(*options) as address, opened(browser, address) as tab:
         tab.get_by_role("link", name="my clip.mp4").click()
         _shows(tab, 0, "Object 1")
-        assert _shares(tab) == shares
         _go(tab, NUM_FRAMES - 1)
+        assert _shares(tab) == shares
         tab.locator("[data-file='masks.zip']").wait_for()
         tab.click("#home")
         tab.get_by_role("button", name="Delete my clip.mp4").click()
@@ -373,7 +423,6 @@ def test_a_phone_scrolls_past_the_picture_and_pinches_it(browser: Any, address: 
 
 def test_it_is_used_by_keyboard_alone(page: Any, clip: Path) -> None:
     _open(page, clip)
-    page.locator("#fit").uncheck()
     page.locator("body").click(position={"x": 400, "y": 10})
     for _ in range(60):
         page.keyboard.press("Tab")

@@ -235,8 +235,9 @@ EVENTS: dict[str, Callable[[Session, Random], object]] = {
 REFUSALS = ("under way already", "nothing is labelled", "there is no object")
 
 
+@pytest.mark.filterwarnings("ignore:ids .* are too small")
 @settings(
-    max_examples=15,
+    max_examples=40,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -280,7 +281,7 @@ def test_events_in_any_order_from_two_threads(
 
     if session.job is not None:
         session.job.wait()
-        assert session.job.state in ("done", "stopped"), session.job.message
+        assert session.job.state in ("done", "stopped") or REFUSALS[1] in session.job.message
     labels = {frame: session.labels.mask(frame) for frame in session.labels.frames("mask")}
     changes = session.labels.undoable
     for _ in range(changes):
@@ -294,8 +295,8 @@ def test_events_in_any_order_from_two_threads(
         assert ids is not None
         assert np.array_equal(session.mask(frame), ids)
 
-    session.discard(0)
-    _label(session)
+    session.discard(session.trim[0])
+    session.draw(session.trim[0], "box", [(30, 20), (60, 45)], 1, 1)
     list(session.propagate())
     fresh_key, fresh = sessions.create(clips[0])
     for frame in session.labels.frames("mask"):

@@ -18,7 +18,9 @@ from safetensors.torch import load_file
 
 from siammae import save_model
 from siammae.cli import main
+from siammae.cli.checks import out_of_memory
 from siammae.encoder import build_encoder
+from siammae.propagation import propagate_to_folder
 from siammae.synthetic import Clip, render_clip
 from siammae.video import read_frames, write_video
 
@@ -119,6 +121,35 @@ def test_what_was_tracked_before_damage_is_kept(home: Path, capsys: pytest.Captu
     remuxed.write_bytes(remuxed.read_bytes()[:2000])  # not even one frame is whole
     assert run("propagate", "cut.mp4", "large.png", "-o", "none", "--overlay", "none.mp4", "--model", "small") == 2
     assert "cut.mp4 is damaged: frame 0" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("always:.*is damaged")
+@pytest.mark.parametrize("on_damage", ["skip", "repeat"])
+def test_results_after_damage_keep_their_numbers(home: Path, on_damage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with av.open("damaged.mp4", "w") as file:  # key frames at 0, 4 and 8; number 5 is garbage
+        stream = file.add_stream("libx264", rate=25, width=96, height=64, pix_fmt="yuv420p", options={"g": "4", "bf": "0"})
+        for frame in render_clip(10, (64, 96)).frames:
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        file.mux(stream.encode(None))
+    with av.open("damaged.mp4") as file:
+        start, size = [(packet.pos, packet.size) for packet in file.demux(video=0) if packet.size][5]
+    data = bytearray(Path("damaged.mp4").read_bytes())
+    data[start + 6 : start + size] = np.random.default_rng(0).bytes(size - 6)
+    Path("damaged.mp4").write_bytes(data)
+    options = ["--model", "small", "--on-damage", on_damage]
+    assert run("propagate", "damaged.mp4", "mask.png", "-o", "out", "--overlay", "over.mp4", *options) == 0
+    assert "damaged: frames 5 to 7 are" in capsys.readouterr().err
+    expected = [0, 1, 2, 3, 4, 8, 9] if on_damage == "skip" else list(range(10))
+    assert [file.name for file in sorted(Path("out").glob("*.png"))] == [f"{number:05d}.png" for number in expected]
+    assert len(list(read_frames("over.mp4"))) == len(expected)
+    table = Path("out/scores.csv").read_text().splitlines()[1:]
+    assert sorted({int(row.split(",")[0]) for row in table}) == expected
+    assert run("propagate", "damaged.mp4", "mask.png", "-o", "part", "--frames", "0:9", *options) == 2 * (on_damage == "skip")
+    assert run("keypoints", "damaged.mp4", "points.csv", "-o", "tracks.csv", *options) == 0
+    rows = Path("tracks.csv").read_text().splitlines()[1:]
+    assert sorted({int(row.split(",")[0]) for row in rows}) == expected
+    assert run("features", "damaged.mp4", "-o", "features.npy", *options) == 0
+    assert len(np.load("features.npy")) == len(expected)
 
 
 def test_a_run_is_not_overwritten_and_can_be_resumed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -399,7 +430,7 @@ def test_help_of_every_command_has_an_example(capsys: pytest.CaptureFixture[str]
     assert run("--help") == 0
     overview = capsys.readouterr().out
     assert "Example:" not in overview
-    for name in re.findall(r"• (\w+)", overview):
+    for name in re.findall(r"• ([\w-]+)", overview):
         assert run(name, "--help") == 0
         text = capsys.readouterr().out
         assert f"Example: siammae {name}" in text or name in ("evaluate", "score"), name
@@ -477,3 +508,125 @@ def test_reconstruct_draws_four_pictures(home: Path, capsys: pytest.CaptureFixtu
     ):
         assert run(*command, *extra) == 2
         assert message in capsys.readouterr().err
+
+
+def test_several_masks_and_a_span_of_frames(home: Path, clip: Clip, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(clip.masks[3]).save("later.png")
+    masks = ("--mask-at", "1", "mask.png", "--mask-at", "3", "later.png")
+    assert run("propagate", "clip.mp4", *masks, "--frames", "1:", "-o", "out", "--overlay", "o.mp4", "--model", "small") == 0
+    assert sorted(path.name for path in Path("out").glob("*.png")) == [f"{index:05d}.png" for index in range(1, 5)]
+    assert np.array_equal(np.array(Image.open("out/00001.png")), clip.masks[0])
+    assert np.array_equal(np.array(Image.open("out/00003.png")), clip.masks[3])
+    assert len(read_frames("o.mp4")) == 4
+    folder = propagate_to_folder(read_frames("clip.mp4")[1:], {0: clip.masks[0], 2: clip.masks[3]}, "api", "small")
+    for index in range(1, 5):
+        assert np.array_equal(
+            np.array(Image.open(f"out/{index:05d}.png")), np.array(Image.open(folder / f"{index - 1:05d}.png"))
+        )
+    one = ("propagate", "clip.mp4", "mask.png", "--start", "2", "--frames", "1:4", "--model", "small")
+    assert run(*one, "-o", "one") == 0
+    assert sorted(path.stem for path in Path("one").glob("*.png")) == ["00001", "00002", "00003"]
+    capsys.readouterr()
+    for arguments, message in (
+        ((*one, "--mask-at", "2", "later.png"), "two masks are given for frame 2"),
+        ((*one, "--mask-at", "4", "later.png"), "the mask later.png belongs to frame 4, which is not among --frames 1:4"),
+        (("propagate", "clip.mp4", "--frames", "9:", *masks), "--frames 9: holds no frame: clip.mp4 has 5, 0 to 4"),
+        (("propagate", "clip.mp4", "--frames", "1-3", *masks), "--frames 1-3: expected A:B, such as 100:250"),
+        (("propagate", "clip.mp4", "--frames", "1:3"), "--mask-at and --frames are for one video and its masks; got 1 paths"),
+        (("propagate", "clip.mp4", "--mask-at", "0", "none.png"), "no such picture: none.png"),
+    ):
+        assert run(*arguments, "-o", "bad") == 2
+        assert message in capsys.readouterr().err
+
+
+def test_keypoints_keep_their_names_and_the_numbers_of_a_span(home: Path) -> None:
+    Path("named.csv").write_text("frame;bodypart;X;Y\n2;nose;30,5;20\n3;nose;1;1\n")
+    arguments = ("keypoints", "clip.mp4", "named.csv", "--start", "2", "--frames", "1:4", "--model", "small")
+    assert run(*arguments, "-o", "t.csv", "--overlay", "t.gif") == 0
+    rows = list(csv.DictReader(Path("t.csv").read_text().splitlines()))
+    assert [(row["frame"], row["point"], row["name"]) for row in rows] == [(str(t), "0", "nose") for t in (1, 2, 3)]
+    assert (rows[1]["x"], rows[1]["y"], rows[1]["score"]) == ("30.500", "20.000", "1.0000")
+    assert run("features", "clip.mp4", "-o", "f.npy", "--frames", ":2", "--model", "small") == 0
+    assert len(np.load("f.npy")) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("propagte a.mp4", "no command is called propagte; did you mean propagate?"),
+        ("evaluate davsi DAVIS", "no command is called evaluate davsi; did you mean evaluate davis?"),
+        ("score badga DAVIS P", "no command is called score badga; did you mean score badja?"),
+        ("qqqq", "no command is called qqqq; there are demo, propagate,"),
+        ("propagate no.mp4 no.png -o out", "no such video file or folder of images: no.mp4"),
+        ("propagate points.csv no.png -o out", "no such picture: no.png"),
+        ("propagate points.csv mask.png -o out --overlay o.avi", "o.avi ends in .avi; expected one of .gif, .mp4"),
+        ("features no.mp4 -o f.npy", "no such video file or folder of images: no.mp4"),
+        ("keypoints points.csv no.csv -o t.csv", "no such table of points: no.csv"),
+        ("attention points.csv -o a.png --model no/folder/x", "no such model folder or .safetensors file: no/folder/x"),
+        ("attention points.csv -o a.png --model facebook/dinov2-small", "did you mean hf-hub:facebook/dinov2-small?"),
+        ("attention points.csv -o a.png --model vit_small_patch16_224", "did you mean timm:vit_small_patch16_224?"),
+        ("export vits9 -o x.onnx", "no model is called 'vits9'. Closest names: vits8"),
+        ("convert no.pth -o model", "no such file: no.pth"),
+        ("train no.yaml", "no such file: no.yaml"),
+        ("evaluate davis no -o out", "no such folder of a data set: no"),
+        ("score vip no no", "no such folder of a data set: no"),
+    ],
+)
+def test_what_can_be_told_at_once_is_told_without_torch(home: Path, words: str, message: str) -> None:
+    script = (
+        "import sys\nfrom siammae.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nfinally:\n    assert 'torch' not in sys.modules, 'torch was loaded'"
+    )
+    done = subprocess.run([sys.executable, "-c", script, *words.split()], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (home / "out").exists()
+
+
+def test_memory_that_runs_out_is_one_line_with_the_remedy(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    many = ("propagate", "clip.mp4", "mask.png", "-o", "out", "--model", "small", "--preset", "crw", "--set")
+    assert run(*many, "context_frames=100000000000") == 1
+    error = capsys.readouterr().err
+    assert re.fullmatch(r"siammae: out of memory \(.*\): use a smaller --size, fewer context frames .*\n", error)
+    assert run(*many, "context_frames=1000000000000000000000") == 2
+    assert "expected a whole number, 0 or more" in capsys.readouterr().err
+    both = ("propagate", "clip.mp4", "mask.png", "clip.mp4", "mask.png")
+    Path("other.mp4").write_bytes(Path("clip.mp4").read_bytes())
+    both = ("propagate", "clip.mp4", "mask.png", "other.mp4", "mask.png")
+    assert run(*both, "-o", "two", "--model", "small", "--preset", "crw", "--set", "context_frames=100000000000") == 1
+    assert capsys.readouterr().err.count("out of memory") == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), "out of memory (no memory is left): use"),
+        (np._core._exceptions._ArrayMemoryError((10**9, 10**9), np.dtype(float)), "out of memory (Unable to allocate"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has"), "out of memory (CUDA out of"),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:121] data. DefaultCPUAllocator: can't allocate memory: you"),
+            "out of memory",
+        ),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), None),
+        (ValueError("out of memory is only a phrase here"), None),
+    ],
+)
+def test_what_counts_as_memory_that_ran_out(error: Exception, expected: str | None) -> None:
+    line = out_of_memory(error)
+    assert line is None if expected is None else line is not None and line.startswith(expected)
+
+
+def test_a_fault_of_siammae_is_shown_whole(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr("siammae.features.extract_features", broken)
+    assert run("features", "clip.mp4", "-o", "f.npy", "--model", "small") == 1
+    error = capsys.readouterr().err
+    assert "Traceback" in error
+    assert error.endswith(
+        "siammae: ZeroDivisionError: division by zero. This is a fault of siammae: please report it with the lines above\n"
+    )

@@ -233,7 +233,7 @@ def test_reports_show_runs_side_by_side(davis: Path, tmp_path: Path, encoder: En
         evaluate(Davis(davis), tmp_path / protocol, encoder, protocol=protocol, size=SIZE)
     page = write_report([tmp_path / "best", tmp_path / "dino"], tmp_path / "page.html", worst=1).read_text()
     assert page.count("<rect") == 4  # two sequences, two runs
-    assert page.count("<polyline") == 4
+    assert page.count("<polyline") == 4 + 2  # and the mean of each run
     assert page.count("<img src=") == 3  # the truth and two runs of one frame
     assert page.count("src=") == page.count('src="data:image/jpeg;base64,')  # complete in itself
     with pytest.raises(FileNotFoundError, match=r"has no scores\.json"):

@@ -122,6 +122,44 @@ def test_joints_are_carried_through_a_video(tmp_path: Path) -> None:
     assert evaluation.about["config"]["point_maps"] == "crw"
 
 
+@pytest.mark.parametrize("protocol", ["best", "cropmae"])
+def test_joints_outside_the_first_picture_are_lost_and_do_not_count(tmp_path: Path, protocol: str) -> None:
+    points = skeleton(3)
+    points[:, 13] = 70, 150  # an ankle far below the picture of 120 x 160, all the time
+    points[1:, 14] = 60, 125  # another one that leaves it
+    root = jhmdb(tmp_path / "jhmdb", {WALK: points})
+    evaluation = evaluate(Jhmdb(root), tmp_path / "out", "vitt8d6", protocol=protocol, size=64)
+    assert evaluation is not None
+    distances = evaluation.scores.distances[WALK]  # type: ignore[attr-defined]
+    assert np.isnan(distances[:, 13]).all()
+    assert np.isfinite(distances[1:, 14]).all()  # counts at its annotated place
+    figures = evaluation.scores.figures()
+    assert (figures["counted"], figures["annotated"]) == (28, 30)
+    assert "28 of 30 annotated keypoints count" in evaluation.scores.table()
+    assert "right-ankle" not in figures["by joint"]
+
+
+def test_jhmdb_without_any_joint_in_the_first_picture(tmp_path: Path) -> None:
+    points = skeleton(3)
+    root = jhmdb(tmp_path / "jhmdb", {WALK: points - 500, WALK.replace("_0", "_1"): points})
+    names = [WALK, WALK.replace("_0", "_1")]
+    evaluation = evaluate(Jhmdb(root, names), tmp_path / "out", "vitt8d6", size=64)
+    assert evaluation is not None
+    assert evaluation.scores.figures()["counted"] == 30
+    assert np.isfinite(evaluation.scores.headline[1])
+
+
+def test_joints_without_a_box_are_wrong(tmp_path: Path) -> None:
+    truth = skeleton(2)
+    root = jhmdb(tmp_path / "jhmdb", {WALK: truth})
+    tracks = np.full_like(truth, np.nan)
+    tracks[:, 3] = truth[:, 3]  # the only joint that is not lost; a box of one point has no diagonal
+    write_tracks(tmp_path / "pred" / f"{WALK}.csv", tracks)
+    scores = Jhmdb(root).score(tmp_path / "pred")
+    assert (scores.num_counted, scores.num_annotated) == (1, 15)
+    assert scores.pck(0.5) == 0
+
+
 def test_crw_maps_take_points_outside_the_frame(colours: Encoder, texture: NDArray[np.uint8]) -> None:
     frames = np.stack([texture, texture])
     with pytest.raises(ValueError, match="outside the frame"):
@@ -177,6 +215,40 @@ def test_pck_of_badja_by_hand(tmp_path: Path) -> None:
     assert scores.headline == ("PCK@0.2", pytest.approx(1 / 3))
     assert scores.pck(0.3) == pytest.approx(2 / 3)
     assert scores.figures()["sequences"]["cat"]["frames"] == [None, None, 0.5, 0.0]
+    assert scores.figures()["delta 3 px"] == pytest.approx(2 / 3)
+
+
+def test_badja_at_3_pixels_by_loops(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    shares = []
+    for name in ("cat", "fox"):
+        places = {index: random.uniform((5, 5), (90, 48), (37, 2)) for index in (0, 2, 4)}
+        visible = {index: random.choice(37, 30, replace=False).tolist() for index in (0, 2, 4)}
+        root = badja(tmp_path / "gt", places, visible)
+        for kind in ("JPEGImages", "Annotations"):
+            (root / kind / "480p" / "cat").rename(root / kind / "480p" / f"of-{name}")
+        (root / "joint_annotations" / "cat.json").rename(root / "joint_annotations" / f"of-{name}.json")
+        tracks = random.uniform((0, 0), (95, 53), (5, 37, 2))
+        correct = []
+        for frame in (2, 4):
+            for joint in range(37):
+                if joint in visible[0] and joint in visible[frame]:
+                    tracks[frame, joint] = places[frame][joint] + random.uniform(-4, 4, 2)
+                    x, y = tracks[frame, joint].round(3)
+                    away = ((x - places[frame][joint][0]) ** 2 + (y - places[frame][joint][1]) ** 2) ** 0.5
+                    correct.append(away < 3)
+        shares.append(sum(correct) / len(correct))
+        write_tracks(tmp_path / "pred" / f"of-{name}.csv", tracks)
+    scores = Badja(root).score(tmp_path / "pred")
+    assert 0 < scores.within_pixels < 1
+    assert scores.within_pixels == pytest.approx(sum(shares) / 2, abs=1e-12)
+
+
+def test_a_few_joints_outside_the_frame_do_not_count(tmp_path: Path) -> None:
+    points = np.array([[40.0, 20.0], [50.0, 25.0], [45.0, 60.0]])
+    (one,) = Badja(badja(tmp_path, {1: points, 3: points}, {1: [0, 1, 2], 3: [0, 1, 2]})).find()
+    assert np.isfinite(one.points[0, :2]).all()
+    assert np.isnan(one.points[0, 2]).all()
 
 
 def test_a_badja_that_is_not_whole(tmp_path: Path) -> None:

@@ -48,6 +48,37 @@ def test_confusion_and_iou_by_hand() -> None:
         confusion_matrix(gt, pred[:, :3], 4)
 
 
+def test_accuracy_and_weighted_iou_by_loops(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    truths, preds = (random.integers(0, 6, (2, 3, 20, 30)).astype(np.uint8) for _ in range(2))
+    preds[:, :, 4:] = truths[:, :, 4:]
+    truths[1, 0, :3] = 255
+    names = "videos1", "videos2"
+    root = tree(tmp_path / "VIP_Fine", {name: list(masks) for name, masks in zip(names, truths, strict=True)})
+    for name, masks in zip(names, preds, strict=True):
+        for index, mask in enumerate(masks, start=1):
+            write(tmp_path / "pred" / name / f"{index:012d}.png", mask)
+
+    def by_loops(pairs: list[tuple[int, int]]) -> tuple[float, float]:
+        accuracy = sum(gt == pred for gt, pred in pairs) / len(pairs)
+        weighted = 0.0
+        for label in range(20):
+            frequency = sum(gt == label for gt, _ in pairs) / len(pairs)
+            either = sum(label in pair for pair in pairs)
+            if frequency:
+                weighted += frequency * sum(gt == pred == label for gt, pred in pairs) / either
+        return accuracy, weighted
+
+    videos = [
+        [(int(g), int(p)) for g, p in zip(gt.ravel(), pred.ravel(), strict=True) if g != 255]
+        for gt, pred in zip(truths, preds, strict=True)
+    ]
+    means = Vip(root).score(tmp_path / "pred").means
+    assert (means["pixel accuracy"], means["FWIoU"]) == pytest.approx(by_loops(videos[0] + videos[1]), abs=1e-12)
+    per_video = np.mean([by_loops(pairs) for pairs in videos], axis=0)
+    assert (means["pixel accuracy per video"], means["FWIoU per video"]) == pytest.approx(per_video, abs=1e-12)
+
+
 def test_scores_pool_the_pixels_of_all_videos(tmp_path: Path) -> None:
     root = tree(
         tmp_path / "VIP_Fine",
@@ -60,7 +91,7 @@ def test_scores_pool_the_pixels_of_all_videos(tmp_path: Path) -> None:
     scores = Vip(root).score(tmp_path / "pred")
     assert list(scores.confusion) == ["videos1", "videos2"]
     background, clothes, face = 32 / (48 + 16), 32 / 48, 0.0
-    assert scores.classes[[0, 4, 13]] == pytest.approx([background, clothes, face])
+    assert scores.class_ious[[0, 4, 13]] == pytest.approx([background, clothes, face])
     assert scores.pooled == pytest.approx((background + clothes + face) / 3)
     assert scores.videos == pytest.approx({"videos1": (16 / 32 + 32 / 48) / 2, "videos2": (16 / 32 + 0) / 2})
     assert scores.headline == ("mIoU", scores.pooled)

@@ -14,6 +14,7 @@ from siammae.labels import (
     grid_to_points,
     labels_to_grid,
     points_to_grid,
+    redraw_points,
     resize_nearest,
     strongest_label,
     upsample,
@@ -159,3 +160,30 @@ def test_pictures_come_back_as_they_were(mode: str) -> None:
 def test_masks_that_cannot_be(mask: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         as_mask(mask)
+
+
+@pytest.mark.parametrize("apart", [1, 16, 17, 32])
+def test_ties_between_labels_go_to_the_lower_index(apart: int) -> None:
+    soft = torch.zeros(40, 2, 3)
+    soft[3] = soft[3 + apart] = 0.5
+    assert (strongest_label(soft, (4, 6)) == 3).all()
+
+
+def test_cells_far_from_the_highest_do_not_move_a_point() -> None:
+    heat = torch.zeros(1, 5, 9)
+    heat[0, 2, 1], heat[0, 2, 2], heat[0, 2, 8] = 1.0, 0.5, 0.9
+    points, scores = grid_to_points(heat, top_k=30, radius=3)
+    assert points[0].tolist() == pytest.approx([4 / 3, 2])
+    assert scores.tolist() == [1]
+    assert grid_to_points(heat, top_k=30)[0][0, 0] > 3
+    assert torch.isnan(grid_to_points(heat * 0, top_k=30, radius=3)[0]).all()
+
+
+def test_redrawn_points_are_a_mix_of_gaussian_and_map() -> None:
+    heat = torch.rand(4, 5, 9, generator=torch.Generator().manual_seed(0)) / 3
+    heat[3] = 0
+    points = torch.tensor([[2.0, 3.0], [7.5, 1.0], [torch.nan, torch.nan], [1.0, 1.0]])
+    mixed = redraw_points(heat, points, 0.25, sigma=0.75)
+    expected = 0.25 * points_to_grid(points, (5, 9), 0.75) + 0.75 * heat / heat.amax(dim=(1, 2), keepdim=True)
+    assert torch.equal(mixed[:2], expected[:2])
+    assert torch.equal(mixed[2:], heat[2:])  # a lost point, and an empty map

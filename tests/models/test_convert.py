@@ -2,9 +2,13 @@
 
 import os
 import pickle
-from pathlib import Path
+from argparse import Namespace
+from datetime import UTC, datetime
+from pathlib import Path, PureWindowsPath
 from typing import Any
+from uuid import uuid4
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -98,7 +102,10 @@ def test_files_that_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             convert("bad.pth", "model")
         assert not Path("model").exists()
 
-    refused({"model": encoder_state(1), "extra": Trap()}, "holds more than tensors, numbers and argparse.Namespace")
+    refused(
+        {"model": encoder_state(1), "extra": Trap()},
+        r"holds an object of the type (posix|nt)\.system, so it is not read: a pickle can run any code",
+    )
     assert not Path("trapped").exists()
     refused({"epoch": 3}, "holds a dict with no state dict in it")
     refused({"conv1.weight": torch.zeros(3)}, r"no key that ends in patch_embed\.proj\.weight.*conv1\.weight")
@@ -136,3 +143,38 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit):
         main(command)
     assert "exists; remove it" in capsys.readouterr().err
+
+
+PLAIN: dict[str, Any] = {
+    "path": Path("a/b"),
+    "windows": PureWindowsPath("a"),
+    "number": np.float64(0.5),
+    "whole": np.int64(3),
+    "array": np.arange(3),
+    "date": datetime.now(UTC),
+    "id": uuid4(),
+    "set": frozenset([1]),
+    "options": Namespace(output=Path("x"), lr=np.float32(1), range=range(3)),
+}
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_plain_data_beside_the_weights_is_no_obstacle(kind: str, tmp_path: Path) -> None:
+    state = encoder_state(1)
+    torch.save({"model": state, "rest": PLAIN[kind]}, tmp_path / "a.pth")
+    found = read_checkpoint(tmp_path / "a.pth").encoder
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[key], state[key]) for key in state)
+
+
+class Experiment:
+    """Something of somebody's own code."""
+
+
+def test_the_refused_type_is_named_in_one_line(tmp_path: Path) -> None:
+    torch.save({"model": encoder_state(1), "rest": Experiment()}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError) as error:
+        read_checkpoint(tmp_path / "a.pth")
+    assert f"holds an object of the type {Experiment.__module__}.Experiment, so it is not read" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert "\x1b" not in str(error.value)

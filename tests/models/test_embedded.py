@@ -12,7 +12,7 @@ from siammae import list_models, load_model, model_info, propagate_labels
 from siammae.models.registry import DEFAULT_MODEL, WEIGHTS_FOLDER
 from siammae.synthetic import render_clip
 
-EMBEDDED = ["vits8", "vitt8d6"]
+EMBEDDED = ["vits8", "vitt8d6", "vitt8d6-features"]
 
 
 def test_the_default_model_is_embedded_and_loads_without_a_name() -> None:
@@ -24,8 +24,9 @@ def test_the_default_model_is_embedded_and_loads_without_a_name() -> None:
 
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_a_model_is_whole(name: str) -> None:
-    files = "README.md", "config.json", "decoder.safetensors", "loss.png", "model.safetensors"
-    assert sorted(path.name for path in (WEIGHTS_FOLDER / name).iterdir()) == sorted(files)
+    files = {"README.md", "config.json", "loss.png", "model.safetensors"}
+    files |= {"vits8": {"decoder.safetensors", "projection.safetensors"}, "vitt8d6": {"decoder.safetensors"}}.get(name, set())
+    assert {path.name for path in (WEIGHTS_FOLDER / name).iterdir()} == files
     encoder = load_model(name, device="cpu")
     info = model_info(name)
     assert (encoder.name, encoder.dtype, encoder.training) == (name, torch.float32, False)
@@ -74,12 +75,14 @@ def test_it_beats_what_it_began_with(real_data: Path, name: str) -> None:
     from repository.test_real import mean_j, sequence
 
     frames, gt = sequence(real_data, name, 16)
-    small, untrained, large = (
+    small, untrained, taught, large = (
         mean_j(gt, propagate_labels(frames, gt[0], model, config="dino"))
         for model in (
             load_model("vitt8d6", device="cpu"),
             load_model("vitt8d6", pretrained=False, device="cpu"),
+            load_model("vitt8d6-features", device="cpu"),
             load_model("vits8", device="cpu"),
         )
     )
     assert untrained < small < large
+    assert untrained < taught < large

@@ -110,6 +110,14 @@ def test_a_resized_model_is_saved_and_loaded(scaled: Encoder, tmp_path: Path) ->
     torch.testing.assert_close(features(again, images), features(small, images))
 
 
+def test_changed_weights_do_not_keep_the_scores_of_the_original(scaled: Encoder) -> None:
+    scaled.metadata = {"license": "apache-2.0", "metrics": {"loss": 0.1}, "evaluations": [{"metric": "J", "value": 0.9}]}
+    for changed in (with_patch_size(scaled, 4), with_architecture(scaled, "vit_small_patch16_224")):
+        assert changed.metadata["license"] == "apache-2.0"
+        assert not {"metrics", "evaluations"} & set(changed.metadata)
+    assert "evaluations" in scaled.metadata
+
+
 def test_a_model_of_timm_takes_another_patch_size() -> None:
     encoder = load_model("timm:vit_tiny_patch16_224", pretrained=False, patch_size=8, device="cpu")
     assert (encoder.patch_size, encoder.default_size, encoder.vit.pos_embed.shape[1]) == (8, 240, 197)

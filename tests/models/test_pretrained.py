@@ -170,7 +170,7 @@ def test_damaged_files_are_named(folder: Path, tmp_path: Path) -> None:
         load_model(folder)
     with pytest.raises(WeightsError, match=r"no such model folder or .safetensors file"):
         load_model(tmp_path / "missing")
-    with pytest.raises(WeightsError, match=r"no such file"):
+    with pytest.raises(WeightsError, match=r"no such model folder or .safetensors file: missing.safetensors"):
         load_model("missing.safetensors")
 
 

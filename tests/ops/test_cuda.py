@@ -196,7 +196,29 @@ def damage_shows() -> None:
     assert damaged.nonzero().tolist() == [[0, 0], [0, 1], [1, 0]]
 
 
+def scaled(query: float, context: float) -> None:
+    data, radii = scene((5, 7), 40, 3, kind="clip"), [INF, 2.0, 2.0]
+    expected = run(data, radii, precision="float32")
+    larger = data._replace(query=data.query * query, context=data.context * context)
+    labels, similarities, indices = run(larger, radii, temperature=0.1 * query * context)
+    assert torch.equal(indices, expected[2])
+    torch.testing.assert_close(labels, expected[0], rtol=0, atol=1e-4)
+    torch.testing.assert_close(similarities / (query * context), expected[1], rtol=1e-5, atol=1e-6)
+
+
+def one_cell_of_the_query_is_faint() -> None:
+    data, radii = scene((5, 7), 40, 3, kind="clip"), [INF, 2.0, 2.0]
+    expected = run(data, radii, precision="float32")[2]
+    query = data.query.clone()
+    query[:, :, 2, 3] *= 1e-9
+    assert torch.equal(run(data._replace(query=query), radii)[2], expected)
+
+
 CASES: dict[str, Callable[[], None]] = {
+    "features x 1e6": lambda: scaled(1e6, 1e6),
+    "features x 1e-7": lambda: scaled(1e-7, 1e-7),
+    "features x 2**-100, 2**90": lambda: scaled(2.0**-100, 2.0**90),
+    "one faint cell": one_cell_of_the_query_is_faint,
     "one cell": lambda: compute(scene((1, 1), 1, 1, 1), [0]),
     "mixed radii": lambda: compute(scene((5, 7), 5, 3, batch=2), [0, 1.5, INF]),
     "mixed radii, fp32": lambda: compute(scene((5, 7), 5, 3), [0, 1.5, INF], precision="float32"),
@@ -311,6 +333,33 @@ def test_kernels_compile_without_spills(capability: int, tmp_path: Path, monkeyp
     }
     used = {name: resources(*build, capability) for name, build in builds.items()}
     assert all(stack == 0 for _, stack in used.values()), f"registers, bytes of stack: {used}"
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("factor", [1.0, 1e6, 1e-7, 1e30, 1e-36])
+def test_halved_features_keep_their_digits(factor: float, kind: torch.dtype) -> None:
+    unit = F.normalize(torch.randn(2, 3, 40, 5, 7, generator=torch.Generator().manual_seed(0)), dim=2)
+    features = (unit.double() * factor * torch.tensor([1.0, 64.0], dtype=torch.float64).view(2, 1, 1, 1, 1)).to(kind)
+    features = features.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+    half = cuda.halved(features, dim=(1, 2, 3, 4))
+    assert half.dtype == torch.float16
+    assert half.stride() == features.stride()
+    largest = half.abs().amax(dim=(1, 2, 3, 4))
+    assert bool(((largest >= 0.5) & (largest <= 1)).all())
+    ratio = (half.double() / features.double()).flatten(1)
+    power = torch.log2(ratio.median(dim=1).values).round()
+    large = half.flatten(1).abs() > 2**-12
+    error = (ratio * 2.0 ** -power[:, None] - 1).abs()
+    assert float(error[large].max()) <= 2**-11
+    assert bool((half[features == 0] == 0).all())
+
+
+def test_halved_features_of_nothing_and_of_damage() -> None:
+    assert torch.equal(cuda.halved(torch.zeros(1, 2, 3), dim=(1, 2)), torch.zeros(1, 2, 3).half())
+    damaged = torch.tensor([[1.0, 0.25, math.nan], [1.0, 0.25, math.inf]])
+    torch.testing.assert_close(
+        cuda.halved(damaged, dim=(0, 1)).float(), torch.tensor([[0.5, 0.125, math.nan], [0.5, 0.125, math.inf]]), equal_nan=True
+    )
 
 
 def test_candidates_leave_room_for_rounding_and_ties() -> None:

@@ -15,8 +15,8 @@ from siammae import PropagationConfig, ops, read_frames
 from siammae.encoder import Encoder
 from siammae.features import encode
 from siammae.geometry import Geometry, frame_size
+from siammae.ops import Window, reference, tiled
 from siammae.ops import dispatch as operator
-from siammae.ops import reference, tiled
 from siammae.ops.reference import Search
 from siammae.propagation.context import SoftPropagator
 
@@ -83,6 +83,23 @@ def test_a_large_grid_is_its_parts() -> None:
         alone = ops.propagate(frames[0][part], frames[1:][part], labels[part], implementation="reference", **options)
         inner = (..., *(slice(0 if s.start == 0 else 5, None if s.stop in (135, 240) else -5) for s in (rows, columns)))
         torch.testing.assert_close(whole[part][inner], alone[inner], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("window", ["circle", "square"])
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("radius", [0.29 * 100, 29 + 1e-8, 5**0.5, 25.000000001**0.5, 1e-30, 1e30])
+def test_a_radius_is_rounded_in_one_way(window: Window, strict: bool, radius: float) -> None:
+    exact = round(radius * radius, 3) if window == "circle" else round(radius, 3)  # as it was meant
+    rows, columns = torch.meshgrid(torch.arange(-32, 33), torch.arange(-32, 33), indexing="ij")
+    distance = rows**2 + columns**2 if window == "circle" else torch.maximum(rows.abs(), columns.abs())
+    expected = (distance < exact) | (distance == 0) if strict else distance <= exact
+    same = torch.ones(1, 65, 65)
+    reached = torch.zeros(1, 1, 65, 65)
+    reached[0, 0, 32, 32] = 1  # of equally similar cells of a window, each counts 1 / number
+    options: dict[str, Any] = {"radius": radius, "top_k": 1, "temperature": 1.0, "window": window, "strict": strict}
+    for implementation in ("reference", "tiled"):
+        labels = ops.propagate(same, same[None], reached, keep_ties=True, implementation=implementation, **options)
+        assert torch.equal(labels[0] > 0, expected)
 
 
 def test_every_context_frame_has_its_own_radius() -> None:
@@ -203,6 +220,16 @@ def test_wrong_precision_and_half_copies_are_refused() -> None:
         ops.propagate(frames[0], frames[1:], frames[1:], precision="bf16", **arguments)
     with pytest.raises(ValueError, match="expected a float16 copy of context"):
         ops.propagate(frames[0], frames[1:], frames[1:], context_half=frames[1:], **arguments)
+
+
+@pytest.mark.parametrize(("factor", "largest"), [(1e5, "inf"), (1e-7, "1.19209e-07"), (1e-9, "0")])
+def test_half_copies_that_lost_the_features_are_refused(factor: float, largest: str) -> None:
+    frames = torch.full((2, 1, 2, 2), factor)
+    arguments: dict[str, Any] = {"radius": 1, "top_k": 1, "temperature": 1.0}
+    with pytest.raises(ValueError, match=f"lost its features: the largest number is {largest} where context has {factor:g};"):
+        ops.propagate(frames[0], frames[1:], frames[1:], context_half=frames[1:].half(), **arguments)
+    scaled = (frames[1:] / factor).half()
+    assert torch.isfinite(ops.propagate(frames[0], frames[1:], frames[1:], context_half=scaled, **arguments)).all()
 
 
 def test_similarities_beyond_float32_are_refused() -> None:

@@ -20,9 +20,10 @@ from siammae.encoder import Encoder, build_encoder
 from siammae.errors import VideoError
 from siammae.labels import as_mask, davis_palette, write_mask
 from siammae.models import load_model
+from siammae.propagation import LabelPropagator, propagate_labels, propagate_to_folder, read_folder
 from siammae.propagation import folder as runs
-from siammae.propagation import propagate_labels, propagate_to_folder, read_folder
 from siammae.propagation.folder import RECORD_FILE, STATE_FILE
+from siammae.propagation.table import DRAFT_FILE, SCORES_FILE
 from siammae.video import read_frames, write_video
 
 ROOT = Path(__file__).parents[2]
@@ -85,7 +86,7 @@ def fail_at(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_folder_holds_what_propagate_labels_returns(tmp_path: Path, encoder: Encoder) -> None:
     folder = run(tmp_path / "masks", encoder)
     expected = propagate_labels(clip(), square(), encoder, size=SIZE, config=CONFIG)
-    assert sorted(os.listdir(folder)) == [f"{index:05d}.png" for index in range(COUNT)] + [RECORD_FILE]
+    assert sorted(os.listdir(folder)) == [f"{index:05d}.png" for index in range(COUNT)] + [SCORES_FILE, RECORD_FILE]
     assert np.array_equal([mask for _, mask in read_folder(read_frames(clip()), folder)], expected)
     assert np.unique(expected[1:]).tolist() == [0, 1, 7]  # the objects are still there, or nothing would be compared
     record = json.loads((folder / RECORD_FILE).read_text())
@@ -276,6 +277,132 @@ def test_an_output_folder_below_a_file_is_an_os_error(tmp_path: Path, encoder: E
     assert (tmp_path / "file").read_text() == "no folder"
 
 
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("changes", [{}, {"config": {"context_frames": 2, "radius": 3}}], ids=["same settings", "others"])
+def test_a_run_that_failed_at_its_second_frame_does_not_block_the_next(
+    tmp_path: Path, encoder: Encoder, fail_at: Any, changes: dict[str, Any], resume: bool
+) -> None:
+    fail_at(1)
+    with pytest.raises(Stop):
+        run(tmp_path / "parts", encoder)
+    fail_at(None)
+    if resume and not changes:
+        run(tmp_path / "parts", encoder, resume=True)
+    else:
+        words = "with other settings .config was" if changes else "but had only its first mask"
+        with pytest.warns(UserWarning, match=f"parts was started {words}.*; it is started over"):
+            run(tmp_path / "parts", encoder, resume=resume, **changes)
+    assert contents(tmp_path / "parts") == contents(run(tmp_path / "whole", encoder, **changes))
+
+
+def test_an_unfinished_run_with_other_settings_is_started_over_on_demand(
+    tmp_path: Path, encoder: Encoder, fail_at: Any
+) -> None:
+    fail_at(6)
+    with pytest.raises(Stop):
+        run(tmp_path / "parts", encoder)
+    fail_at(None)
+    with pytest.warns(UserWarning, match=r"started with other settings \(.*start was 0, now 2"):
+        run(tmp_path / "parts", encoder, start=2, restart=True)
+    assert contents(tmp_path / "parts") == contents(run(tmp_path / "whole", encoder, start=2))
+    with pytest.raises(FileExistsError, match="holds masks already"):  # a finished one is not
+        run(tmp_path / "parts", encoder, restart=True)
+
+
+def test_starting_over_leaves_other_pictures_alone(tmp_path: Path, encoder: Encoder, fail_at: Any) -> None:
+    fail_at(6)
+    with pytest.raises(Stop):
+        run(tmp_path, encoder)
+    fail_at(None)
+    Image.new("L", (3, 3)).save(tmp_path / "holiday.png")
+    with pytest.raises(FileExistsError, match=r"holds other pictures too \(holiday.png\)"):
+        run(tmp_path, encoder, size=48, restart=True)
+    assert len(contents(tmp_path)) == 7
+
+
+@pytest.mark.parametrize("start", [0, 4])
+@pytest.mark.parametrize("finished", [True, False])
+def test_masks_that_are_missing_or_broken_are_made_again(
+    tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch, fail_at: Any, start: int, finished: bool
+) -> None:
+    whole, folder = run(tmp_path / "whole", encoder, start=start), tmp_path / "parts"
+    if finished:
+        run(folder, encoder, start=start)
+    else:
+        monkeypatch.setattr(runs, "SECONDS_BETWEEN_STATES", 0.0)
+        fail_at(9)
+        with pytest.raises(Stop):
+            run(folder, encoder, start=start)
+        fail_at(None)
+    (folder / "00005.png").unlink()
+    (folder / "00006.png").write_bytes((whole / "00006.png").read_bytes()[:100])
+    Image.new("L", (3, 3)).save(folder / "00007.png")
+    kept = (folder / "00008.png").stat().st_mtime_ns
+    with pytest.warns(UserWarning, match=r"3 masks were missing or broken and are made again: 00005.png, 00006.png, 00007.png"):
+        run(folder, encoder, start=start, resume=True)
+    assert contents(folder) == contents(whole)
+    assert json.loads((folder / RECORD_FILE).read_text())["finished"] is True
+    assert (folder / "00008.png").stat().st_mtime_ns == kept
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_second_run_into_a_folder_in_use_is_refused_at_once(tmp_path: Path, encoder: Encoder, resume: bool) -> None:
+    tried: list[str] = []
+
+    def frames() -> Iterator[NDArray[np.uint8]]:
+        for frame in clip():
+            with pytest.raises(FileExistsError, match="is being written by another run") as error:
+                run(tmp_path / "masks", encoder, resume=resume)
+            tried.append(str(error.value))
+            yield frame
+
+    run(tmp_path / "masks", encoder, frames=frames())
+    assert len(tried) == COUNT
+    assert contents(tmp_path / "masks") == contents(run(tmp_path / "whole", encoder))
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_several_masks_are_anchors_from_their_frames_on(tmp_path: Path, encoder: Encoder, fail_at: Any, first: int) -> None:
+    later = square(7).astype(np.int32)
+    later[50:60, 60:75] = 300
+    folder = run(tmp_path / "masks", encoder, mask0={7: later, np.int64(first): square(first)})
+    masks = np.stack([mask for _, mask in read_folder(read_frames(clip()), folder)])
+    propagator = LabelPropagator(clip()[first], square(first).astype(np.int32), encoder, size=SIZE, config=CONFIG)
+    for index in range(first + 1, 7):
+        assert np.array_equal(masks[index], propagator.step(clip()[index]))
+    propagator.add(clip()[7], later)
+    assert np.array_equal(masks[7], later)
+    for index in range(8, COUNT):
+        assert np.array_equal(masks[index], propagator.step(clip()[index]))
+    backwards = LabelPropagator(clip()[first], square(first), encoder, size=SIZE, config=CONFIG)
+    for index in range(first - 1, -1, -1):
+        assert np.array_equal(masks[index], backwards.step(clip()[index]))
+    fail_at(9 - first)
+    with pytest.raises(Stop):
+        run(tmp_path / "parts", encoder, mask0={first: square(first), 7: later})
+    fail_at(None)
+    run(tmp_path / "parts", encoder, mask0={first: square(first), 7: later}, resume=True)
+    assert contents(tmp_path / "parts") == contents(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mask0": {}}, "no masks are given"),
+        ({"mask0": {0: square(), 5: square()[:, :-1]}}, "the mask of frame 5 is 64 x 79 pixels, the first mask 64 x 80"),
+        ({"mask0": {-1: square()}}, "a mask is given for frame -1"),
+        ({"mask0": {1.5: square()}}, r"the number of a mask's frame is 1\.5"),
+        ({"mask0": {2: square()}, "start": 2}, "start is 2, and masks are given by the numbers"),
+        ({"mask0": {0: square(), 99: square()}}, "a mask is given for frame 99, but the sequence has only 10 frames"),
+        ({"mask0": {0: square(), 4: np.zeros((2, 64, 80), np.float32)}}, "soft labels cannot be written"),
+    ],
+)
+def test_masks_that_cannot_be_anchors(tmp_path: Path, encoder: Encoder, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / "masks", encoder, **changes)
+    assert not (tmp_path / "masks").exists()
+
+
 def test_soft_labels_are_refused_with_the_remedy(tmp_path: Path, encoder: Encoder) -> None:
     with pytest.raises(ValueError, match=r"soft labels cannot be written as PNG masks; use siammae.propagate_labels"):
         run(tmp_path / "masks", encoder, mask0=np.zeros((2, 64, 80), np.float32) + 0.5)
@@ -308,7 +435,7 @@ def test_a_disk_too_full_for_the_state_is_an_os_error_and_keeps_the_masks(
 ) -> None:
     with full_disk(20_000), pytest.raises(OSError, match=r"siammae-state.* cannot be written: .*File too large"):
         run(tmp_path, encoder)
-    assert sorted(os.listdir(tmp_path)) == ["00000.png", RECORD_FILE]
+    assert sorted(os.listdir(tmp_path)) == [DRAFT_FILE, "00000.png", RECORD_FILE]
 
 
 @pytest.mark.filterwarnings("ignore:ids .* are too small")
@@ -317,7 +444,7 @@ def test_a_killed_command_can_be_resumed_to_the_same_bits(tmp_path: Path) -> Non
     write_video(tmp_path / "clip.mp4", list(clip(10)) * 9, 25)
     write_mask(tmp_path / "mask.png", square())
     files = [str(tmp_path / "clip.mp4"), str(tmp_path / "mask.png"), "-o", str(out)]
-    options = ["--size", str(size), "--model", "vits16", "--no-pretrained", "--device", "cpu"]
+    options = ["--size", str(size), "--model", "vits16", "--no-pretrained", "--device", "cpu", "--dtype", "float32"]
     command = [sys.executable, "-m", "siammae", "propagate", *files, *options]
 
     slowly = ["nice", "-n", "19", *command]  # so that the watching loop gets its turn on a busy machine

@@ -9,10 +9,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from siammae import KeypointPropagator, propagate_keypoints
+from siammae import KeypointPropagator, PropagationConfig, propagate_keypoints
 from siammae.encoder import Encoder
-from siammae.labels import read_tracks
+from siammae.labels import read_tracks, write_tracks
 from siammae.propagation import propagate_keypoints_to_file
+from siammae.visualize import draw_keypoints
 
 Frames = NDArray[np.uint8]
 SIZE = (96, 128)
@@ -161,3 +162,64 @@ def test_the_file_of_an_interrupted_run_holds_the_frames_before(colours: Encoder
         propagate_keypoints_to_file(interrupted(), points0, tmp_path / "cut.csv", colours, size=SIZE)
     assert (tmp_path / "cut.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert np.allclose(read_tracks(tmp_path / "cut.csv", 3, 2), points, atol=5e-4)
+
+
+def test_redrawn_maps_spread_out_less(colours: Encoder, texture: Frames) -> None:
+    """The texture moves by half a cell a frame, so every map is a mixture of neighboring cells."""
+
+    def spread(**config: Any) -> float:
+        frames = moving(texture, 9, step=4)
+        propagator = KeypointPropagator(frames[0], [FIRST], colours, size=SIZE, config={"context_frames": 1, **config})
+        for frame in frames[1:]:
+            propagator.step(frame)
+        heat = propagator.state_dict()["last_labels"][0]
+        return float(heat.sum() / heat.max())  # in cells
+
+    assert spread(point_redraw=0.5) < 0.95 * spread(point_redraw=0)
+
+
+def test_presets_keep_the_maps_that_were_propagated(colours: Encoder, texture: Frames) -> None:
+    frames = moving(texture, 4, step=4)
+    for preset in ("dino", "crw", "cropmae"):
+        propagator = KeypointPropagator(frames[0], [FIRST], colours, size=SIZE, config=preset)
+        for frame in frames[1:]:
+            propagator.step(frame)
+        state = propagator.state_dict()
+        assert any(torch.equal(labels, state["last_labels"]) for labels in state["labels"])
+
+
+def test_a_point_that_has_left_is_lost_until_it_comes_back(colours: Encoder, tmp_path: Path) -> None:
+    still = np.random.default_rng(3).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    threshold = PropagationConfig().point_lost_below
+    assert 0 < threshold < 0.5
+    propagator = make(still, [FIRST, SECOND], colours, context_frames=0, restrict_anchors=False, top_k=2)
+    propagator.add(still, [FIRST, NAN])
+    for _ in range(2):
+        propagator._propagator.relabel(lambda labels: labels * torch.tensor([1.0, threshold]).view(2, 1, 1))
+    points, scores = propagator.step(still)
+    assert np.abs(points[0] - FIRST).max() < 2
+    assert np.isnan(points[1]).all()
+    assert scores.tolist() == [pytest.approx(1, abs=1e-3), 0]
+    write_tracks(tmp_path / "t.csv", points[None], scores[None])
+    assert (tmp_path / "t.csv").read_text().splitlines()[2] == "0,1,,,0.0000"
+    assert np.array_equal(draw_keypoints(still, points), draw_keypoints(still, points[:1]))
+    propagator._propagator.relabel(lambda labels: labels / torch.tensor([1.0, threshold]).view(2, 1, 1) ** 2)
+    points, scores = propagator.step(still)
+    assert np.abs(points - [FIRST, SECOND]).max() < 2
+    assert scores[1] > threshold
+
+
+@pytest.mark.parametrize("preset", ["dino", "crw", "cropmae"])
+def test_presets_give_every_point_a_place(encoder: Encoder, texture: Frames, preset: str) -> None:
+    frames = moving(texture, 4)
+    propagators = [
+        KeypointPropagator(frames[0], [FIRST], encoder, size=96, config={"preset": preset, **changes})
+        for changes in ({}, {"point_lost_below": 0.1})
+    ]
+    for propagator in propagators:
+        propagator._propagator.relabel(lambda labels: labels * 1e-6)
+    (kept, low), (lost, none) = (propagator.step(frames[1]) for propagator in propagators)
+    assert np.isfinite(kept).all()
+    assert 0 < low[0] < 2e-6
+    assert np.isnan(lost).all()
+    assert none[0] == 0

@@ -1,16 +1,22 @@
 """Labels through time: what must hold whatever the features are."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch.nn import functional as F
 
-from siammae import LabelPropagator, PropagationConfig, propagate_keypoints, propagate_labels
+from siammae import KeypointPropagator, LabelPropagator, PropagationConfig, propagate_keypoints, propagate_labels
 from siammae.encoder import Encoder, build_encoder
+from siammae.features import encode
+from siammae.geometry import Geometry
+from siammae.ops import propagate
 from siammae.synthetic import render_clip
 
 Frames = NDArray[np.uint8]
@@ -22,7 +28,7 @@ def moving(texture: Frames, num_frames: int, step: int, size: tuple[int, int] = 
     return np.stack([texture[64 : 64 + height, 64 - t * step : 64 - t * step + width] for t in range(num_frames)])
 
 
-NEAR = {"top_k": 1, "radius": 2}  # so that what enters the picture finds no match among the objects
+NEAR = {"top_k": 1, "radius": 2, "edges": "none"}  # so that what enters the picture finds no match among the objects
 
 
 def square(size: tuple[int, int] = (96, 128), ids: tuple[int, int] = (0, 1)) -> NDArray[np.int64]:
@@ -33,7 +39,7 @@ def square(size: tuple[int, int] = (96, 128), ids: tuple[int, int] = (0, 1)) -> 
 
 def test_a_still_video_keeps_its_labels(encoder: Encoder, texture: Frames) -> None:
     frames = moving(texture, 6, step=0)
-    masks = propagate_labels(frames, square(), encoder, size=96, config={"top_k": 1})
+    masks = propagate_labels(frames, square(), encoder, size=96, config={"top_k": 1, "edges": "none"})  # noise is all edges
     assert masks.shape == (6, 96, 128)
     for mask in masks:
         assert (mask != square()).mean() < 0.02  # only the corners of the square are rounded by the grid
@@ -91,6 +97,27 @@ def test_a_restored_propagator_goes_on_as_if_nothing_had_been(encoder: Encoder) 
     for frame in clip.frames[6:]:
         assert (restored.step(frame) == steady.step(frame)).all()
         assert torch.equal(restored.labels, steady.labels)
+
+
+LARGE = 2**63 + 2**20 + 1
+
+
+@pytest.mark.parametrize("kind", ["u1", "i1", "<u2", ">u2", "u4", ">i8", "u8"])
+@pytest.mark.parametrize("form", ["array", "tensor"])
+def test_ids_keep_the_masks_own_type(encoder: Encoder, texture: Frames, kind: str, form: str) -> None:
+    frames, dtype = moving(texture, 3, 0), np.dtype(kind)
+    ids = (-5, 127) if kind == "i1" else (int(np.iinfo(dtype).max) - 1, LARGE if kind == "u8" else 1)
+    mask0 = np.where(square() == 1, np.array(ids[1], dtype), np.array(ids[0], dtype)).astype(dtype)
+    given: Any = torch.from_numpy(mask0.astype(dtype.newbyteorder("="))) if form == "tensor" else mask0
+    propagator = LabelPropagator(frames[0], given, encoder, size=96)
+    mask = np.asarray(propagator.step(frames[1]))
+    assert mask.dtype == (dtype.newbyteorder("=") if form == "tensor" else dtype)
+    assert set(np.unique(mask).tolist()) == set(ids)
+    restored = LabelPropagator(frames[0], given, encoder, size=96)
+    restored.load_state_dict(propagator.state_dict())
+    assert restored.ids == sorted(ids)
+    propagator.remove([ids[1]])
+    assert not (np.asarray(propagator.step(frames[2])) == ids[1]).any()
 
 
 @pytest.mark.parametrize("ids", [(0, 255), (-7, 70_000), (3, 4), (0, 1)])
@@ -231,6 +258,16 @@ def test_the_first_frame_alone_can_be_the_context(encoder: Encoder) -> None:
         ({"config": {"topk": 3}}, r"no field 'topk'; did you mean top_k\?"),
         ({"start": 2}, "start is 2, but the sequence has only 2 frames"),
         ({"start": -1}, "start is -1"),
+        ({"start": 1.0}, "start is 1.0; expected the number of a frame, a whole number"),
+        ({"start": True}, "start is True; expected the number of a frame"),
+        ({"void_id": "1"}, "void_id is '1'; expected an id, a whole number, or None"),
+        ({"void_id": 1.5}, r"void_id is 1\.5; expected an id"),
+        ({"size": True}, "size is True; expected a whole number of pixels"),
+        ({"size": 10**400}, "expected at most 1000000"),
+        ({"config": {"temperature": 1e-40}}, "temperature is 1e-40; expected a positive number, from 1e-30"),
+        ({"config": {"temperature": 1e300}}, r"temperature is 1e\+300; expected"),
+        ({"config": {"point_sigma": 1e-40}}, "point_sigma is 1e-40; expected a positive number, from 0.01 to 1000"),
+        ({"config": {"point_lost_below": 1.5}}, "point_lost_below is 1.5; expected"),
         ({"model": "vits17"}, "no model is called 'vits17'"),
     ],
 )
@@ -352,7 +389,7 @@ def test_a_removed_object_becomes_background_and_the_others_stay(
 ) -> None:
     frames, mask0 = moving(texture, 6, step=0), two_objects()
     mask0[mask0 == 0] = ids[0]
-    propagator, untouched = (LabelPropagator(frames[0], mask0, encoder, size=96) for _ in range(2))
+    propagator, untouched = (LabelPropagator(frames[0], mask0, encoder, size=96, config={"edges": "none"}) for _ in range(2))
     for frame in frames[1:3]:
         propagator.step(frame)
         untouched.step(frame)
@@ -368,29 +405,32 @@ def test_a_removed_object_becomes_background_and_the_others_stay(
 
 def test_a_removed_object_can_come_again(encoder: Encoder, texture: Frames) -> None:
     frames = moving(texture, 4, step=0)
-    propagator = LabelPropagator(frames[0], two_objects(), encoder, size=96)
+    propagator = LabelPropagator(frames[0], two_objects(), encoder, size=96, config={"edges": "none"})
     propagator.remove([7, 1])
     assert propagator.ids == [0]
     assert not propagator.step(frames[1]).any()
     propagator.add(frames[1], two_objects())
     assert (propagator.step(frames[2]) != two_objects()).mean() < 0.1
-    restored = LabelPropagator(frames[0], two_objects(), encoder, size=96)
+    restored = LabelPropagator(frames[0], two_objects(), encoder, size=96, config={"edges": "none"})
     propagator.remove([1])
     restored.load_state_dict(propagator.state_dict())
     assert np.array_equal(restored.decode(), propagator.decode())
     assert np.array_equal(restored.step(frames[3]), propagator.step(frames[3]))
 
 
-def test_removed_soft_labels_are_zero(encoder: Encoder, texture: Frames) -> None:
+@pytest.mark.parametrize("edges", ["guided", "none"])
+def test_removed_soft_labels_are_zero(encoder: Encoder, texture: Frames, edges: str) -> None:
     frames = moving(texture, 3, step=0)
     soft = np.stack([two_objects() == label for label in (0, 1, 7)]).astype(np.float32)
-    propagator, untouched = (LabelPropagator(frames[0], soft, encoder, size=96) for _ in range(2))
+    propagator, untouched = (LabelPropagator(frames[0], soft, encoder, size=96, config={"edges": edges}) for _ in range(2))
     propagator.remove([1])
     for frame in frames[1:]:
         maps, expected = propagator.step(frame), untouched.step(frame)
         assert expected[1].max() > 0.9
         assert not maps[1].any()
-        assert np.array_equal(maps[[0, 2]], expected[[0, 2]])
+        assert torch.equal(propagator.labels[[0, 2]], untouched.labels[[0, 2]])
+        if edges == "none":  # else the labels of a pixel are scaled together, so that they still share it out
+            assert np.array_equal(maps[[0, 2]], expected[[0, 2]])
 
 
 def test_removals_that_cannot_be(encoder: Encoder, texture: Frames) -> None:
@@ -402,3 +442,126 @@ def test_removals_that_cannot_be(encoder: Encoder, texture: Frames) -> None:
     assert propagator.ids == [0, 1, 7]
     propagator.remove([])
     assert propagator.ids == [0, 1, 7]
+
+
+def test_numbers_of_numpy_are_numbers(encoder: Encoder, texture: Frames) -> None:
+    frames, mask0 = moving(texture, 3, 0), square()
+    plain = propagate_labels(
+        frames, mask0, encoder, size=96, void_id=255, start=1, config={"radius": 8, "top_k": 3, "restrict_anchors": False}
+    )
+    config = {
+        "radius": np.int64(8),
+        "top_k": np.uint8(3),
+        "temperature": np.float32(0.005),
+        "restrict_anchors": np.bool_(False),
+    }
+    masks = propagate_labels(frames, mask0, encoder, size=np.int64(96), void_id=np.uint8(255), start=np.int32(1), config=config)
+    assert np.array_equal(masks, plain)
+    assert propagate_labels(frames, mask0, encoder, size=(np.int64(96), np.int16(128))).shape == (3, 96, 128)
+    assert {type(value) for value in asdict(PropagationConfig(**config)).values()} == {int, float, str, bool}
+
+
+def test_floats_may_exceed_the_range_by_rounding_only(encoder: Encoder, texture: Frames) -> None:
+    frames = moving(texture, 2, 0).astype(np.float32) / 255
+    soft = np.stack([square() == 0, square() == 1]).astype(np.float32)
+    slightly = [values * np.float32(1 + 5e-7) for values in (frames, soft)]
+    assert max(values.max() for values in slightly) > 1
+    assert np.array_equal(propagate_labels(*slightly, encoder, size=96)[0], soft)
+    with pytest.raises(ValueError, match=r"soft labels from 0 to 1\.0000\d+; expected \[0, 1\]"):
+        propagate_labels(frames, soft * 1.00001, encoder, size=96)
+    with pytest.raises(ValueError, match=r"holds floats from 0 to 1\.0000\d+; expected \[0, 1\]"):
+        propagate_labels(frames * np.float32(1.00001), soft, encoder, size=96)
+
+
+def test_a_state_holds_all_that_goes_on(encoder: Encoder, texture: Frames) -> None:
+    frames = moving(texture, 5, step=0)
+    steady, restored = (LabelPropagator(frames[0], square(), encoder, size=96) for _ in range(2))
+    steady.step(frames[1])
+    steady.add(frames[1], two_objects())
+    steady.step(frames[2])
+    restored.step(frames[4])
+    restored.load_state_dict(steady.state_dict())
+    assert restored.ids == [0, 1, 7]
+    assert torch.equal(restored.labels, steady.labels)
+    assert np.array_equal(restored.decode(), steady.decode())
+    for frame in frames[3:]:
+        assert np.array_equal(restored.step(frame), steady.step(frame))
+
+
+def test_a_state_of_another_propagator_is_refused_and_changes_nothing(encoder: Encoder, texture: Frames) -> None:
+    frames = moving(texture, 3, step=0)
+    other = build_encoder("vit_tiny_patch16_224", {"depth": 2}, name="tiny").eval()
+    other.vit.cls_token.data += 1
+    soft = np.stack([square() == 0, square() == 1]).astype(np.float32)
+    made: dict[str, Any] = {"frame0": frames[0], "mask0": square(), "model": encoder, "size": 96}
+    for changes, message in (
+        ({"size": (96, 112)}, r"size of the input was \[96, 112\], now \[96, 128\]"),
+        ({"frame0": frames[0][:64, :96], "mask0": square((64, 96))}, r"size of the frames was \[64, 96\], now \[96, 128\]"),
+        ({"config": {"top_k": 3}}, "top_k was 3, now 5"),
+        ({"model": other}, "weights was"),
+        ({"mask0": soft}, "the state is of soft labels; this propagator was started with ids"),
+        ({"mask0": square(ids=(0, 300))}, r"ids \[0, 300\] do not all fit into the uint8"),
+    ):
+        propagator, untouched = (LabelPropagator(**{**made, "mask0": square().astype(np.uint8)}) for _ in range(2))
+        with pytest.raises(ValueError, match=message):
+            propagator.load_state_dict(LabelPropagator(**{**made, **changes}).state_dict())
+        assert np.array_equal(propagator.step(frames[1]), untouched.step(frames[1]))
+    state = propagator.state_dict()
+    del state["ids"], state["counts"]
+    with pytest.raises(ValueError, match="the state lacks counts, ids"):
+        propagator.load_state_dict(state)
+    points = KeypointPropagator(frames[0], [[40.0, 40.0]], encoder, size=96)
+    with pytest.raises(ValueError, match=r"the state lacks ids, last_frame, looks, .*object_scores, .*soft"):
+        propagator.load_state_dict(points.state_dict())
+    with pytest.raises(ValueError, match="the state lacks points, scores"):
+        points.load_state_dict(propagator.state_dict())
+
+
+def test_every_anchor_keeps_its_own_features_and_labels(encoder: Encoder, texture: Frames) -> None:
+    frames = [texture[t : t + 96, :128] for t in (0, 40, 80)]
+    masks = [np.roll(square(), 16 * t, axis=1) for t in range(3)]
+    propagator = LabelPropagator(frames[0], masks[0], encoder, size=96, config={"context_frames": 2})
+    propagator.step(frames[2])
+    for frame, mask in zip(frames[1:], masks[1:], strict=True):
+        propagator.add(frame, mask)
+    context = propagator._propagator.context
+    assert len(context) == context.num_anchors == 3
+    for place, (frame, mask) in enumerate(zip(frames[::-1], masks[::-1], strict=True)):  # the newest first
+        alone = LabelPropagator(frame, mask, encoder, size=96)._propagator.context
+        assert torch.equal(context.features[place], alone.features[0])
+        assert torch.equal(context.labels[place], alone.labels[0])
+
+
+def test_a_new_object_pushes_the_background_away_in_older_anchors(encoder: Encoder, texture: Frames) -> None:
+    frames = moving(texture, 2, step=0)
+    propagator = LabelPropagator(frames[0], square(), encoder, size=96, config={"top_k": 1})
+    propagator.add(frames[0], two_objects())
+    newest, older = propagator._propagator.context.labels  # [0, 1, 7] of the same picture
+    assert torch.allclose(older, newest, atol=1e-4)
+    assert torch.allclose(older.sum(dim=0), torch.ones(6, 8), atol=1e-4)
+
+
+@torch.no_grad()
+def test_after_a_correction_only_the_anchors_and_what_follows_count(encoder: Encoder, texture: Frames) -> None:
+    frames = moving(texture, 7, step=4)
+    config = PropagationConfig(context_frames=3)
+    propagator = LabelPropagator(frames[0], square(), encoder, size=96, config=config)
+    for frame in frames[1:5]:  # the ring is full, and has begun anew
+        propagator.step(frame)
+    propagator.add(frames[4], two_objects())
+    context = propagator._propagator.context
+    assert len(context) == 2
+    features = F.normalize(
+        encode(encoder, [torch.from_numpy(frames[5]).permute(2, 0, 1)], Geometry.of((96, 128), encoder, 96), -1)[0], dim=0
+    )
+    expected = propagate(
+        features,
+        context.features.clone(),
+        context.labels.clone(),
+        radius=config.radius,
+        top_k=config.top_k,
+        temperature=config.temperature,
+    )
+    propagator.step(frames[5])
+    assert torch.equal(propagator.labels, expected)
+    assert len(context) == 3

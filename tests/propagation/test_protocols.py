@@ -149,6 +149,7 @@ PUBLISHED["dino"] |= {
     "normalize_objects": True,
     "resize": "bilinear_uint8",
     "point_maps": "gaussian",
+    "point_lost_below": 0,
 }
 for _name in ("crw", "cropmae"):
     PUBLISHED[_name] |= {
@@ -160,15 +161,24 @@ for _name in ("crw", "cropmae"):
         "normalize_objects": False,
         "resize": "bilinear",
         "point_maps": "crw",
+        "point_lost_below": 0,
     }
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_presets_hold_the_published_values(name: str) -> None:
     preset = PropagationConfig.preset(name)
-    published = {**PUBLISHED[name], "decode_at": "input", "layer": -1}
+    published = {**PUBLISHED[name], "decode_at": "input", "layer": -1, "edges": "none", "projection": False, "keep_lost": True}
+    published |= {"point_radius": math.inf, "point_redraw": 0, "point_sigma": 0.5}
     assert {key: getattr(preset, key) for key in published} == published
-    assert {field.name for field in fields(preset)} == {*published, "point_sigma", "point_top_k"}
+    assert {field.name for field in fields(preset)} == {
+        *published,
+        "point_top_k",
+        "edge_color",
+        "edge_radius",
+        "edge_eps",
+        "lost_below",
+    }
     assert preset.point_sigma == 0.5
 
 
@@ -213,8 +223,16 @@ def test_an_unknown_preset_is_refused_and_all_named() -> None:
         ("temperature", -1),
         ("temperature", math.inf),
         ("temperature", math.nan),
+        ("edges", "canny"),
+        ("edge_color", 0),
+        ("lost_below", 1.5),
+        ("keep_lost", 1),
+        ("edge_radius", -0.1),
+        ("edge_eps", math.nan),
         ("point_sigma", 0),
         ("point_sigma", math.nan),
+        ("point_radius", -1),
+        ("point_redraw", 1.5),
         ("window", "disc"),
         ("first_labels", "hard"),
         ("decode_at", "grid"),
@@ -282,7 +300,7 @@ RED_LEFT, BOTH = row(0, 2), mask_of([[1, 0]])
 def carried(frames: list[NDArray[np.uint8]], mask0: Any, **changes: Any) -> Tensor:
     """Soft labels [L, h, w] of the last frame."""
     size = (frames[0].shape[0], frames[0].shape[1])
-    propagator = LabelPropagator(frames[0], mask0, Colors(), size=size, config={**PLAIN, **changes})
+    propagator = LabelPropagator(frames[0], mask0, Colors(), size=size, config={**PLAIN, "keep_lost": True, **changes})
     for frame in frames[1:]:
         propagator.step(frame)
     return propagator.labels
@@ -290,7 +308,7 @@ def carried(frames: list[NDArray[np.uint8]], mask0: Any, **changes: Any) -> Tens
 
 def masks_of(frames: list[NDArray[np.uint8]], mask0: Any, size: tuple[int, int] | None = None, **changes: Any) -> Any:
     size = size or (frames[0].shape[0], frames[0].shape[1])
-    return propagate_labels(frames, mask0, Colors(), size=size, config={**PLAIN, **changes})
+    return propagate_labels(frames, mask0, Colors(), size=size, config={**PLAIN, "keep_lost": True, **changes})
 
 
 def found_at(frames: list[NDArray[np.uint8]], **changes: Any) -> list[int]:
@@ -408,7 +426,7 @@ def test_first_labels_say_what_a_partly_covered_cell_gets(start: int) -> None:
 def test_soft_labels_are_interpolated_between_cells() -> None:
     frame, soft = paint([[RED, GREEN]]), torch.zeros(1, PATCH, 2 * PATCH)
     soft[:, :, :PATCH] = 1
-    bilinear = masks_of([frame, frame], soft)[1]
+    bilinear = masks_of([frame, frame], soft, edges="none")[1]
     assert bilinear[0, 0].tolist() == pytest.approx([1, 1, 7 / 8, 5 / 8, 3 / 8, 1 / 8, 0, 0])
 
 
@@ -418,7 +436,7 @@ def test_decoding_at_the_input_size_leaves_blocks_and_at_the_frame_size_does_not
     mask = mask_of([[0, 0, 1], [0, 1, 1], [0, 0, 0]], scale)
 
     def blocks(decode_at: str) -> bool:
-        last = masks_of([frame, frame], mask, size, decode_at=decode_at)[1]
+        last = masks_of([frame, frame], mask, size, decode_at=decode_at, edges="none")[1]
         assert last.shape == mask.shape
         assert set(np.unique(last)) == {0, 1}
         coarse = last[::scale, ::scale]

@@ -187,7 +187,13 @@ def test_the_table_of_presets_is_true() -> None:
     words = {"yes": True, "no": False}
     rows = table(PAGES["propagation.md"], "field")
     shown = {re.findall(r"`(\w+)`", row[0])[0]: row[1:] for row in rows}
-    assert set(PropagationConfig.__dataclass_fields__) - set(shown) == {"layer", "point_sigma", "point_top_k"}
+    assert set(PropagationConfig.__dataclass_fields__) - set(shown) == {
+        "layer",
+        "lost_below",
+        "edge_color",
+        "edge_radius",
+        "edge_eps",
+    }
     for field, cells in shown.items():
         for preset, cell in zip(("default", "dino", "crw", "cropmae"), cells, strict=True):
             value = getattr(PropagationConfig.preset(preset), field)

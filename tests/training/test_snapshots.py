@@ -37,7 +37,8 @@ def test_every_temperature_scores_as_propagation_does(snapshots: ModuleType) -> 
     temperatures = [0.005, 0.05]
     found = snapshots.tuned_j(encoder, frames, truth, temperatures)
     for score, temperature in zip(found, temperatures, strict=True):
-        masks = propagate_labels(frames, truth[0], encoder, config={"temperature": temperature}, progress=False)
+        config = {"temperature": temperature, "edges": "none", "keep_lost": True}
+        masks = propagate_labels(frames, truth[0], encoder, config=config, progress=False)
         assert score == pytest.approx(mean_region_similarity(truth, masks), abs=2e-3)
     assert 0 < min(found) < 1
 

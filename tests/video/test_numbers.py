@@ -17,7 +17,7 @@ from torch import Tensor
 
 from siammae.errors import VideoError
 from siammae.video import Frames, decode, read_frames
-from siammae.video import frames as frames_module
+from siammae.video import videofile as frames_module
 
 COUNT = 45  # frames of most films here, in groups of 10
 QUIET = "log-level=none"

@@ -17,8 +17,8 @@ from PIL import Image
 
 from siammae.errors import VideoError
 from siammae.video import as_frame, as_picture, read_frames
-from siammae.video import frames as frames_module
-from siammae.video.frames import REVERSED_WINDOW
+from siammae.video import videofile as frames_module
+from siammae.video.videofile import REVERSED_WINDOW
 
 
 def pixels_of(frames: Any) -> list[Picture]:
@@ -130,7 +130,7 @@ def test_backwards_is_forwards_reversed_across_windows(tmp_path: Path) -> None:
 def test_backwards_holds_no_more_than_a_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "clip.mp4", [picture(i) for i in range(20)])
     expected = list(read_frames(path))[::-1]
-    monkeypatch.setattr("siammae.video.frames.REVERSED_WINDOW", 3)
+    monkeypatch.setattr("siammae.video.videofile.REVERSED_WINDOW", 3)
     found = list(read_frames(path).backwards(20))
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
@@ -447,16 +447,18 @@ def test_any_frame_becomes_the_same_picture(tmp_path: Path) -> None:
         (torch.zeros(4, 5, 6), r"shape \[4, 5, 6\]; expected \[3, H, W\], RGB; drop the fourth channel"),
         (np.zeros((3, 5, 6), np.uint8), r"shape \[3, 5, 6\]; expected \[H, W, 3\], RGB; move the channels: frame.transpose"),
         (torch.zeros(5, 6, 3), r"shape \[5, 6, 3\]; expected \[3, H, W\], RGB; move the channels: frame.permute"),
-        (np.zeros((5, 6), np.uint8), r"shape \[5, 6\]; expected \[H, W, 3\]"),
+        (np.zeros(6, np.uint8), r"shape \[6\]; expected \[H, W, 3\], RGB, or grey \[H, W\], \[H, W, 1\]"),
+        (torch.zeros(2, 5, 6), r"shape \[2, 5, 6\]; expected \[3, H, W\], RGB, or grey \[H, W\], \[1, H, W\]"),
         (np.zeros((0, 6, 3), np.uint8), r"shape \[0, 6, 3\]; expected"),
-        (np.zeros((5, 6, 3), np.int16), r"holds torch.int16; expected uint8 in 0..255 or float in \[0, 1\]"),
+        (np.zeros((5, 6, 3), np.int16), r"holds torch.int16; expected uint8 in 0..255, uint16, or float in"),
         (torch.zeros(3, 5, 6, dtype=torch.int64), r"holds torch.int64; expected uint8"),
         (np.zeros((5, 6, 3), bool), r"holds bool; expected uint8"),
         (np.zeros((5, 6, 3), object), r"holds object; expected uint8"),
         (np.full((5, 6, 3), 255.0), r"holds floats from 255 to 255; expected \[0, 1\] \(or uint8 in 0..255\)"),
         (np.full((5, 6, 3), -0.1), r"holds floats from -0.1 to -0.1; expected \[0, 1\]"),
         (torch.full((3, 5, 6), torch.nan), r"holds floats from nan to nan; expected \[0, 1\]"),
-        (Image.fromarray(np.full((5, 6), 40000, np.uint16)), r"mode I;16, more than 8 bits a colour; convert it to RGB first"),
+        (Image.fromarray(np.full((5, 6), 40000, np.int32)), r"grey picture of 32 bits; expected 8 or 16 bits"),
+        (Image.fromarray(np.full((5, 6), 40000, np.float32)), r"holds floats from 40000 to 40000; expected \[0, 1\]"),
         (17, r"frame 0+ is a int; expected a path, a PIL image, an array or a tensor"),
     ],
 )

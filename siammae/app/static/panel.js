@@ -97,6 +97,7 @@ function toldOf(job, state) {
     return `${job.done} of ${job.total} frames, ${speed}, ${span((job.total - job.done) / pace)} left`;
   }
   if (job.state === 'failed') return job.message;
+  if (job.state === 'stopped' && !job.total) return 'Stopped before it began; Propagate goes on';
   if (job.state === 'stopped') return `Stopped after ${job.done} of ${job.total}; Propagate goes on`;
   const changed = state.outdated ? '. Labels have changed since: Propagate again' : '';
   return job.total ? `Done: ${job.done} frames in ${span(job.seconds)}, ${speed}${changed}` : `Everything was propagated already${changed}`;

@@ -122,9 +122,8 @@ export class Timeline {
     bar([[0, last]], 16, 10, css('--raised'));
     bar([[state.trim[0], state.trim[1] - 1]], 16, 10, css('--line'));
     bar(state.done, 16, 10, '#6f9fd8');
-    for (const [kind, color] of [['doubtful', '#e0a33a'], ['lost', '#d93025']]) {
-      for (const spans of Object.values(state[kind])) bar(spans, 29, 9, color);
-    }
+    for (const spans of Object.values(state.doubtful)) bar(spans, 28, 4, '#e0a33a');
+    for (const spans of Object.values(state.lost)) bar(spans, 33, 8, '#d93025');
     for (const frame of new Set([...state.anchors, ...state.pointAnchors])) {
       pen.fillStyle = css('--ink');
       pen.strokeStyle = css('--surface');

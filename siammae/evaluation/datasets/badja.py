@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siammae.evaluation.datasets.dataset import Dataset, Progress
-from siammae.evaluation.datasets.sequences import PathLike, PointSequence, check_complete, pictures
+from siammae.evaluation.datasets.sequences import PathLike, PointSequence, check_complete, outside_frame, pictures
 from siammae.evaluation.metrics import keypoint_distances
 from siammae.evaluation.pck import KeypointScores, read_predictions
 from siammae.labels.masks import as_mask
@@ -40,9 +40,10 @@ class Badja(Dataset):
 
     name = "badja"
     rule = "0.2 of the square root of the animal's area"
+    options = ("joints",)
 
     def find(self) -> list[PointSequence]:
-        """Find the sequences; joints must lie inside the frame."""
+        """Find the sequences; visible joints outside the frame do not count, unless they are most of a file's."""
         base = Path(self.root)
         folder = base / "joint_annotations" if self.joints is None else Path(self.joints)
         images = base / "JPEGImages" / "480p"
@@ -70,23 +71,26 @@ class Badja(Dataset):
 
         A joint counts in every annotated frame but the first where it is visible, if it was in the first. It is correct if it
         is at most 0.2 times the square root of the animal's area away; a lost one is not correct. PCK is the mean over
-        sequences of each one's share of correct joints.
+        sequences of each one's share of correct joints. The same joints are scored at a fixed distance too: the share of
+        those less than 3 pixels of the 480p frames away, as trackers report it (DINO-Tracker, Tumanyan et al. 2024).
 
         `predictions` holds SEQUENCE.csv for each sequence, with the columns frame, point, x, y as `siammae keypoints` writes
         them; frame 0 is the first annotated one. An annotated frame whose mask is empty is a ValueError.
         """
-        distances = {}
+        distances, pixels, num_annotated = {}, {}, 0
         for sequence, tracks in read_predictions(self.find(), predictions):
             truth = np.where(np.isnan(sequence.points[:1]), np.nan, sequence.points)
             truth[0] = np.nan
+            num_annotated += int(np.isfinite(sequence.points[1:]).all(axis=-1).sum())
             tracks = np.where(np.isnan(tracks), np.inf, tracks)  # lost: as far away as can be
             stems = [path.stem for path in sequence.frames]
             scale = np.ones(len(truth))
             for mask in sequence.annotations[1:]:
                 scale[stems.index(mask.stem)] = np.sqrt(np.count_nonzero(as_mask(mask, empty=True).values))
             distances[sequence.name] = keypoint_distances(truth, tracks, scale)
+            pixels[sequence.name] = keypoint_distances(truth, tracks, np.ones(len(truth)))
             progress(sequence.name)
-        return KeypointScores(distances, JOINTS, THRESHOLD, "sequences")
+        return KeypointScores(distances, JOINTS, THRESHOLD, "sequences", num_annotated, pixels)
 
     def record(self) -> dict[str, Any]:
         return super().record() | {"joints": None if self.joints is None else str(Path(self.joints).resolve())}
@@ -108,7 +112,7 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
 def _sequence(
     name: str, file: Path, marked: dict[str, dict[str, Any]], frames: Sequence[Path], masks: Sequence[Path]
 ) -> PointSequence:
-    """Scale the joints to the frames' own pixels, NaN where they are not visible."""
+    """Scale the joints to the frames' own pixels, NaN where they are not visible or outside the frame."""
     width, height = read_image(frames[0]).size
     scale = np.array([width / FULL_RESOLUTION[1], height / FULL_RESOLUTION[0]])
     points: NDArray[np.float64] = np.full((len(frames), NUM_JOINTS, 2), np.nan)
@@ -117,8 +121,11 @@ def _sequence(
             entry = marked[frame.stem]
             places = (np.asarray(entry["joints"], dtype=float)[:, ::-1] + 0.5) * scale - 0.5
             points[index] = np.where(np.asarray(entry["visibility"], dtype=bool)[:, None], places, np.nan)
-    if np.any(points < -0.5) or np.any(points > np.array([width, height]) - 0.5):
+    marked_joints, outside = np.isfinite(points).all(axis=-1), outside_frame(points, (height, width))
+    if 2 * np.count_nonzero(outside) > np.count_nonzero(marked_joints):
         raise ValueError(
-            f"{file} has joints outside the frame; expected (row, column) of {FULL_RESOLUTION[0]} x {FULL_RESOLUTION[1]} pixels"
+            f"{file} has {np.count_nonzero(outside)} of {np.count_nonzero(marked_joints)} joints outside the frame; expected "
+            f"(row, column) of {FULL_RESOLUTION[0]} x {FULL_RESOLUTION[1]} pixels"
         )
+    points[outside] = np.nan
     return PointSequence(name, tuple(frames), (file, *masks), points)

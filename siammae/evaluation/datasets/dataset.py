@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from siammae.evaluation.datasets.sequences import MaskSequence, PathLike, PointSequence, read_names
+from siammae.evaluation.datasets.sequences import MaskSequence, PathLike, PointSequence, TrackSequence, read_names
 
+Sequences = Sequence[MaskSequence] | Sequence[PointSequence] | Sequence[TrackSequence]
 Progress = Callable[[str], object]  # takes the name of a sequence that is done
 
 
@@ -36,6 +37,8 @@ class Dataset(ABC):
         name: name of the data set in protocols and records.
         rule: how predictions are scored, in a few words.
         first_scored: number of the annotation, counted from 0, to which the first score of a sequence belongs.
+        options: fields of the data set that decide which files are its sequences; `record` has them.
+        submission_folder: folder in which the server expects the sequences inside a submission, "" for none.
     """
 
     root: PathLike
@@ -45,15 +48,21 @@ class Dataset(ABC):
     name: ClassVar[str]
     rule: ClassVar[str]
     first_scored: ClassVar[int] = 0
+    options: ClassVar[tuple[str, ...]] = ()
+    submission_folder: ClassVar[str] = ""
 
     @abstractmethod
-    def find(self) -> Sequence[MaskSequence] | Sequence[PointSequence]:
+    def find(self) -> Sequences:
         """Find the sequences with their frames and annotations.
 
         Raises:
             FileNotFoundError: another layout, or files that are missing, all of them named.
             ValueError: annotations that cannot be read or used.
         """
+
+    def inputs(self) -> Sequences:
+        """Find the sequences with what prediction alone reads, where scores need more; errors as in `find`."""
+        return self.find()
 
     @abstractmethod
     def score(self, predictions: PathLike, *, progress: Progress = lambda name: None) -> Scores:
@@ -67,6 +76,10 @@ class Dataset(ABC):
             FileNotFoundError: predictions that are missing, all of them named, before anything is scored.
             ValueError: predictions that cannot be read or do not fit the annotations.
         """
+
+    def export(self, scores: Scores, folder: Path) -> list[Path]:
+        """Write scores as the files of the data set's official tool, if it has any, and return their paths."""
+        return []
 
     def record(self) -> dict[str, Any]:
         """Return everything but the sequences' names that decides the predictions; `read_dataset` reads it."""

@@ -1,125 +1,33 @@
 """DAVIS 2016 and 2017: J and F of predicted masks, as the official davis2017-evaluation computes them.
 
-Predictions may come from any program. Every frame counts but the first, which is given, and the last. Objects are 1 to the
-largest id of the first annotation; 255 is void there and counts as background. In an annotation of 0 and 255 alone, as DAVIS
-2016 stores them, 255 is the one object.
+Every frame counts but the first, which is given, and the last. Objects are 1 to the largest id of the first annotation; 255 is
+void there and counts as background. In an annotation of 0 and 255 alone, as DAVIS 2016 stores them, 255 is the one object.
 """
 
-import os
-import statistics as averages
-import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from siammae.evaluation.datasets.dataset import Dataset, Progress
+from siammae.evaluation.datasets.dataset import Dataset, Progress, Scores
 from siammae.evaluation.datasets.sequences import (
     VOID,
     MaskSequence,
     PathLike,
     check_complete,
+    check_predictions,
     digest,
     is_binary,
     pictures,
     read_names,
 )
-from siammae.evaluation.metrics import Statistics, boundary_accuracy, region_similarity, statistics
-from siammae.labels.masks import Mask, as_mask
+from siammae.evaluation.regions import RegionScores, Size, write_csvs
+from siammae.evaluation.score_regions import ScoredSequence, score_regions
+from siammae.labels.masks import as_mask
 
-SPLITS = "ImageSets/2017/val.txt", "ImageSets/480p/val.txt"  # of DAVIS 2017 and 2016
-Size = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class ObjectScores:
-    """J and F of one object in the frames that count."""
-
-    sequence: str
-    id: int
-    j_frames: tuple[float, ...]
-    f_frames: tuple[float, ...]
-
-    @property
-    def j(self) -> Statistics:
-        return statistics(self.j_frames)
-
-    @property
-    def f(self) -> Statistics:
-        return statistics(self.f_frames)
-
-
-@dataclass(frozen=True)
-class DavisScores:
-    """Scores of a set of sequences.
-
-    Attributes:
-        objects: scores of every object. The figures of the set are means over objects, not over sequences.
-        unknown_ids: ids in a sequence's predictions that its first annotation lacks; their pixels count as background.
-        resized: another size, (H, W), and the scores at that size, if `Davis.resized` asks for it.
-    """
-
-    objects: tuple[ObjectScores, ...]
-    unknown_ids: dict[str, tuple[int, ...]]
-    resized: "tuple[Size, DavisScores] | None" = None
-
-    @property
-    def j(self) -> Statistics:
-        return _mean([scores.j for scores in self.objects])
-
-    @property
-    def f(self) -> Statistics:
-        return _mean([scores.f for scores in self.objects])
-
-    @property
-    def j_and_f(self) -> float:
-        return (self.j.mean + self.f.mean) / 2
-
-    @property
-    def sequences(self) -> dict[str, "DavisScores"]:
-        """Scores of each sequence alone."""
-        names = dict.fromkeys(scores.sequence for scores in self.objects)
-        return {
-            name: DavisScores(
-                tuple(scores for scores in self.objects if scores.sequence == name),
-                {key: ids for key, ids in self.unknown_ids.items() if key == name},
-            )
-            for name in names
-        }
-
-    def table(self) -> str:
-        """Format percentages of the set, of every sequence and, if it has several, of every object; Markdown."""
-        rows = [_row("all", self)]
-        if self.resized:
-            (height, width), scores = self.resized
-            rows.append(_row(f"all, resized to {height} x {width}", scores))
-        for name, scores in self.sequences.items():
-            rows.append(_row(name, scores))
-            if len(scores.objects) > 1:
-                rows += [_row(f"{name} {item.id}", DavisScores((item,), {})) for item in scores.objects]
-        head = "| | J&F | J mean | recall | decay | F mean | recall | decay |\n|---|---|---|---|---|---|---|---|\n"
-        return head + "\n".join(rows)
-
-    @property
-    def headline(self) -> tuple[str, float]:
-        return "J&F", self.j_and_f
-
-    def figures(self) -> dict[str, Any]:
-        """Return all figures, those of every frame included, as JSON's types; the report shows `sequences`."""
-        return {
-            "J&F": self.j_and_f,
-            "J": self.j._asdict(),
-            "F": self.f._asdict(),
-            "resized": self.resized and {"size": self.resized[0], **self.resized[1].figures()},
-            "sequences": {name: _curve(scores) for name, scores in self.sequences.items()},
-            "objects": [asdict(item) | {"J": item.j._asdict(), "F": item.f._asdict()} for item in self.objects],
-            "unknown_ids": self.unknown_ids,
-        }
+# DAVIS 2017, 2016, and the sets whose annotations are not public
+SPLITS = "ImageSets/2017/val.txt", "ImageSets/480p/val.txt", "ImageSets/2017/test-dev.txt", "ImageSets/2017/test-challenge.txt"
+ATTRIBUTES = "Annotations/db_info.yml"  # of DAVIS 2016
 
 
 @dataclass(frozen=True)
@@ -129,86 +37,97 @@ class Davis(Dataset):
     Attributes:
         root: folder with JPEGImages/480p and Annotations/480p, each with a folder for each sequence. To score predictions, a
             folder with a folder of PNG masks for each sequence is enough.
-        split: without `sequences` and `split`, ImageSets/2017/val.txt, else ImageSets/480p/val.txt, else all sequences.
+        split: without `sequences` and `split`, ImageSets/2017/val.txt, else ImageSets/480p/val.txt, else the test-dev or the
+            challenge set of 2017, else all sequences.
         resized: (H, W) for a second set of scores, for which annotations and predictions are resized by the nearest pixel. It
             shows the effect of a habit: CatMAE, RSP and CropMAE report scores at (480, 880), where the outlines of most
             sequences may be 9 pixels apart, not 8.
+        resolution: "480p" or "Full-Resolution", the folder of frames and annotations to use.
     """
 
     resized: Size | None = None
+    resolution: Literal["480p", "Full-Resolution"] = "480p"
 
     name = "davis"
     rule = "first and last frame dropped, means over objects"
     first_scored = 1
+    options = ("resolution",)
 
     def find(self) -> list[MaskSequence]:
         """Find the sequences; every frame must have an annotation, and there must be three or more."""
-        base = Path(self.root)
-        images, masks = base / "JPEGImages" / "480p", base / "Annotations" / "480p"
-        check_complete(base, [str(path.relative_to(base)) for path in (images, masks) if not path.is_dir()], "DAVIS's layout")
+        self._check_layout()
         sequences, missing = [], []
         for name, paths in self.annotations().items():
-            frames = pictures(images / name)
-            stems = {path.stem for path in paths}
-            missing += [f"JPEGImages/480p/{name}/{stem}.jpg" for stem in sorted(stems - set(frames))]
-            missing += [f"Annotations/480p/{name}/{stem}.png" for stem in sorted(set(frames) - stems)]
+            frames, stems = self._frames(name), {path.stem for path in paths}
+            missing += [f"JPEGImages/{self.resolution}/{name}/{stem}.jpg" for stem in sorted(stems - set(frames))]
+            missing += [f"Annotations/{self.resolution}/{name}/{stem}.png" for stem in sorted(set(frames) - stems)]
             sequences.append(MaskSequence(name, tuple(frames.values()), tuple(paths)))
-        check_complete(base, missing, "an annotation for every frame, and a frame for every annotation")
+        expected = "an annotation for every frame, and a frame for every annotation; a set without public annotations can be "
+        check_complete(self.root, missing, f"{expected}predicted only")
         return sequences
 
-    def score(self, predictions: PathLike, *, progress: Progress = lambda name: None) -> DavisScores:
+    def inputs(self) -> list[MaskSequence]:
+        """Find the sequences; the first frame of each must have an annotation, such as in the test-dev set."""
+        self._check_layout()
+        sequences, missing = [], []
+        for name, paths in self._annotations().items():
+            frames = self._frames(name)
+            first = next(iter(frames), "00000")
+            missing += [f"JPEGImages/{self.resolution}/{name}"] * (not frames)
+            given = [path for path in paths if path.stem == first]
+            missing += [f"Annotations/{self.resolution}/{name}/{first}.png"] * (not given)
+            sequences.append(MaskSequence(name, tuple(frames.values()), tuple(given)))
+        check_complete(self.root, missing, "the frames of every sequence, and an annotation of the first one")
+        return sequences
+
+    def score(self, predictions: PathLike, *, progress: Progress = lambda name: None) -> RegionScores:
         """Compute J and F of predicted masks, one frame of a sequence in memory at a time.
 
         `predictions` holds a folder for each sequence, with a mask of the same name and size for every annotation that counts.
+        Masks of frames that have no annotation are a ValueError.
 
         Source: Pont-Tuset et al., "The 2017 DAVIS Challenge on Video Object Segmentation", section 4.
         """
         annotations, folder = self.annotations(), Path(predictions)
-        missing = [
-            f"{name}/{path.name}"
-            for name, paths in annotations.items()
-            for path in paths[1:-1]
-            if not (folder / name / path.name).is_file()
-        ]
+        wanted = {name: paths[1:-1] for name, paths in annotations.items()}
         expected = "SEQUENCE/FRAME.png for all annotations but the first and the last; name the sequences if you have only some"
-        check_complete(folder, missing, expected)
-        sizes = [None, self.resized] if self.resized else [None]
-        objects: list[list[ObjectScores]] = [[] for _ in sizes]
-        unknown: dict[str, tuple[int, ...]] = {}
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            folders = [folder / name for name in annotations]
-            results = pool.map(partial(_score_sequence, sizes=sizes), annotations, annotations.values(), folders)
-            for name, (scored, others) in zip(annotations, results, strict=True):
-                for at_size, new in zip(objects, scored, strict=True):
-                    at_size += new
-                if others:
-                    unknown[name] = others
-                    warnings.warn(
-                        f"{name}: ids {list(others)} are not in the first annotation; they are background", stacklevel=2
-                    )
-                progress(name)
-        again = (self.resized, DavisScores(tuple(objects[1]), unknown)) if self.resized else None
-        return DavisScores(tuple(objects[0]), unknown, again)
+        check_predictions(folder, wanted, annotations, expected)
+        sequences = [_scored(name, paths) for name, paths in annotations.items()]
+        attributes = self.attributes()
+        return score_regions(
+            sequences, folder, resized=self.resized, first=self.first_scored, attributes=attributes, progress=progress
+        )
+
+    def export(self, scores: Scores, folder: Path) -> list[Path]:
+        """Write the official tool's tables, named after the split: global_results-val.csv and per-sequence_results-val.csv."""
+        if not isinstance(scores, RegionScores):
+            raise TypeError(f"the scores are {type(scores).__name__}; expected those of Davis.score")
+        split = self.split or self._own_split()
+        return write_csvs(scores, folder, "val" if split is None else Path(split).stem)
+
+    def attributes(self) -> dict[str, list[str]]:
+        """Read the attributes of DAVIS 2016, each with its sequences, from Annotations/db_info.yml; empty without that file."""
+        path = Path(self.root) / ATTRIBUTES
+        if not path.is_file():
+            return {}
+        import yaml
+
+        attributes: dict[str, list[str]] = {}
+        try:
+            for sequence in yaml.safe_load(path.read_text())["sequences"]:
+                for attribute in sequence["attributes"]:
+                    attributes.setdefault(str(attribute), []).append(str(sequence["name"]))
+        except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} cannot be read as DAVIS's attributes: {type(error).__name__} {error}") from error
+        return dict(sorted(attributes.items()))
 
     def annotations(self) -> dict[str, list[Path]]:
         """Find the annotations of each sequence, in order; errors as in `find`."""
-        base = Path(self.root)
-        folder = base / "Annotations" / "480p" if (base / "Annotations").is_dir() else base
-        split = next((base / name for name in SPLITS if (base / name).is_file()), None)
-        names = self.wanted() or (
-            read_names(split) if split else sorted(path.name for path in folder.iterdir() if path.is_dir())
-        )
-        annotations = {name: sorted((folder / name).glob("*.png")) for name in names}
-        empty = [name for name, paths in annotations.items() if not paths]
-        if empty or not annotations:
-            of = f" of {', '.join(empty)}" if empty else ""
-            raise FileNotFoundError(
-                f"{folder} holds no PNG masks{of}; expected SEQUENCE/FRAME.png, or a data set with Annotations/480p"
-            )
+        annotations = self._annotations()
         short = [name for name, paths in annotations.items() if len(paths) < 3]
         if short:
             raise ValueError(
-                f"{', '.join(short)} of {folder}: fewer than three annotations, and the first and the last do not count"
+                f"{', '.join(short)} of {self.root}: fewer than three annotations, and the first and the last do not count"
             )
         return annotations
 
@@ -219,54 +138,45 @@ class Davis(Dataset):
         scored = [Path(predictions) / name / path.name for name, paths in annotations.items() for path in paths[1:-1]]
         return digest(truth), digest(scored)
 
+    def record(self) -> dict[str, Any]:
+        return super().record() | {"resolution": self.resolution}
 
-def _score_sequence(
-    name: str, annotations: list[Path], pred: Path, *, sizes: Sequence[Size | None]
-) -> tuple[list[list[ObjectScores]], tuple[int, ...]]:
-    """Score the objects of one sequence at each of `sizes`; returns the ids in the predictions that no object has, too."""
-    first = _ids(annotations[0])
+    def _annotations(self) -> dict[str, list[Path]]:
+        base = Path(self.root)
+        folder = base / "Annotations" / self.resolution if (base / "Annotations").is_dir() else base
+        split = self._own_split()
+        names = self.wanted() or (
+            read_names(split) if split else sorted(path.name for path in folder.iterdir() if path.is_dir())
+        )
+        annotations = {name: sorted((folder / name).glob("*.png")) for name in names}
+        empty = [name for name, paths in annotations.items() if not paths]
+        if empty or not annotations:
+            of = f" of {', '.join(empty)}" if empty else ""
+            raise FileNotFoundError(
+                f"{folder} holds no PNG masks{of}; expected SEQUENCE/FRAME.png, or a data set with "
+                f"Annotations/{self.resolution}"
+            )
+        return annotations
+
+    def _frames(self, name: str) -> dict[str, Path]:
+        return pictures(Path(self.root) / "JPEGImages" / self.resolution / name)
+
+    def _check_layout(self) -> None:
+        layout = [f"{kind}/{self.resolution}" for kind in ("JPEGImages", "Annotations")]
+        check_complete(self.root, [folder for folder in layout if not (Path(self.root) / folder).is_dir()], "DAVIS's layout")
+
+    def _own_split(self) -> Path | None:
+        """Return the first list of sequences in the data set."""
+        base = Path(self.root)
+        return next((base / name for name in SPLITS if (base / name).is_file()), None)
+
+
+def _scored(name: str, annotations: Sequence[Path]) -> ScoredSequence:
+    """Count objects 1 to the largest id of the first annotation in every annotation but the first and the last."""
+    first = as_mask(annotations[0], empty=True).values
     binary = is_binary(first)
     num_objects = 1 if binary else int(first[first != VOID].max(initial=0))
     if not num_objects:
         raise ValueError(f"{annotations[0]} marks no object; expected the ids of all scored objects in the first annotation")
-    scores: list[list[tuple[list[float], list[float]]]] = [[([], []) for _ in range(num_objects)] for _ in sizes]
-    unknown: set[int] = set()
-    for path in annotations[1:-1]:
-        truth, mask = _ids(path), _ids(pred / path.name)
-        if truth.shape != mask.shape:
-            raise ValueError(
-                f"{pred / path.name} has {mask.shape[0]} x {mask.shape[1]} pixels; its annotation has {truth.shape[0]} x "
-                f"{truth.shape[1]}. Resize the masks to the size of the annotations, by the nearest pixel"
-            )
-        if binary:
-            truth, mask = (truth > 0).astype(np.uint8), (mask > 0).astype(np.uint8)
-        if mask.max() > num_objects:
-            unknown |= set(np.unique(mask[mask > num_objects]).tolist())
-        for size, at_size in zip(sizes, scores, strict=True):
-            pair = [Mask(ids, "numpy", ids.dtype).resized(size, "center").values if size else ids for ids in (truth, mask)]
-            for index, (j_frames, f_frames) in enumerate(at_size, start=1):
-                masks = pair[0] == index, pair[1] == index
-                j_frames.append(region_similarity(*masks))
-                f_frames.append(boundary_accuracy(*masks))
-    objects = [
-        [ObjectScores(name, index, tuple(j), tuple(f)) for index, (j, f) in enumerate(at_size, start=1)] for at_size in scores
-    ]
-    return objects, tuple(sorted(unknown))
-
-
-def _ids(path: Path) -> NDArray[Any]:
-    return as_mask(path, empty=True).values
-
-
-def _mean(objects: Sequence[Statistics]) -> Statistics:
-    return Statistics(*(averages.fmean(values) for values in zip(*objects, strict=True)))
-
-
-def _curve(scores: DavisScores) -> dict[str, Any]:
-    frames = np.mean([item.j_frames for item in scores.objects], axis=0)
-    return {"score": scores.j_and_f, "curve": "J", "frames": frames.tolist()}
-
-
-def _row(name: str, scores: DavisScores) -> str:
-    figures = scores.j_and_f, *scores.j, *scores.f
-    return f"| {name} | {' | '.join(f'{100 * figure:.1f}' for figure in figures)} |"
+    numbers = tuple(range(1, len(annotations) - 1))
+    return ScoredSequence(name, tuple(annotations), dict.fromkeys(range(1, num_objects + 1), numbers), binary)

@@ -64,19 +64,29 @@ class Jhmdb(Dataset):
 
         A joint is correct if it is at most a threshold away, in units of 0.6 times the diagonal of the box around the frame's
         true joints. PCK is the mean over the 15 joints of each one's share of correct predictions. The first frame does not
-        count; nor, as in the scripts, does a joint that the prediction has lost, neither for PCK nor for the box.
+        count; nor, as in the scripts, does a joint that the prediction has lost, neither for PCK nor for the box. The scores
+        say how many joints count. Where the joints that count have no box, since they share one place, all are wrong.
+
+        JHMDB has joints outside the picture. Where one lies outside the first frame there is nothing to propagate: `evaluate`
+        does not give it, so that it is lost in the whole video and does not count. The scripts' point maps, those of the
+        protocols "crw", "cropmae" and "paper", still draw a joint less than two cells outside, and so does `evaluate` under
+        these. A joint that leaves later counts at its annotated place.
 
         `predictions` holds VIDEO.csv for each video, with the columns frame, point, x, y as `siammae keypoints` writes them.
 
         Source: eval_pck.py in CRW's and CropMAE's repositories.
         """
-        distances = {}
+        distances, num_annotated = {}, 0
         for video, tracks in read_predictions(self.find(), predictions):
             visible = np.where(np.isnan(tracks).any(axis=-1, keepdims=True), np.nan, video.points)
             tracks[0] = np.nan
-            distances[video.name] = keypoint_distances(video.points, tracks, BOX_SHARE * _diagonals(visible))
+            num_annotated += int(np.isfinite(video.points[1:]).all(axis=-1).sum())
+            unit = BOX_SHARE * _diagonals(visible)
+            scaled = keypoint_distances(video.points, tracks, np.where(unit == 0, 1, unit))
+            scaled[(unit == 0)[:, None] & ~np.isnan(scaled)] = np.inf
+            distances[video.name] = scaled
             progress(video.name)
-        return KeypointScores(distances, JOINTS, 0.1, "joints")
+        return KeypointScores(distances, JOINTS, 0.1, "joints", num_annotated)
 
 
 def _test_set(folder: Path) -> list[str]:

@@ -59,6 +59,11 @@ class FrameCache:
         """Return the cache with its pixels on another device."""
         return FrameCache(self.pixels.to(device), self.clips, self.interval, self.skipped)
 
+    def frames(self, clip: CachedClip) -> Tensor:
+        """Return all frames of a clip, [F, H, W, 3]."""
+        end = clip.offset + clip.frames * clip.height * clip.width
+        return self.pixels[clip.offset : end].view(clip.frames, clip.height, clip.width, 3)
+
 
 def build_cache(
     videos: Sequence[Path],
@@ -169,7 +174,7 @@ class CachedSource:
         self.skipped = cache.skipped
         shares = np.array([(weights or {}).get(clip.name, 1) * clip.frames**0.5 for clip in self._clips])
         self._ends = np.cumsum(shares / shares.sum())
-        self._cells = {clip.name: cell_means(self._frames(clip)) for clip in self._clips} if config.motion else {}
+        self._cells = {clip.name: cell_means(cache.frames(clip)) for clip in self._clips} if config.motion else {}
 
     def micro_batches(self, first: int, stride: int) -> Iterator[Batch]:
         """Yield the micro-batches first, first + stride, first + 2 * stride, ... without end."""
@@ -180,7 +185,7 @@ class CachedSource:
         rng = np.random.default_rng([self._seed, 1, index])
         origins, strides, boxes, flips, names = [], [], [], [], []
         for _ in range(self._size):
-            clip, frames, box = self._place(rng)
+            clip, frames, box = self.place(rng)
             flip = bool(rng.random() < self._config.flip)
             moved = [moved_box(box, clip.height, clip.width, self._config.jitter, rng) for _ in frames[1:]]
             for frame, view in zip(frames, (box, *moved), strict=True):
@@ -194,12 +199,7 @@ class CachedSource:
         crops = crop(origins, strides, boxes, flips)
         return Batch(crops.unflatten(0, (self._size, 1 + self._futures)), names, [])
 
-    def _frames(self, clip: CachedClip) -> Tensor:
-        """Return all frames of a clip, [F, H, W, 3]."""
-        end = clip.offset + clip.frames * clip.height * clip.width
-        return self._cache.pixels[clip.offset : end].view(clip.frames, clip.height, clip.width, 3)
-
-    def _place(self, rng: np.random.Generator) -> tuple[CachedClip, list[int], Box]:
+    def place(self, rng: np.random.Generator) -> tuple[CachedClip, list[int], Box]:
         """Draw a clip, its past frame and futures, ascending, and the crop of the past frame."""
         for _ in range(MAX_REFUSED):
             clip = self._clips[min(int(np.searchsorted(self._ends, rng.random(), side="right")), len(self._clips) - 1)]

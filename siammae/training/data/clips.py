@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from siammae import video
 from siammae.errors import VideoError
-from siammae.video.decode import VideoDecoder, as_pixels
+from siammae.video.decode import VideoDecoder
 from siammae.video.pictures import images_in
+from siammae.video.pixels import as_pixels
 
 Frame = NDArray[np.uint8]  # [H, W, 3], RGB
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})

@@ -38,7 +38,7 @@ def changed_share(cells: Tensor, frames: Sequence[int], box: Box) -> float:
     """
     rows = slice(box.top // CELL, max(box.top // CELL + 1, -(-(box.top + box.height) // CELL)))
     columns = slice(box.left // CELL, max(box.left // CELL + 1, -(-(box.left + box.width) // CELL)))
-    shown = cells[torch.tensor(list(frames)), rows, columns].short()  # [1 + T, h, w, 3]
+    shown = cells[torch.tensor(list(frames), device=cells.device), rows, columns].short()  # [1 + T, h, w, 3]
     if not shown.numel():
         return 0.0  # a sliver at the edge that no whole cell covers
     changes = (shown[1:] - shown[0]).abs().float().mean(dim=-1)

@@ -1,0 +1,180 @@
+"""Doubt: objects that are lost are named, get no pixels, and are found again; what is kept does not grow."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from siammae import LabelPropagator, PropagationConfig, propagate_labels
+from siammae.encoder import Encoder
+from siammae.models import load_model
+from siammae.propagation import folder as folders
+from siammae.propagation import propagate_to_folder
+from siammae.propagation.table import DRAFT_FILE, SCORES_FILE, describe_lost, read_lost
+from siammae.synthetic import render_clip
+from siammae.visualize import overlay
+
+Frames = NDArray[np.uint8]
+CONFIG = {"radius": 2, "edges": "none", "context_frames": 4}
+SIZE = (64, 160)
+OBJECT = slice(24, 40)
+
+
+def pillar(steps: int = 13) -> tuple[Frames, NDArray[np.uint8]]:
+    """A textured square that moves 8 pixels a frame, goes behind a pillar of 56 pixels and comes out: frames and masks."""
+    generator = np.random.default_rng(3)
+    ground = generator.integers(0, 90, (*SIZE, 3), dtype=np.uint8)
+    thing = generator.integers(160, 256, (16, 16, 3), dtype=np.uint8)
+    frames, masks = [], []
+    for step in range(steps):
+        frame, mask, left = ground.copy(), np.zeros(SIZE, np.uint8), 16 + 8 * step
+        frame[OBJECT, left : left + 16], mask[OBJECT, left : left + 16] = thing, 1
+        frame[:, 48:104], mask[:, 48:104] = [10, 120, 10], 0
+        frames.append(frame)
+        masks.append(mask)
+    return np.stack(frames), np.stack(masks)
+
+
+def jaccard(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+    return float(((one == 1) & (other == 1)).sum() / ((one == 1) | (other == 1)).sum())
+
+
+def test_an_object_that_comes_out_behind_a_pillar_is_found_again(colours: Encoder) -> None:
+    frames, truth = pillar()
+    masks, scores = propagate_labels(frames, truth[0], colours, size=SIZE, config=CONFIG, return_scores=True)
+    hidden = [index for index, mask in enumerate(truth) if not mask.any()]
+    assert hidden
+    assert scores.lost[hidden, 0].all()
+    assert not masks[hidden].any()
+    assert not scores.lost[-1, 0]
+    assert jaccard(masks[-1], truth[-1]) > 0.7
+    without = propagate_labels(frames, truth[0], colours, size=SIZE, config={**CONFIG, "keep_lost": True})
+    assert jaccard(without[-1], truth[-1]) < 0.1
+
+
+@pytest.fixture(scope="module")
+def small() -> Encoder:
+    return load_model("vitt8d6")
+
+
+@pytest.mark.parametrize("kind", ["black", "white", "noise", "foreign"])
+def test_frames_without_the_object_are_lost_and_the_next_ones_are_not(small: Encoder, kind: str) -> None:
+    clip = render_clip(6, (128, 192), num_objects=1, seed=1)
+    frames = clip.frames.copy()
+    noise = np.random.default_rng(9).integers(0, 256, (2, 128, 192, 3), dtype=np.uint8)
+    foreign = np.stack([pillar(1)[0][0].repeat(2, axis=0).repeat(2, axis=1)[:, :192]] * 2)
+    frames[2:4] = {"black": 0, "white": 255, "noise": noise, "foreign": foreign}[kind]
+    first = np.uint8(clip.masks[0] > 0)
+    masks, scores = propagate_labels(frames, first, small, size=128, return_scores=True)
+    assert scores.lost[:, 0].tolist() == [False, False, True, True, False, False]
+    assert [bool(mask.any()) for mask in masks] == [True, True, False, False, True, True]
+
+
+def test_area_and_box_are_those_of_the_mask(colours: Encoder) -> None:
+    frames, truth = pillar(2)
+    masks, scores = propagate_labels(frames, truth[0], colours, size=SIZE, config=CONFIG, return_scores=True)
+    assert scores.ids == [1]
+    assert scores.box[0, 0].tolist() == [16, 24, 32, 40]
+    for mask, area, box in zip(masks, scores.area[:, 0], scores.box[:, 0], strict=True):
+        rows, columns = np.nonzero(mask)
+        assert area == len(rows)
+        assert box.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+
+
+def test_keeping_the_lost_changes_no_mask(colours: Encoder) -> None:
+    frames, truth = pillar()
+    config = {**CONFIG, "keep_lost": True}
+    kept = propagate_labels(frames, truth[0], colours, size=SIZE, config={**config, "lost_below": 1.0})
+    assert np.array_equal(kept, propagate_labels(frames, truth[0], colours, size=SIZE, config={**config, "lost_below": 0.0}))
+    assert all(PropagationConfig.preset(name).keep_lost for name in ("dino", "crw", "cropmae"))
+
+
+def test_what_is_kept_does_not_grow_and_a_restored_propagator_goes_on(colours: Encoder) -> None:
+    frames, truth = pillar()
+    propagator, other = (LabelPropagator(frames[0], truth[0], colours, size=SIZE, config=CONFIG) for _ in range(2))
+    sizes = []
+    for index in [*range(1, 9), *range(1, 9)]:
+        propagator.step(frames[index])
+        sizes.append(sum(tensor.numel() for tensor in propagator.state_dict().values()))
+    assert len(set(sizes)) == 1
+    other.load_state_dict(propagator.state_dict())
+    assert other.scores.score.tolist() == propagator.scores.score.tolist()
+    for frame in frames[8:]:
+        assert np.array_equal(propagator.step(frame), other.step(frame))
+        assert other.scores.score.tolist() == propagator.scores.score.tolist()
+
+
+def test_scores_follow_objects_that_are_added_and_removed(colours: Encoder) -> None:
+    frames, truth = pillar(3)
+    propagator = LabelPropagator(frames[0], truth[0], colours, size=SIZE, config=CONFIG)
+    both = truth[1].copy()
+    both[:16, 120:144] = 5
+    propagator.add(frames[1], both)
+    propagator.step(frames[2])
+    assert propagator.scores.ids == [1, 5]
+    assert not propagator.scores.lost.any()
+    before = propagator.scores.score[1]
+    propagator.remove([1])
+    assert propagator.scores.ids == [5]
+    assert propagator.scores.score.tolist() == [before]
+    propagator.step(frames[2])
+    assert propagator.scores.ids == [5]
+    assert not propagator.scores.lost.any()
+
+
+def test_soft_labels_and_masks_without_background_have_scores(colours: Encoder) -> None:
+    frames, truth = pillar(2)
+    soft = np.stack([truth[0] == 0, truth[0] == 1]).astype(np.float32)
+    black = np.stack([frames[0], np.zeros_like(frames[0])])
+    planes, scores = propagate_labels(black, soft, colours, size=SIZE, config=CONFIG, return_scores=True)
+    assert scores.ids == [0, 1]
+    assert scores.lost[1, 1]
+    assert not planes[1, 1].any()
+    full, scores = propagate_labels(black, truth[0] + 1, colours, size=SIZE, config=CONFIG, return_scores=True)
+    assert scores.ids == [1, 2]
+    assert scores.lost[1, 1]
+    assert set(np.unique(full[1])) <= {0, 1}
+
+
+def test_a_resumed_run_writes_the_same_table(colours: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, truth = pillar()
+    monkeypatch.setattr(folders, "SECONDS_BETWEEN_STATES", 0.0)
+    options = {"size": SIZE, "config": CONFIG, "start": 1, "progress": False}
+    whole = propagate_to_folder(frames, truth[1], tmp_path / "whole", colours, **options)
+    step = LabelPropagator.step
+    calls = iter(range(100))
+
+    def stops(self: LabelPropagator[NDArray[np.uint8]], frame: torch.Tensor) -> NDArray[np.uint8]:
+        if next(calls) == 5:
+            raise KeyboardInterrupt
+        return step(self, frame)
+
+    monkeypatch.setattr(LabelPropagator, "step", stops)
+    with pytest.raises(KeyboardInterrupt):
+        propagate_to_folder(frames, truth[1], tmp_path / "cut", colours, **options)
+    monkeypatch.setattr(LabelPropagator, "step", step)
+    cut = propagate_to_folder(frames, truth[1], tmp_path / "cut", colours, resume=True, **options)
+    assert (cut / SCORES_FILE).read_bytes() == (whole / SCORES_FILE).read_bytes()
+    assert not (cut / DRAFT_FILE).exists()
+    with (cut / SCORES_FILE).open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["frame"]) for row in rows] == list(range(len(frames)))
+    hidden = {index for index, mask in enumerate(truth) if not mask.any()}
+    assert hidden <= set(read_lost(cut))
+
+
+def test_lost_objects_are_told_by_ranges_of_frames() -> None:
+    lost = {**{frame: {2} for frame in range(31, 61)}, 70: {2, 5}}
+    assert describe_lost(lost) == ["object 2 is lost in frames 31 to 60, 70", "object 5 is lost in frame 70"]
+
+
+def test_an_overlay_marks_lost_objects_in_red() -> None:
+    frame, mask = np.zeros((64, 96, 3), np.uint8), np.zeros((64, 96), np.uint8)
+    mask[40:60, 40:60] = 1
+    plain, marked = overlay(frame, mask), overlay(frame, mask, lost=[1])
+    assert marked[50, 50, 0] > plain[50, 50, 0]
+    assert (marked[:20] != plain[:20]).any()  # the line that names the object
+    assert np.array_equal(overlay(frame, mask, lost=[]), plain)
