@@ -26,6 +26,7 @@ MAX_CELLS = 8192  # of a grid: the weights between all its cells are kept, 256 M
 MAX_VIEWS = 8  # views that are kept
 FEW_CELLS = 200  # a box of fewer cells is looked at closely
 NEVER = -20.0  # evidence of cells that cannot belong to the object
+BEYOND = 3.0  # cells that an object may reach beyond its rough mask
 CLICKED = 5.0  # evidence of clicked cells where only clicks are given
 SOFTNESS = 0.5  # evidence at which a cell is e times more likely of the object than not
 
@@ -95,7 +96,7 @@ class Segmenter:
         ids = torch.zeros(self.geometry.frame, dtype=torch.uint8, device=self._encoder.device)  # [H, W]
         best = torch.full(self.geometry.frame, 0.5, device=self._encoder.device)  # [H, W], share of the strongest label
         for label, prompt in prompts.items():
-            view = self._view(prompt.box)
+            view = self._view(prompt.box if prompt.mask is None else None)
             shares = view.enlarge(torch.sigmoid(self._evidence(view, label, prompts) / SOFTNESS))
             left, top, right, bottom = view.window
             if prompt.box is not None:
@@ -137,15 +138,19 @@ class Segmenter:
             ends = torch.zeros_like(result)
             ends[cells] = torch.where(inside, 1.0, -1.0)
             unknown = ends == 0
-            result[unknown] = evidence.standardize(evidence.chance_to_reach(view.weights, ends)[unknown])
+            result[unknown] = evidence.standardize(evidence.chance_to_reach(view.weights, ends)[unknown].log())
             result[cells] = torch.where(inside, CLICKED, -CLICKED)
             return result
-        region = _region(view, label, prompt)
-        if prompt.box is None:
-            result.fill_(-evidence.CERTAIN)  # clicks may add to a rough mask
-        result[region] = evidence.standardize(evidence.steps_to_background(view.weights, region))
+        places, region = view.places(), _region(view, label, prompt)
+        if prompt.mask is None:
+            result[region] = evidence.standardize(evidence.steps_to_background(view.weights, region).log())
+        else:
+            allowed = region if prompt.box is not None else torch.cdist(places, places[region]).amin(dim=1) <= BEYOND
+            shares = view.mask_shares(prompt.mask).to(result.device)
+            result[allowed] = evidence.standardize(evidence.smooth_shares(view.weights, shares)[allowed])
+            if prompt.box is None:
+                result[~allowed] = -evidence.CERTAIN  # clicks may add to a rough mask
         if len(cells):
-            places = view.places()
             similarity, distance = view.features @ view.features[cells].T, torch.cdist(places, places[cells])  # [n, K]
             result = evidence.correct(result, similarity, distance, cells, inside)
         return result

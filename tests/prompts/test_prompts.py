@@ -77,6 +77,13 @@ def test_the_chance_to_reach_a_click_is_that_of_the_markov_chain() -> None:
     torch.testing.assert_close(evidence.chance_to_reach(weights, ends).double(), chance, rtol=1e-3, atol=1e-6)
 
 
+def test_shares_mix_between_similar_cells_alone() -> None:
+    weights = torch.tensor([[0.0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]])
+    smooth = evidence.smooth_shares(weights, torch.tensor([1.0, 0, 0, 0]))
+    trust = evidence.TRUST
+    torch.testing.assert_close(smooth, torch.tensor([1 + trust, 1, 0, 0]) / (2 + trust))
+
+
 def test_the_split_has_the_largest_variance_between_its_groups() -> None:
     values = torch.cat([torch.randn(30, generator=torch.Generator().manual_seed(1)), torch.tensor([8.0, 9.0, 8.5])])
     threshold = evidence.split(values)
@@ -121,6 +128,13 @@ def test_a_rough_mask_becomes_the_object_under_it(red_disk: Segmenter) -> None:
     rough = draw_disk(48, 96, 40)
     assert iou(rough, draw_disk(*DISK)) < 0.6
     assert iou(red_disk.segment(mask=rough) == 1, draw_disk(*DISK)) > 0.9
+
+
+def test_a_mask_that_fits_stays_and_a_click_corrects_it(red_disk: Segmenter) -> None:
+    disk = draw_disk(*DISK)
+    assert iou(red_disk.segment(mask=disk) == 1, disk) > 0.93
+    too_much = disk | draw_disk(20, 20, 14)
+    assert iou(red_disk.segment(mask=too_much, points=[[20, 20]], labels=[0]) == 1, disk) > 0.9
 
 
 def test_clicks_add_to_a_box_and_take_away(colors: Encoder) -> None:
