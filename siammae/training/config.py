@@ -1,6 +1,7 @@
 """The configuration of a training run: a YAML file, `key=value` overrides, and errors that name the closest field."""
 
 import difflib
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,6 +12,10 @@ from siammae.training.section import Section
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
+
+
+SHORTENED = reprlib.Repr()  # of values in messages: aliases make a few lines of YAML into gigabytes of text
+SHORTENED.maxlevel, SHORTENED.maxstring, SHORTENED.maxlong, SHORTENED.maxother = 3, 200, 60, 200
 
 
 @dataclass(frozen=True)
@@ -205,17 +210,9 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Train
     Raises:
         ValueError: an unknown key (the closest field is named), a value of the wrong kind, or one that cannot work.
     """
-    try:
-        import yaml
-    except ImportError as error:
-        raise ImportError('training configs need pyyaml; install it with: pip install "siammae[train]"') from error
-
     values: dict[str, Any] = {}
     if path is not None:
-        try:
-            values = yaml.safe_load(Path(path).read_text()) or {}
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is not YAML: {error}") from error
+        values = _read_yaml(Path(path).read_bytes(), str(path)) or {}
         if not isinstance(values, dict):
             raise ValueError(f"{path} holds a {type(values).__name__}; expected keys and values")
     for override in overrides:
@@ -228,8 +225,20 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Train
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):
                 raise ValueError(f"override {override!r}: {parent} is a value, not a section")
-        section[last] = yaml.safe_load(text)
+        section[last] = _read_yaml(text, f"override {override!r}")
     return config_from_dict(values)
+
+
+def _read_yaml(content: str | bytes, label: str) -> Any:
+    """Read YAML of plain values; ValueError, which names the `label`, for anything else."""
+    try:
+        import yaml
+    except ImportError as error:
+        raise ImportError('training configs need pyyaml; install it with: pip install "siammae[train]"') from error
+    try:
+        return yaml.safe_load(content)
+    except (yaml.YAMLError, ValueError, AttributeError, KeyError, RecursionError) as error:  # PyYAML's for bad values
+        raise ValueError(f"{label} is not YAML: {error or type(error).__name__}") from error
 
 
 def config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
@@ -283,11 +292,12 @@ def _explain(error: "ValidationError") -> str:
     if kind == "value_error":  # from a section's own checks
         return str(first["ctx"]["error"])
     if kind == "missing" and isinstance(first["loc"][-1], int):
-        return f"{path.rpartition('.')[0]} is {value!r}; value number {first['loc'][-1] + 1} is missing"
+        return f"{path.rpartition('.')[0]} is {SHORTENED.repr(value)}; value number {first['loc'][-1] + 1} is missing"
     if kind == "missing":
         return f"{path} is missing"
+    shown = SHORTENED.repr(value)
     expected = "a section with keys of its own" if kind == "dataclass_type" else first["msg"].removeprefix("Input should be ")
-    return f"{path} is {value!r}; expected {expected.replace('tuple', 'list').replace('Tuple should have ', '')}"
+    return f"{path} is {shown}; expected {expected.replace('tuple', 'list').replace('Tuple should have ', '')}"
 
 
 def _remedy(key: str) -> str:
