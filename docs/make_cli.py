@@ -18,9 +18,9 @@ from siammae.cli.options import ModelOptions, PropagationOptions
 PAGE = Path(__file__).with_name("cli.md")
 GROUPS = {  # the rest follows under "Other commands"
     "Label a video": ("app", "propagate", "keypoints", "demo"),
-    "Frames, masks and pictures": ("frame", "mask", "export-masks", "cutout", "attention", "correspondence", "pca", "reconstruct"),
+    "Frames, masks and pictures": ("frame", "mask", "export-masks", "cut-out", "attention", "correspondence", "pca", "reconstruct"),
     "Features, models and weights": ("features", "models", "info", "convert", "fit-projection", "card", "export", "push"),
-    "Training": ("train", "shards"),
+    "Training": ("train", "export-run", "sweep", "shards"),
     "Evaluation": ("evaluate", "score"),
     "This machine": ("env", "bench", "completion"),
 }
