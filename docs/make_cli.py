@@ -136,7 +136,7 @@ def _section(command: str, help: Help, shared: dict[str, list[Option]]) -> str:
         f"### siammae {command}",
         help.summary,
         *help.notes,
-        "```text\n" + "\n".join([help.usage, *help.examples]) + "\n```",
+        "\n".join(["```text", f"usage: {help.usage}", *(f"example: {example}" for example in help.examples), "```"]),
     ]
     if help.arguments:
         parts.append(_table(help.arguments, "argument"))
