@@ -17,10 +17,10 @@ from siammae.cli.options import ModelOptions, PropagationOptions
 
 PAGE = Path(__file__).with_name("cli.md")
 GROUPS = {  # the rest follows under "Other commands"
-    "Label a video": ("app", "propagate", "keypoints", "demo"),
-    "Frames, masks and pictures": ("frame", "mask", "attention", "correspondence", "pca", "reconstruct"),
+    "Label a video": ("app", "propagate", "keypoints", "export-masks", "demo"),
+    "Frames, masks and pictures": ("frame", "mask", "segment", "cutout", "attention", "correspondence", "pca", "reconstruct"),
     "Features, models and weights": ("features", "models", "info", "convert", "fit-projection", "card", "export", "push"),
-    "Training": ("train", "shards"),
+    "Training": ("train", "sweep", "export-run", "shards"),
     "Evaluation": ("evaluate", "score"),
     "This machine": ("env", "bench", "completion"),
 }
