@@ -82,7 +82,7 @@ class Jhmdb(Dataset):
         """
         distances, lost, num_annotated = {}, {}, 0
         for video, tracks in read_predictions(self.find(), predictions):
-            missing = np.isnan(tracks).any(axis=-1)  # [T, K]
+            missing = np.asarray(np.isnan(tracks).any(axis=-1))  # [T, K]
             visible = np.where(missing[..., None], np.nan, video.points)
             tracks[0] = np.nan
             annotated = np.isfinite(video.points).all(axis=-1)
