@@ -1,7 +1,7 @@
 """Matches of every frame of a sequence, found once, from which labels are propagated with many settings.
 
-Which cells match depends on features alone. The NUM_MATCHES best cells within RADIUS in the CONTEXT frames before are kept, and the
-ANCHOR_MATCHES best in the first frame; a setting takes the best of those that its own window and context admit. This is what
+Which cells match depends on features alone. The NUM_MATCHES best cells within RADIUS in the CONTEXT frames before are kept, and
+ANCHOR_MATCHES in the first frame; a setting takes the best of those that its own window and context admit. This is what
 `siammae.propagation` does, unless a cell has fewer admitted matches than `top_k` among those kept; and similarities are kept in
 float16, and no object is lost, so scores differ a little from those of `siammae evaluate`.
 """

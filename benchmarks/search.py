@@ -3,11 +3,11 @@
     python benchmarks/search.py DAVIS CACHE --frames 40
     python benchmarks/search.py DAVIS CACHE --joints JOINTS --frames 999     # BADJA's joints in place of masks
 
-From the model's own settings, or where --start says, one setting at a time is set to whatever gives the highest mean score, round
-after round until none changes. The score of a sequence is the mean of J and F of every --every-th frame, or PCK@0.2. Then, for each fold of the
-sequences, the best of all settings tried is chosen by the other sequences: what it scores on the fold is what the choice is
-worth on sequences that had no part in it. CACHE keeps features, matches and scores, so that a search that was interrupted goes
-on. Prints a table of all settings tried, the best first; --report prints it without trying more.
+From the model's own settings, or where --start says, one setting at a time is set to whatever gives the highest mean score,
+round after round until none changes. The score of a sequence is the mean of J and F of every --every-th frame, or PCK@0.2.
+Then, for each fold of the sequences, the best of all settings tried is chosen by the other sequences: what it scores on the
+fold is what the choice is worth on sequences that had no part in it. CACHE keeps features, matches and scores, so that a
+search that was interrupted goes on. Prints a table of all settings tried, the best first; --report prints it without trying more.
 """
 
 import argparse
