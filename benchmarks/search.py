@@ -7,7 +7,8 @@ From the model's own settings, or where --start says, one setting at a time is s
 round after round until none changes. The score of a sequence is the mean of J and F of every --every-th frame, or PCK@0.2.
 Then, for each fold of the sequences, the best of all settings tried is chosen by the other sequences: what it scores on the
 fold is what the choice is worth on sequences that had no part in it. CACHE keeps features, matches and scores, so that a
-search that was interrupted goes on. Prints a table of all settings tried, the best first; --report prints it without trying more.
+search that was interrupted goes on. Prints a table of all settings tried, the best first; --report prints it without trying
+more.
 """
 
 import argparse
