@@ -23,6 +23,7 @@ from siammae.video import write_picture, write_video
 
 SIZE = 1000, 750  # width and height of frames, enlarged from 280 x 210
 FPS = 8
+DETAIL = 360  # shorter side at which masks are propagated, for thin legs; the default is 240
 FILM = 640  # width of films in pixels
 COLORS = [0, 0, 0, 0, 160, 255, 255, 220, 0, 255, 64, 129]  # of the background and three ids: blue, yellow, magenta
 GIRAFFE = [
@@ -80,7 +81,7 @@ class Pictures:
     @cache  # noqa: B019
     def masks(self, name: str, *shapes: str) -> NDArray[np.uint8]:
         first = draw_shapes(shapes, SIZE[::-1]).astype(np.uint8)
-        return np.asarray(propagate_labels(self.frames(name), first, self.model))
+        return np.asarray(propagate_labels(self.frames(name), first, self.model, size=DETAIL))
 
     def labelled(self, name: str, shapes: list[str], outline: int = 5) -> list[NDArray[np.uint8]]:
         """Draw the masks over all frames of a clip."""
