@@ -91,12 +91,12 @@ def check_range(frame: Tensor, label: str = "the frame") -> None:
     low, high = (float(value) for value in frame.detach().aminmax())
     if low >= -ROUNDING and high <= 1 + ROUNDING:
         return
-    if math.isnan(low) or math.isnan(high):
-        remedy = "replace what is not a number"
+    if not (math.isfinite(low) and math.isfinite(high)):
+        remedy = "replace what is not finite"
     elif low < 0:
         remedy = "pass the frames as they were before they were normalised, which the model does itself"
     else:
-        remedy = f"divide them by {255 if high <= 256 else 65535 if high <= 65536 else 'the largest value that they can have'}"
+        remedy = "divide them by the largest value that they can have, such as 255"
     raise ValueError(f"{label} holds floats from {low:.8g} to {high:.8g}; expected [0, 1] (or uint8 in 0..255): {remedy}")
 
 
