@@ -50,6 +50,26 @@ class ShardsConfig(Section):
 
 
 @dataclass(frozen=True)
+class AppearanceConfig(Section):
+    """Changes of color and blur; the paper makes none."""
+
+    prefix: ClassVar[str] = "data.appearance."
+    color: float = 0.0  # largest change of brightness, contrast and saturation, as a share; the hue turns by a quarter of it
+    blur: float = 0.0  # share of samples that are blurred, by 0.1 to 2 pixels at 224 pixels
+    shared: bool = True  # one change for all frames of a sample; false draws one for each frame
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, value in (("color", self.color), ("blur", self.blur)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"data.appearance.{name} is {value:g}; expected a share, 0 to 1")
+        if not (self.shared or self.color or self.blur):
+            raise ValueError(
+                "data.appearance.shared=false draws a change for each frame; set data.appearance.color or blur above 0 too"
+            )
+
+
+@dataclass(frozen=True)
 class DataConfig(Section):
     """Source of pairs, and the way they are drawn."""
 
@@ -66,6 +86,7 @@ class DataConfig(Section):
     flip: float = 0.5  # share of samples mirrored left to right
     repeats: int = 2  # samples drawn from one opened file
     workers: int = 4  # loader processes for each training process; 0 loads in the training process itself
+    appearance: AppearanceConfig = field(default_factory=AppearanceConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     shards: ShardsConfig = field(default_factory=ShardsConfig)
 
@@ -150,7 +171,9 @@ class TrainConfig(Section):
     keep: int = 3  # newest checkpoints kept
     snapshots: int = 0  # encoders kept during the run, evenly spread, to see how features change
     resume: bool = True  # go on from the newest checkpoint in `output`; false refuses a folder that has one
-    trackers: tuple[str, ...] = ()  # accelerate's trackers, such as tensorboard
+    trackers: tuple[str, ...] = ()  # accelerate's trackers, such as tensorboard or wandb
+    project: str = "siammae"  # project of the trackers
+    name: str = ""  # the run's name in the trackers; empty takes the output folder's
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -161,6 +184,8 @@ class TrainConfig(Section):
             raise ValueError(f"{lengths[0]} is {getattr(self, lengths[0])}; expected more than 0")
         if not self.output:
             raise ValueError("output is empty; expected a folder for checkpoints and logs")
+        if self.trackers and not self.project:
+            raise ValueError("project is empty; trackers need the name of a project")
         if min(self.batch_size, self.accumulation, self.log_every, self.picture_every, self.keep) < 1:
             raise ValueError("batch_size, accumulation, log_every, picture_every and keep are at least 1")
         if self.checkpoint_every < 1 or self.checkpoint_minutes <= 0:
