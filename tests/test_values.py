@@ -29,10 +29,7 @@ def test_images_from_0_to_1_give_a_warning_and_frames_that_are_light_grey_do_not
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            lambda frames: frames * 255,
-            r"floats from 0 to 255; expected \[0, 1\] \(or uint8 in 0\.\.255\): divide them by the largest value that they can have",
-        ),
+        (lambda frames: frames * 255, r"floats from 0 to 255; expected \[0, 1\] \(or uint8 in 0\.\.255\): divide them by the"),
         (lambda frames: frames * 65535, r"floats from 0 to 65535; .*: divide them by the largest"),
         (lambda frames: frames * 1e6, r"floats from 0 to 1000000; .*, such as 255"),
         (lambda frames: (frames - 0.45) / 0.22, r"floats from -2\.0454545 to 2\.5; .* before they were normalised"),

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
 from siammae.errors import VideoError
-from siammae.files import PathLike, atomic
+from siammae.files import PathLike, atomic, check_output
 from siammae.video.limits import check_pixels, check_regular, local_path
 
 ROUNDING = 1e-6  # what floats in [0, 1] may exceed it by
@@ -216,11 +216,19 @@ def _decoding(label: str) -> Iterator[None]:
         raise VideoError(
             f"{label} has more pixels than the limit: {error}; if you trust it, set PIL.Image.MAX_IMAGE_PIXELS higher"
         ) from error
+    except UnidentifiedImageError as error:
+        raise VideoError(f"{label} cannot be read as a picture: it is none of {', '.join(FORMATS)}") from error
     except Exception as error:
         raise VideoError(f"{label} cannot be read as a picture: {str(error) or type(error).__name__}") from error
 
 
 def write_picture(path: PathLike, frame: Any) -> None:
-    """Write any frame that `as_frame` takes as a picture, in the format that the suffix names."""
+    """Write any frame that `as_frame` takes as a picture, in the format that the suffix names.
+
+    Raises:
+        ValueError: another suffix, and what `as_frame` raises.
+        FileNotFoundError: the folder of `path` does not exist.
+    """
+    check_output(path, IMAGE_SUFFIXES | {".gif"})
     with atomic(path) as draft:
         Image.fromarray(as_picture(frame)).save(draft)
