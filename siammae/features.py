@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from siammae.encoder import Encoder, normalized_images
+from siammae.errors import whole_number
 from siammae.files import PathLike, atomic, check_output, save_tensors
 from siammae.geometry import Geometry, InputSize, frame_size
 from siammae.models.load import as_encoder
@@ -94,7 +95,8 @@ def extract_features(
     Raises:
         ValueError: a bad `batch_size`, `size` or `layer`, features that are not finite; and what `read_frames` raises.
     """
-    if batch_size < 1:
+    batch_size = whole_number(batch_size, "batch_size", "a whole number of frames, at least 1")
+    if batch_size is None or batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; expected at least 1")
     encoder = as_encoder(model)
     source = read_frames(frames)

@@ -5,7 +5,7 @@ Whatever the source, a frame is a tensor [3, H, W], RGB, either uint8 or float i
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, SupportsIndex, TypeAlias, get_args
@@ -124,6 +124,8 @@ def _sequence(source: FrameSource) -> Frames:
         return source
     if isinstance(source, str | os.PathLike):
         return _from_path(os.fspath(source))
+    if isinstance(source, bytes | bytearray | memoryview | Mapping):
+        raise ValueError(f"frames are a {type(source).__name__}; expected a path, an array, a tensor or an iterable of frames")
     if isinstance(source, Image.Image):
         raise ValueError("one picture is no sequence of frames; pass a list: [picture]")
     if isinstance(source, np.ndarray | Tensor):
