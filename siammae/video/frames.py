@@ -26,6 +26,8 @@ from siammae.video.videofile import VideoFile
 
 __all__ = ["FrameSource", "Frames", "read_frames"]
 
+VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
+
 FrameSource: TypeAlias = "str | os.PathLike[str] | Frames | Tensor | np.ndarray[Any, Any] | Iterable[Any]"
 
 
@@ -143,10 +145,23 @@ def _sequence(source: FrameSource) -> Frames:
             raise ValueError(f"frames have shape {list(source.shape)}; expected {expected}{remedy if source.ndim == 3 else ''}")
         return Items(source, "the sequence")
     if isinstance(source, Sequence):
+        if source and _is_video(source[0]):
+            raise ValueError(
+                "the list holds videos; expected frames. Pass one video, or the list to siammae.features.iter_features or "
+                "siammae.propagation.iter_labels, which take several"
+            )
         return Items(source, "the sequence")
     if isinstance(source, Iterable):
         return Stream(source, "the sequence")
     raise ValueError(f"frames are a {type(source).__name__}; expected a path, an array, a tensor or an iterable of frames")
+
+
+def _is_video(item: Any) -> bool:
+    """Tell if an item of a list is a video of its own: frames, an array of four axes, a folder, or a file PyAV should read."""
+    if isinstance(item, str | os.PathLike):
+        text = os.fspath(item)
+        return os.path.isdir(text) or (os.path.isfile(text) and Path(text).suffix.lower() in VIDEO_SUFFIXES)
+    return isinstance(item, Frames) or (isinstance(item, np.ndarray | Tensor) and item.ndim == 4)
 
 
 def _from_path(text: str) -> Frames:
