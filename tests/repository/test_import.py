@@ -25,6 +25,7 @@ NAMES = [
     "LabelPropagator",
     "ModelInfo",
     "PropagationConfig",
+    "Segmenter",
     "VideoError",
     "WeightsError",
     "extract_features",
@@ -36,8 +37,21 @@ NAMES = [
     "push_to_hub",
     "read_frames",
     "save_model",
+    "segment",
 ]
-FOLDERS = ["evaluation", "features", "labels", "models", "ops", "propagation", "synthetic", "training", "video", "visualize"]
+FOLDERS = [
+    "evaluation",
+    "features",
+    "labels",
+    "models",
+    "ops",
+    "prompts",
+    "propagation",
+    "synthetic",
+    "training",
+    "video",
+    "visualize",
+]
 
 
 def run(code: str) -> str:
