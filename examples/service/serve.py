@@ -1,9 +1,11 @@
 """Serve propagation over HTTP: upload a video, mark an object, and receive its masks as they are made.
 
-python examples/serve.py --port 8000                       # http://127.0.0.1:8000/docs describes and tries every request
-curl -F file=@horse.mp4 http://127.0.0.1:8000/videos       # {"id": "5f0c...", "height": 480, "width": 854, "fps": 25.0}
-curl -d '{"box": [210, 80, 420, 310]}' -H 'Content-Type: application/json' http://127.0.0.1:8000/videos/5f0c.../mask -o mask.png
-curl -N -X POST http://127.0.0.1:8000/videos/5f0c.../propagate
+python examples/service/serve.py --port 8000
+curl -F file=@horse.mp4 http://127.0.0.1:8000/videos                                 # answers {"id": "ID", ...}
+curl --json '{"box": [210, 80, 420, 310]}' http://127.0.0.1:8000/videos/ID/mask -o mask.png
+curl -N -X POST http://127.0.0.1:8000/videos/ID/propagate                            # a line of JSON for each frame
+
+http://127.0.0.1:8000/docs describes every request.
 """
 
 import argparse
@@ -126,8 +128,8 @@ def create_app(model="vitt8d6", size=None, most_bytes=200_000_000, most_videos=2
                     ids = propagator.step(frame)
                 scores = propagator.scores
                 objects = [
-                    {"id": label, "score": round(float(score), 4), "lost": bool(lost), "box": box.tolist()}
-                    for label, score, lost, box in zip(scores.ids, scores.score, scores.lost, scores.box, strict=True)
+                    {"id": label, "score": round(float(score), 4), "lost": bool(lost)}
+                    for label, score, lost in zip(scores.ids, scores.score, scores.lost, strict=True)
                 ]
                 line = {"frame": number, "objects": objects, "png": base64.b64encode(png(ids)).decode()}
                 yield json.dumps(line) + "\n"
