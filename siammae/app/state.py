@@ -69,6 +69,7 @@ def frame_state(session: Session, index: int) -> dict[str, Any]:
             "frame": index,
             "mask": base64.b64encode(pack(ids)).decode() if ids.any() else None,
             "points": [[round(x, 2), round(y, 2)] if np.isfinite(x + y) else None for x, y in points.tolist()],
+            "prompts": session.labels.get("prompts", index) or {},
             "scores": {number: [round(score, 3), lost] for number, (score, lost) in scores.items()},
             "anchor": session.labels.get("mask", index) is not None,
             "pointAnchor": session.labels.get("points", index) is not None,

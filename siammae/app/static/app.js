@@ -9,7 +9,7 @@ import { showStart, uploads, wireStart } from './start.js';
 import { Timeline } from './timeline.js';
 
 const $ = (id) => document.getElementById(id);
-const look = { tool: 'box', object: 1, width: 16, opacity: 0.45, hidden: false, colors: ['#3f90da'], point: 1, space: false };
+const look = { tool: 'select', object: 1, width: 16, opacity: 0.45, hidden: false, colors: ['#3f90da'], point: 1, click: 1, space: false };
 const stage = new Stage($('stage'), look);
 const timeline = new Timeline((index) => visit(index));
 let project = null, frames = null, state = null, limits = null, follow = false, polling = null, working = 0;
@@ -57,7 +57,7 @@ async function begin(opened, first) {
   look.object = state.objects[kept.object] ? kept.object : Number(Object.keys(state.objects)[0]);
   view('work');
   stage.open(state.width, state.height);
-  choose(kept.tool ?? (matchMedia('(pointer: coarse)').matches ? 'move' : 'box'));
+  choose(kept.tool ?? (matchMedia('(pointer: coarse)').matches ? 'move' : 'select'));
   take(state);
   const index = timeline.nearest(Math.min(kept.frame ?? state.anchors[0] ?? state.trim[0], state.frames - 1));
   timeline.at(index);
@@ -212,6 +212,10 @@ $('stage').addEventListener('gesture', ({ detail }) => {
   if (detail.kind === 'point') {
     change(() => project.edit({ do: 'point', frame, number: detail.number, place: detail.place }));
     if (!detail.moved) look.point = (look.point % $('point').length) + 1;
+  } else if (detail.kind === 'click') {
+    change(() => project.edit({ do: 'click', frame, object, place: detail.place, plus: detail.plus }));
+  } else if (detail.kind === 'box' && $('fit').checked) {
+    change(() => project.edit({ do: 'fit', frame, object, path: detail.path }));
   } else {
     const shape = detail.kind === 'stroke' ? look.tool : detail.kind;
     change(() => project.edit({ do: 'draw', frame, object, shape, path: detail.path, width: look.width }));
@@ -253,6 +257,13 @@ for (const group of document.querySelectorAll('[role=radiogroup]')) {
   });
 }
 document.querySelectorAll('[data-tool]').forEach((button) => button.addEventListener('click', () => choose(button.dataset.tool)));
+document.querySelectorAll('[data-click]').forEach((button) => button.addEventListener('click', () => {
+  look.click = Number(button.dataset.click);
+  document.querySelectorAll('[data-click]').forEach((other) => {
+    other.setAttribute('aria-checked', other === button);
+    other.tabIndex = other === button ? 0 : -1;
+  });
+}));
 $('width').addEventListener('input', () => setWidth(Number($('width').value)));
 $('opacity').addEventListener('input', () => { look.opacity = $('opacity').value / 100; stage.recolor(); });
 $('point').addEventListener('change', () => { look.point = Number($('point').value); });
