@@ -33,6 +33,7 @@ class VideoDecoder:
         fps: frames per second on average.
         length: number of frames that the header names, or None.
         duration: seconds that the header names, or None.
+        size: height and width that the header names, in pixels, as stored: phones store frames on their side.
 
     Raises:
         VideoError: the file is no video that can be decoded.
@@ -44,6 +45,7 @@ class VideoDecoder:
         stream = self._stream
         self.fps = float(stream.average_rate or stream.guessed_rate or Fraction(25))
         self.length: int | None = stream.frames or None
+        self.size: tuple[int, int] = stream.codec_context.height, stream.codec_context.width
         self.duration: float | None = None
         if stream.duration:
             self.duration = float(stream.duration * self._base)
@@ -90,20 +92,37 @@ class VideoDecoder:
         self._moved = True
         return self._decode(self._container.demux(self._stream), None)
 
-    def frame_at(self, seconds: float) -> Any:
-        """Return PyAV's frame that is shown at a time, counted from the first frame; after the end, the last frame.
+    def frames_shown_at(self, times: Sequence[float]) -> Iterator[Any]:
+        """Yield PyAV's frame that is shown at each of `times`, which ascend, in seconds from the first frame.
+
+        After the end it is the last frame. From one time to the next the file is decoded on, or sought if the next key frame
+        lies between them.
 
         Raises:
             VideoError: no frame can be decoded there.
         """
-        target, shown = self._start + round(seconds / float(self._base)), None
-        for frame in self._frames_from(target, None):
-            if shown is not None and frame.pts is not None and frame.pts > target:
-                break
-            shown = frame
-        if shown is None:
-            raise VideoError(f"{self.label} has no frame at {seconds:.2f} s")
-        return shown
+        frames: Iterator[Any] = iter(())
+        shown, ahead = None, None  # the frame shown at the last time, and the one decoded after it
+        for seconds in times:
+            target = self._start + round(seconds / float(self._base))
+            if shown is None or self._key_between(shown.pts if ahead is None else ahead.pts, target):
+                frames, shown, ahead = self._frames_from(target, None), None, None
+            for frame in frames if ahead is None else chain([ahead], frames):
+                ahead = frame
+                if shown is not None and frame.pts is not None and frame.pts > target:
+                    break
+                shown, ahead = frame, None
+            if shown is None:
+                raise VideoError(f"{self.label} has no frame at {seconds:.2f} s")
+            yield shown
+
+    def _key_between(self, reached: int | None, target: int) -> bool:
+        """Tell whether the file's index, if it has one, names a key frame after the time `reached`, up to `target`."""
+        if reached is None:
+            return True
+        entries = self._stream.index_entries
+        place = entries.search_timestamp(target) if len(entries) else -1
+        return place < 0 or bool(entries[place].timestamp > reached)
 
     def pixel_aspect(self) -> Fraction:
         """Return the width of a pixel divided by its height, upright; 1 where the file does not say.
@@ -237,6 +256,18 @@ class VideoDecoder:
         times = sorted(time for time in times if time >= begin)
         if len(set(times)) < len(times) or times[:1] != [begin]:
             return None
+        if ended and not cut and "mpegts" in self._formats and not self._ends_whole(times, keys):
+            return None
         return VideoIndex(
             times if ended else times[:-REORDERED], sorted(key for key in keys if key >= begin), ended and not cut
         )
+
+    def _ends_whole(self, times: Sequence[int], keys: Sequence[int]) -> bool:
+        """Decode from the last key frame on, and tell whether all the frames come; a transport stream may be cut anywhere."""
+        begin = max(keys, default=times[0])
+        try:
+            with VideoDecoder(self._source, self.label) as other:
+                count = sum(1 for _ in other._frames_from(begin, times))
+        except VideoError:
+            return False
+        return count == len(times) - bisect_left(times, begin)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from siammae.training.config import CacheConfig, DataConfig, ShardsConfig, TrainConfig
 from siammae.training.data import Batch, Source
@@ -26,6 +27,7 @@ from siammae.training.data.samples import crop, draw_crop_pairs, draw_samples, d
 from siammae.training.data.shards import ShardSource, find_shards
 from siammae.training.data.source import build_source
 from siammae.video import as_picture, read_frames
+from siammae.video.decode import VideoDecoder
 
 GREY_STEP = 4
 
@@ -113,6 +115,27 @@ def test_video_with_reordered_frames_is_read_at_any_time(tmp_path: Path, suffix:
         for number in [*range(30), 12, 0]:
             (found,) = clip.read([0.04 * number + 0.01])
             assert np.array_equal(found, as_picture(expected[number]))
+
+
+@pytest.mark.parametrize(("suffix", "distance", "seeks"), [("mp4", 250, 1), ("mp4", 8, 4), ("mkv", 60, 1), ("ts", 8, 4)])
+def test_all_times_of_a_visit_are_read_in_one_pass(
+    tmp_path: Path, suffix: str, distance: int, seeks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The frames are those read one at a time; the file is sought only where a key frame lies between two times."""
+    pictures = [films.picture(i) for i in range(60)]
+    path = films.write(tmp_path / f"clip.{suffix}", pictures, options={"bf": "2", "g": str(distance)})
+    times = [1.5, 0.05, 0.07, 2.2, 0.9, 1.5]
+    alone = []
+    for time in times:
+        with VideoClip(path) as clip:
+            alone += clip.read([time])
+    calls: list[int] = []
+    sought = VideoDecoder._frames_from
+    monkeypatch.setattr(VideoDecoder, "_frames_from", lambda self, *place: calls.append(place[0]) or sought(self, *place))
+    with VideoClip(path) as clip:
+        assert np.array_equal(clip.read(times), alone)
+        assert len(calls) == seeks
+        assert np.array_equal(clip.read(times[::-1]), alone[::-1])
 
 
 @pytest.mark.parametrize("matrix", [(0, films.UNITY, -films.UNITY, 0), (-films.UNITY, 0, 0, -films.UNITY)])
@@ -255,7 +278,7 @@ def test_jitter_moves_the_crops_of_the_futures_alone(jitter: float, monkeypatch:
     monkeypatch.setattr("siammae.training.data.samples.crop", lambda views, flip, side: boxes.append([b for _, b in views]))
 
     class Still:
-        name, seconds = "still", 10.0
+        name, seconds, size = "still", 10.0, None
 
         def read(self, times: list[float]) -> list[Frame]:
             return [textured(0)] * len(times)
@@ -265,6 +288,37 @@ def test_jitter_moves_the_crops_of_the_futures_alone(jitter: float, monkeypatch:
     moved = [[box != past for box in futures] for past, *futures in boxes]
     assert len(moved) == 20
     assert np.mean(moved) == 0 if jitter == 0 else np.mean(moved) > 0.8
+
+
+def one_after_the_other(clip: Any, config: DataConfig, *, side: int, futures: int, rng: np.random.Generator) -> list[Tensor]:
+    """Draw, read and cut one sample after the other: the definition of `draw_samples`."""
+    samples = []
+    for _ in range(config.repeats):
+        times = draw_times(clip.seconds, config.gap, futures, rng)
+        frames = [clip.read([time])[0] for time in times]
+        height, width = frames[0].shape[:2]
+        box = random_box(height, width, config.scale, rng, config.ratio)
+        boxes = [moved_box(box, height, width, config.jitter, rng) for _ in frames[1:]]
+        samples.append(crop(list(zip(frames, (box, *boxes), strict=True)), bool(rng.random() < config.flip), side))
+    return samples
+
+
+@pytest.mark.parametrize("kind", ["video", "turned", "folder", "folder of two sizes"])
+def test_samples_are_those_drawn_one_after_the_other(tmp_path: Path, kind: str) -> None:
+    path = films.write(tmp_path / "clip.mp4", [films.picture(i) for i in range(50)], options={"g": "20"})
+    if kind == "turned":
+        path = films.with_display_matrix(path, (0, films.UNITY, -films.UNITY, 0))
+    if kind.startswith("folder"):
+        for number, frame in enumerate(grey_frames(50)):
+            cut = frame[: 44 if kind == "folder of two sizes" and number > 24 else 48]
+            Image.fromarray(cut).save(tmp_path / f"{number}.png")
+    config = DataConfig(gap=(0.2, 1.0), repeats=3, jitter=0.3, scale=(0.2, 0.9))
+    for seed in range(5):
+        with folder_clip(tmp_path, fps=25) if kind.startswith("folder") else VideoClip(path) as clip:
+            common: dict[str, Any] = {"side": 16, "futures": 2}
+            expected = one_after_the_other(clip, config, rng=np.random.default_rng(seed), **common)
+            drawn = list(draw_samples(clip, config, rng=np.random.default_rng(seed), **common))
+        assert torch.stack(drawn).equal(torch.stack(expected))
 
 
 def test_crop_pairs_show_one_place(monkeypatch: pytest.MonkeyPatch) -> None:

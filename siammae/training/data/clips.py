@@ -7,6 +7,7 @@ Letters: H x W pixels.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from siammae import video
 from siammae.errors import VideoError
 from siammae.video.decode import VideoDecoder
-from siammae.video.pictures import images_in
+from siammae.video.pictures import images_in, open_picture
 from siammae.video.pixels import as_pixels
 
 Frame = NDArray[np.uint8]  # [H, W, 3], RGB
@@ -28,7 +29,7 @@ class UnusableClip(ValueError):
 
 
 class VideoClip:
-    """A video file read by time, upright, from the last key frame before each time.
+    """A video file read by time, upright, in one pass from the last key frame before the first time.
 
     Args:
         source: path of the file, or the bytes of one.
@@ -48,6 +49,7 @@ class VideoClip:
             self.close()
             raise UnusableClip(f"{self.name}: the file does not say how long it is")
         self.seconds = max(0.0, self._video.duration - 1 / self._video.fps)  # time of the last frame
+        self.size: tuple[int, int] | None = self._video.size  # what the header says; frames decide
 
     def __enter__(self) -> "VideoClip":
         return self
@@ -59,13 +61,15 @@ class VideoClip:
         self._video.close()
 
     def read(self, times: Sequence[float]) -> list[Frame]:
-        """Read the frame shown at each of `times` (ascending, seconds), as RGB arrays [H, W, 3].
+        """Read the frame shown at each of `times` (seconds, in any order), as RGB arrays [H, W, 3].
 
         Raises:
             UnusableClip: the file cannot be decoded at one of the times.
         """
+        order = sorted(set(times))
         try:
-            return [as_pixels(self._video.frame_at(time)) for time in times]
+            frames = dict(zip(order, map(as_pixels, self._video.frames_shown_at(order)), strict=True))
+            return [frames[time] for time in times]
         except VideoError as error:
             raise UnusableClip(str(error)) from error
 
@@ -95,7 +99,7 @@ def read_image(source: str | Path | bytes, name: str | None = None) -> Frame:
     """
     label = name or ("image in memory" if isinstance(source, bytes) else str(source))
     try:
-        return np.asarray(video.read_image(BytesIO(source) if isinstance(source, bytes) else source, label).convert("RGB"))
+        return np.array(video.read_image(BytesIO(source) if isinstance(source, bytes) else source, label).convert("RGB"))
     except (OSError, ValueError) as error:
         raise UnusableClip(f"{label}: not a readable image ({error})") from error
 
@@ -112,6 +116,10 @@ class FramesClip:
     def __init__(self, name: str, frames: Sequence[Path | bytes], fps: float) -> None:
         self.name, self._frames, self._fps = name, frames, fps
         self.seconds = (len(frames) - 1) / fps
+        self.size: tuple[int, int] | None = None
+        first = BytesIO(frames[0]) if isinstance(frames[0], bytes) else frames[0]
+        with suppress(OSError, ValueError), open_picture(first, name) as picture:
+            self.size = picture.height, picture.width  # what the header says; frames decide
 
     def __enter__(self) -> "FramesClip":
         return self

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from siammae.training.config import DataConfig
 from siammae.training.data.batches import Batch, load
 from siammae.training.data.clips import VIDEO_SUFFIXES, UnusableClip, VideoClip, folder_clip, read_image
+from siammae.training.data.finish import Finish, FinishedBatches
 from siammae.training.data.samples import draw_crop_pairs, draw_samples
 from siammae.video.pictures import IMAGE_SUFFIXES
 
@@ -114,12 +115,14 @@ class FileMicroBatches(Dataset[Batch]):
 
 
 class FileSource:
-    """Micro-batches of a run from files, loaded ahead by `data.workers` processes."""
+    """Micro-batches of a run from files, loaded ahead by `data.workers` processes, and finished there if `finish` is given."""
 
     def __init__(
-        self, files: Sequence[Path], config: DataConfig, *, size: int, side: int, futures: int, seed: int, pin: bool
-    ) -> None:
-        self._dataset = FileMicroBatches(files, config, size=size, side=side, futures=futures, seed=seed)
+        self, files: Sequence[Path], config: DataConfig, *, size: int, side: int, futures: int, seed: int, pin: bool,
+        finish: Finish | None = None,
+    ) -> None:  # fmt: skip
+        batches: Dataset[Batch] = FileMicroBatches(files, config, size=size, side=side, futures=futures, seed=seed)
+        self._dataset = FinishedBatches(batches, finish) if finish else batches
         self._workers, self._pin = config.workers, pin
         self.num_files: int | None = len(files)
         self.skipped: tuple[tuple[str, str], ...] = ()

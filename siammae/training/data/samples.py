@@ -4,7 +4,7 @@ Letters: T future frames, S pixels of a crop's side, H x W pixels of a frame.
 """
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -16,14 +16,23 @@ from siammae.training.data.crops import Box, moved_box, random_box, resized
 
 
 class Clip(Protocol):
-    """Frames by time: a video file, a folder of frames, the frames of one tar sample."""
+    """Frames by time: a video file, a folder of frames, a clip in a shard."""
 
     name: str
     seconds: float  # time of the last frame
+    size: tuple[int, int] | None  # height and width of its frames, in pixels, as far as they are known before reading
 
     def read(self, times: list[float]) -> list[Frame]:
-        """Read the frame shown at each of `times` (ascending, seconds)."""
+        """Read the frame shown at each of `times` (seconds, in any order)."""
         ...
+
+
+class Plan(NamedTuple):
+    """A sample before its frames are read."""
+
+    times: list[float]  # the past frame, then its futures
+    boxes: list[Box]  # of each frame
+    flip: bool
 
 
 def draw_times(seconds: float, gap: tuple[float, float], futures: int, rng: np.random.Generator) -> list[float]:
@@ -43,23 +52,38 @@ def draw_times(seconds: float, gap: tuple[float, float], futures: int, rng: np.r
 
 
 def draw_samples(clip: Clip, config: DataConfig, *, side: int, futures: int, rng: np.random.Generator) -> Iterator[Tensor]:
-    """Draw `config.repeats` samples of one clip, each [1 + T, 3, S, S], uint8.
+    """Draw `config.repeats` samples of one clip, each [1 + T, 3, S, S], uint8, and read the frames of all of them at once.
 
-    The frames of a sample share crop and flip, except for `config.jitter`.
+    The frames of a sample share crop and flip, except for `config.jitter`. Boxes depend on the size of the frames: if it
+    turns out to be another one than the clip says, the samples are planned once more, from the same random numbers.
 
     Raises:
         UnusableClip: the clip is too short or cannot be decoded; the message names it.
     """
-    for _ in range(config.repeats):
-        try:
-            times = draw_times(clip.seconds, config.gap, futures, rng)
-        except UnusableClip as error:
-            raise UnusableClip(f"{clip.name}: {error}") from error
-        frames = clip.read(times)
-        height, width = frames[0].shape[:2]
-        box = random_box(height, width, config.scale, rng, config.ratio)
-        boxes = [moved_box(box, height, width, config.jitter, rng) for _ in frames[1:]]
-        yield crop(list(zip(frames, (box, *boxes), strict=True)), bool(rng.random() < config.flip), side)
+    state = rng.bit_generator.state
+    sizes = [clip.size or (1, 1)] * config.repeats
+    while True:
+        rng.bit_generator.state = state
+        plans = [plan_sample(clip, size, config, futures, rng) for size in sizes]
+        frames = clip.read([time for plan in plans for time in plan.times])
+        samples = [frames[k : k + 1 + futures] for k in range(0, len(frames), 1 + futures)]
+        read = [(sample[0].shape[0], sample[0].shape[1]) for sample in samples]
+        if read == sizes:
+            break
+        sizes = read
+    for sample, plan in zip(samples, plans, strict=True):
+        yield crop(list(zip(sample, plan.boxes, strict=True)), plan.flip, side)
+
+
+def plan_sample(clip: Clip, size: tuple[int, int], config: DataConfig, futures: int, rng: np.random.Generator) -> Plan:
+    """Draw times, boxes and flip of one sample of a clip whose frames have `size`; UnusableClip if the clip is too short."""
+    try:
+        times = draw_times(clip.seconds, config.gap, futures, rng)
+    except UnusableClip as error:
+        raise UnusableClip(f"{clip.name}: {error}") from error
+    box = random_box(*size, config.scale, rng, config.ratio)
+    boxes = [box, *(moved_box(box, *size, config.jitter, rng) for _ in range(futures))]
+    return Plan(times, boxes, bool(rng.random() < config.flip))
 
 
 def draw_crop_pairs(image: Frame, config: DataConfig, *, side: int, rng: np.random.Generator) -> Iterator[Tensor]:
@@ -80,5 +104,5 @@ def crop(views: list[tuple[Frame, Box]], flip: bool, side: int) -> Tensor:
     crops = []
     for frame, box in views:
         pixels = frame[box.top : box.top + box.height, box.left : box.left + box.width]
-        crops.append(resized(torch.from_numpy(np.ascontiguousarray(pixels)), flip, side))
+        crops.append(resized(torch.from_numpy(pixels.copy()), flip, side))
     return torch.stack(crops)

@@ -11,6 +11,7 @@ from siammae.training.config import TrainConfig
 from siammae.training.data.batches import Source
 from siammae.training.data.cache import CachedSource, FrameCache, build_cache
 from siammae.training.data.files import FileSource, find_files
+from siammae.training.data.finish import build_finish
 from siammae.training.data.shards import ShardSource, find_shards
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def build_source(config: TrainConfig, size: int, processes: "Accelerator", *, si
         return ShardSource(find_shards(data.path), data, pin=pin, **common)
     files = find_files(data)
     if data.cache.kind == "none":
-        return FileSource(files, data, pin=pin, **common)
+        return FileSource(files, data, pin=pin, finish=build_finish(config), **common)
     cache = _load_cache(list(dict.fromkeys(files)), config, processes)
     return CachedSource(cache, data, weights=Counter(map(str, files)), **common)
 
