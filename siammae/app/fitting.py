@@ -24,8 +24,8 @@ MAX_SEGMENTERS = 3  # kept for all projects together; each may hold 256 MiB
 class Prompt(TypedDict):
     """The box and the clicks that mark one object of one frame.
 
-    `box` is (left, top, right, bottom) in pixels or None; `clicks` are (x, y, 1 on the object or 0 beside it); `base` is whether
-    the clicks correct a mask that was there before them.
+    `box` is (left, top, right, bottom) in pixels or None; `clicks` are (x, y, 1 on the object or 0 beside it); with `base`, the
+    clicks correct a mask that was there before them.
     """
 
     box: list[float] | None
@@ -100,9 +100,7 @@ def with_box(path: Sequence[Sequence[float]], size: tuple[int, int]) -> Prompt:
     return {"box": [left, top, right, bottom], "clicks": [], "base": False}
 
 
-def with_click(
-    prompt: Prompt | None, place: Sequence[float], plus: bool, size: tuple[int, int], *, has_mask: bool
-) -> Prompt:
+def with_click(prompt: Prompt | None, place: Sequence[float], plus: bool, size: tuple[int, int], *, has_mask: bool) -> Prompt:
     """Return a prompt with one more click at (x, y); the first click of an object that has a mask corrects the mask.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from siammae.app.downloads import downloads
+from siammae.app.downloads import downloads, formats
 from siammae.app.labels import pack
 from siammae.app.session import Session
 from siammae.app.views import MAX_VIEW
@@ -49,6 +49,7 @@ def state_of(session: Session) -> dict[str, Any]:
             "lost": {number: spans(frames) for number, frames in lost.items()},
             "doubtful": {number: spans(frames) for number, frames in doubtful.items()},
             "files": downloads(session),
+            "formats": formats(session),
             "doubtBelow": CONFIDENT,
             "estimate": session.estimate(),
             "job": session.job and session.job.status(),
