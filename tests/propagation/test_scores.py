@@ -222,6 +222,22 @@ def test_signals_by_hand() -> None:
     assert looks.signals(unit(0, 0, 0, 0), torch.zeros(1, 4, dtype=torch.bool), 0) is None
 
 
+def test_an_object_smaller_than_a_cell_is_known_by_its_strongest_cells() -> None:
+    looks, cells = Looks(exclusive=True), unit(0, 90, 90, 90)
+    looks.anchor(cells, torch.tensor([[[0.7, 1.0, 1.0, 1.0]], [[0.3, 0.0, 0.0, 0.0]], [[0.0, 0.0, 0.0, 0.0]]]))
+    assert looks.signals(cells, torch.tensor([[True, False, False, False]]), 1) is not None
+    assert looks.signals(cells, torch.tensor([[True, False, False, False]]), 2) is None  # nowhere at all
+
+
+def test_area_of_soft_labels_counts_pixels_from_one_half_on(colours: Encoder, texture: Frames) -> None:
+    soft = np.zeros((1, 64, 96), np.float32)
+    soft[0, 8:24, 8:32], soft[0, 40:48, 40:64] = 1, 0.4
+    soft[0, 32:40, 8:16] = 0.5
+    frames = np.stack([texture[:64, :96]] * 2)
+    _, scores = propagate_labels(frames, soft, colours, size=(64, 96), config=CONFIG, return_scores=True)
+    assert (scores.area[0, 0], scores.box[0, 0].tolist()) == (16 * 24 + 64, [8, 8, 32, 40])
+
+
 def test_many_ranges_of_lost_frames_are_shortened() -> None:
     (sentence,) = describe_lost({frame: {3} for frame in (1, 2, 5, 7, 9, 11, 13, 14, 17, 20)})
     assert sentence == "object 3 is lost in frames 1 to 2, 5, 7, 9, 11, 13 to 14 and 2 more ranges"
