@@ -236,7 +236,7 @@ def write_picture(path: PathLike, frame: Any) -> None:
 
 
 def encode_picture(picture: Image.Image, suffix: str, **options: Any) -> bytes:
-    """Return a picture file of the format that a suffix names; Pillow's own writing of JPEG files says nothing of a full disk."""
+    """Return a picture file of the format that a suffix names; what Pillow writes to a full disk itself may end in silence."""
     encoded = BytesIO()
     picture.save(encoded, format=Image.registered_extensions()[suffix], **options)
     return encoded.getvalue()
