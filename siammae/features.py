@@ -115,6 +115,32 @@ def extract_features(
     return features
 
 
+def iter_features(
+    videos: Iterable[FrameSource],
+    model: str | Encoder = DEFAULT_MODEL,
+    *,
+    size: InputSize = None,
+    layer: int = -1,
+    normalize: bool = False,
+    batch_size: int = 8,
+    progress: bool | None = None,
+) -> Iterator[Tensor]:
+    """Compute the dense features of several videos, and yield those of each, [T, D, h, w], as `extract_features` does.
+
+    The model is loaded once. A video is read when its turn comes, so that `videos` may be a generator, the videos may differ in
+    size, and the memory is that of one video. What `extract_features` raises for a video ends the iteration.
+
+    Args:
+        videos: videos that `read_frames` takes.
+        model, size, layer, normalize, batch_size, progress: see `extract_features`.
+    """
+    encoder = as_encoder(model)
+    return (
+        extract_features(video, encoder, size=size, layer=layer, normalize=normalize, batch_size=batch_size, progress=progress)
+        for video in videos
+    )
+
+
 def encode(encoder: Encoder, frames: Sequence[Tensor], geometry: Geometry, layer: int, resize: Resize = "bicubic") -> Tensor:
     """Compute features [B, D, h, w] of frames [3, H, W]; ValueError if they are not finite."""
     images = torch.cat([preprocess(frame[None], encoder, geometry.input, resize) for frame in frames])
