@@ -110,6 +110,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     models.models,
     models.info,
     train.train,
+    train.shards,
     models.convert,
     models.card,
     models.fit_projection,
