@@ -1,10 +1,14 @@
-"""Speed of training: pairs per second, share of the machine's matmul peak (MFU), cost of the loader.
+"""Speed of training: pairs per second, share of the machine's matmul peak (MFU), cost of the loop and of the loader.
 
     python benchmarks/training.py                                   # random frames: Ti/8 at 112 px, S/16 at 224 px
     python benchmarks/training.py --data FOLDER_OF_VIDEOS           # and the same steps on real videos
+    python benchmarks/training.py --no-model --steps 200            # the loop's own time on the host
 
-Every step is a forward pass, a backward pass and an AdamW update. FLOPs are counted by torch over the matrix products of
-one pair, forward and backward. The peak is that of a large square matrix product, measured here in the same precision.
+Every step is a forward pass, a backward pass and an AdamW update. Bare steps have their frames and masks ready; "the loop" is
+`siammae train` on the same frames, so its rest is the cost of prefetching, exchanging and logging. With --no-model a single
+parameter takes the model's place, so that a step is hardly more than the host's work. FLOPs are counted by torch over the
+matrix products of one pair, forward and backward. The peak is that of a large square matrix product, measured here in the same
+precision.
 """
 
 import argparse
@@ -21,13 +25,15 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from siammae.training.config import DataConfig, OptimConfig
-from siammae.training.data import Source
+from siammae.training.config import DataConfig, OptimConfig, TrainConfig
+from siammae.training.data import Batch, Source
 from siammae.training.data.cache import CachedSource, build_cache
 from siammae.training.data.files import FileSource, find_files
 from siammae.training.initial import build_model
+from siammae.training.loop import Run
+from siammae.training.masking import Masks
 from siammae.training.model import SiamMAE, masks_for
-from siammae.training.model_config import ModelConfig
+from siammae.training.model_config import ModelConfig, mask_drawer
 from siammae.training.optim import build_optimizer
 
 MODELS = {
@@ -66,19 +72,17 @@ def flops_of_a_pair(config: ModelConfig) -> int:
 
 
 class Stepper:
-    """Training steps on given frames."""
+    """Bare training steps on given frames, with masks that were drawn before."""
 
-    def __init__(self, model: SiamMAE, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, model: SiamMAE, device: torch.device, dtype: torch.dtype, batch: int) -> None:
         self.model, self.device, self.dtype = model.to(device), device, dtype
         self.optimizer = build_optimizer(model, OptimConfig())
-        self.micro_batch = 0
+        self.masks = masks_for(model, batch, seed=0, micro_batch=0, device=device)
 
     def __call__(self, frames: Tensor) -> None:
-        self.micro_batch += 1
-        masks = masks_for(self.model, len(frames), seed=0, micro_batch=self.micro_batch, device=self.device)
         context = torch.autocast(self.device.type, self.dtype) if self.dtype != torch.float32 else contextlib.nullcontext()
         with context:
-            loss = self.model(frames.to(self.device, non_blocking=True), masks)
+            loss = self.model(frames.to(self.device, non_blocking=True), self.masks)
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -96,6 +100,57 @@ def seconds_per_step(step: Stepper, batches: Iterator[Tensor], steps: int) -> fl
     return (time.perf_counter() - start) / steps
 
 
+class ReadyFrames:
+    """A source of the same random frames again and again, with masks, as loader workers give them."""
+
+    num_files = None
+    skipped = ()
+
+    def __init__(self, config: ModelConfig, batch: int) -> None:
+        frames = next(random_frames(config, batch, torch.device("cpu")))
+        self.batch = Batch(frames, ["random"] * batch, [], mask_drawer(config, 0)(batch, 0))
+
+    def micro_batches(self, first: int, stride: int) -> Iterator[Batch]:
+        return itertools.repeat(self.batch)
+
+
+class TimedRun(Run):
+    """A run that notes when its updates were queued."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__(config)
+        self.times: list[float] = []
+
+    def _update(self) -> Tensor | None:
+        norm = super()._update()
+        self.times.append(time.perf_counter())
+        return norm
+
+    def _draw(self, batch: Batch) -> None:
+        """Draw nothing: a picture at the end is no part of a step."""
+
+
+def loop_seconds(config: ModelConfig, options: argparse.Namespace, precision: str) -> float:
+    """Measure the mean time of a step of `siammae train` on random frames, after two steps that do not count."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "none.mp4").touch()  # the run opens its data before they are replaced
+        run = TimedRun(
+            TrainConfig(
+                output=f"{folder}/run", model=config, data=DataConfig(path=folder, workers=0), batch_size=options.batch,
+                steps=2 + options.steps, precision=precision, compile=options.compile,
+                device="cpu" if options.device == "cpu" else "auto",
+            )
+        )  # fmt: skip
+        run.source = ReadyFrames(config, options.batch)
+        run.run()
+        return (run.times[-1] - run.times[1]) / options.steps
+
+
+def without_model(self: SiamMAE, frames: Tensor, masks: Masks, features: Tensor | None = None) -> Tensor:
+    """Return a loss of one parameter, in the place of `SiamMAE.forward`."""
+    return 1 + self.mask_token.square().mean()
+
+
 def random_frames(config: ModelConfig, batch: int, device: torch.device) -> Iterator[Tensor]:
     side = config.image_size
     return itertools.repeat(torch.randint(0, 256, (batch, 2, 3, side, side), dtype=torch.uint8, device=device))
@@ -106,29 +161,30 @@ def real_frames(source: Source) -> Iterator[Tensor]:
 
 
 def measure(name: str, config: ModelConfig, options: argparse.Namespace, device: torch.device) -> None:
-    flops = flops_of_a_pair(config)
-    print(f"\n{name}, batch {options.batch}, {flops / 1e9:.1f} GFLOP per pair")
+    flops = 0 if options.no_model else flops_of_a_pair(config)
+    print(f"\n{name}, batch {options.batch}, {'no model' if options.no_model else f'{flops / 1e9:.1f} GFLOP per pair'}")
     model = build_model(config)
     if options.compile:
         model.compile()
-    contestants = {"random frames": lambda: random_frames(config, options.batch, device)}
-    for label, open_source in sources(config, options, device).items():
-        contestants[label] = lambda open_source=open_source: real_frames(open_source())
+    opened = sources(config, options, device)
     for precision in options.precisions:
         dtype = getattr(torch, precision)
         peak = matmul_peak(device, dtype)
         print(f"  {precision}  large matrix product {peak / 1e12:.2f} TFLOP/s")
-        step = Stepper(model, device, dtype)
-        times: dict[str, list[float]] = {label: [] for label in contestants}
+        step = Stepper(model, device, dtype, options.batch)
+        times: dict[str, list[float]] = {label: [] for label in ("bare steps", "the loop", *opened)}
         for _ in range(options.rounds):  # in turns, so that a busy machine slows them alike
-            for label, batches in contestants.items():
-                times[label].append(seconds_per_step(step, batches(), options.steps))
+            times["bare steps"].append(seconds_per_step(step, random_frames(config, options.batch, device), options.steps))
+            times["the loop"].append(loop_seconds(config, options, precision))
+            for label, open_source in opened.items():
+                times[label].append(seconds_per_step(step, real_frames(open_source()), options.steps))
         for label, seconds in times.items():
             median = statistics.median(seconds)
-            rate = options.batch / median
-            print(f"  {precision}  {label:<20}{median:7.3f} s/step  {rate:8.1f} pairs/s  MFU {rate * flops / peak:.0%}", end="")
-            loaders = statistics.median(real / alone for real, alone in zip(seconds, times["random frames"], strict=True))
-            print("" if label == "random frames" else f"  loader {loaders - 1:+.1%}")
+            line = f"  {precision}  {label:<20}{1000 * median:9.2f} ms/step  {options.batch / median:8.1f} pairs/s"
+            line += f"  MFU {options.batch / median * flops / peak:.0%}" if flops else ""
+            pairs = list(zip(seconds, times["bare steps"], strict=True))
+            more, share = (statistics.median(values) for values in zip(*((a - b, a / b - 1) for a, b in pairs), strict=True))
+            print(line if label == "bare steps" else f"{line}  more than bare: {1000 * more:.2f} ms, {share:+.1%}")
 
 
 def sources(config: ModelConfig, options: argparse.Namespace, device: torch.device) -> dict[str, Callable[[], Source]]:
@@ -160,9 +216,12 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16"])
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--no-model", action="store_true", help="replace the model by one parameter, so that host time shows")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     device = torch.device(options.device)
+    if options.no_model:
+        SiamMAE.forward = without_model
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     print(f"torch {torch.__version__}, {device.type} ({name}), {torch.get_num_threads()} threads")
     with tempfile.TemporaryDirectory() as options.cache:

@@ -21,6 +21,7 @@ PAGE = Path(__file__).with_name("video.md")
 BEGIN, END = "<!-- the table of make_video.py -->\n", "<!-- end of the table -->\n"
 FRAMES, HEIGHT, WIDTH = 60, 96, 160
 X265 = {"x265-params": "log-level=none:keyint=12:pools=1:frame-threads=1"}
+X264 = {"g": "12", "threads": "1", "x264-params": "mbtree=0:weightp=0"}  # with these two each run gives other bytes
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Container:
     suffix: str
     codec: str
     layout: str = "yuv420p"
-    options: dict[str, str] = field(default_factory=lambda: {"g": "12", "threads": "1"})
+    options: dict[str, str] | None = None
     muxer: dict[str, str] = field(default_factory=dict)
 
 
@@ -84,11 +85,13 @@ def write(container: Container, folder: Path) -> Path:
     path = folder / f"whole.{container.suffix}"
     if not container.codec:
         pages = [Image.fromarray(picture) for picture in pictures()]
-        options = {"lossless": True, "method": 0} if container.suffix == "webp" else {}
-        pages[0].save(path, save_all=True, append_images=pages[1:], **options)
+        lossless = {"lossless": True, "method": 0} if container.suffix == "webp" else {}
+        pages[0].save(path, save_all=True, append_images=pages[1:], **lossless)
         return path
-    with av.open(str(path), "w", options=container.muxer) as file:
-        stream = file.add_stream(container.codec, rate=25, options=container.options)
+    with av.open(str(path), "w", options={"fflags": "+bitexact"} | container.muxer) as file:
+        usual = X264 if container.codec == "libx264" else {"g": "12", "threads": "1"}
+        options = usual if container.options is None else container.options
+        stream = file.add_stream(container.codec, rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, container.layout
         for picture in pictures():
             file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))

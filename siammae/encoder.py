@@ -8,8 +8,9 @@ import copy
 import hashlib
 import math
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from importlib import metadata
 from numbers import Integral
 from types import ModuleType
@@ -180,7 +181,8 @@ class Encoder(nn.Module):
             [B, D, h, w] in the model's dtype, channels last in memory.
 
         Raises:
-            ValueError: images that are no such tensor, or not normalised, or a layer that does not exist.
+            ValueError: images that are no such tensor, or not normalised, or a layer that does not exist. Values from 0 to 1,
+                which a normalised image hardly ever has alone, give a warning.
         """
         _, patches = self._tokens(images, layer)
         return self._grid(patches, images)
@@ -318,10 +320,8 @@ class Encoder(nn.Module):
                 f"images are {height} x {width} pixels; both sides must be multiples of the patch size {patch} "
                 "(siammae.features.preprocess resizes frames so)"
             )
-        if not (self.training or _in_graph()) and float(images.detach().abs().amax()) > MOST:
-            raise ValueError(
-                f"images hold values up to {float(images.abs().amax()):g}, so they are not normalised: {PREPROCESS}"
-            )
+        if not (self.training or _in_graph()):
+            _check_normalized(images.detach())
         return images.to(self.device, self.dtype)
 
     def _block_index(self, layer: int) -> int:
@@ -330,6 +330,29 @@ class Encoder(nn.Module):
         if not -self.depth <= layer < self.depth:
             raise ValueError(f"layer is {layer}; {self.name} has {self.depth} blocks: {-self.depth} to {self.depth - 1}")
         return layer % self.depth
+
+
+_normalized: ContextVar[bool] = ContextVar("normalized", default=False)
+
+
+@contextmanager
+def normalized_images() -> Iterator[None]:
+    """Vouch that the images in this block are normalised: then a picture between grey and light grey is not doubted."""
+    token = _normalized.set(True)
+    try:
+        yield
+    finally:
+        _normalized.reset(token)
+
+
+def _check_normalized(images: Tensor) -> None:
+    """Raise ValueError for values that no normalised image has; warn of those that look like a frame's, from 0 to 1."""
+    low, high = (float(value) for value in images.aminmax())
+    if not max(-low, high) <= MOST:
+        raise ValueError(f"images hold values up to {max(-low, high):g}, so they are not normalised: {PREPROCESS}")
+    if 0 <= low < high <= 1 and not _normalized.get():
+        message = f"images hold values from {low:.3g} to {high:.3g}, as frames do that are not normalised yet: {PREPROCESS}"
+        warnings.warn(message, stacklevel=5)
 
 
 def _in_graph() -> bool:

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from siammae.encoder import Encoder
+from siammae.encoder import Encoder, normalized_images
 from siammae.files import PathLike, atomic, check_output, save_tensors
 from siammae.geometry import Geometry, InputSize, frame_size
 from siammae.models.load import as_encoder
@@ -24,7 +24,7 @@ from siammae.models.projection import RIDGE, fit_whitening
 from siammae.models.registry import DEFAULT_MODEL
 from siammae.ops.resize import antialiased
 from siammae.video.frames import FrameSource, read_frames
-from siammae.video.pictures import as_frame
+from siammae.video.pictures import as_frame, check_range
 from siammae.video.progress import progress_bar
 
 Resize: TypeAlias = Literal["bicubic", "bilinear", "bilinear_uint8"]  # see `siammae.features.preprocess`
@@ -35,7 +35,15 @@ def preprocess(frames: Tensor, encoder: Encoder, input_size: tuple[int, int], re
 
     `resize` is "bicubic" with antialiasing, or "bilinear" without, as OpenCV resizes floats; "bilinear_uint8" rounds the latter
     to 255ths, as OpenCV resizes bytes. A frame of the right size is not resized.
+
+    Raises:
+        ValueError: frames of another shape or type, or floats outside [0, 1].
     """
+    if frames.ndim != 4 or frames.shape[1] != 3 or not (frames.dtype == torch.uint8 or frames.is_floating_point()):
+        kind = f"{str(frames.dtype).removeprefix('torch.')} {list(frames.shape)}"
+        raise ValueError(f"frames are {kind}; expected uint8 or floats in [0, 1], [T, 3, H, W]")
+    if frames.is_floating_point():
+        check_range(frames, "a frame")
     frames = frames.to(encoder.device)
     images = frames.float() / 255 if frames.dtype == torch.uint8 else frames.float()
     if images.shape[-2:] != input_size:
@@ -108,7 +116,8 @@ def extract_features(
 def encode(encoder: Encoder, frames: Sequence[Tensor], geometry: Geometry, layer: int, resize: Resize = "bicubic") -> Tensor:
     """Compute features [B, D, h, w] of frames [3, H, W]; ValueError if they are not finite."""
     images = torch.cat([preprocess(frame[None], encoder, geometry.input, resize) for frame in frames])
-    features: Tensor = encoder(images, layer=layer)
+    with normalized_images():
+        features: Tensor = encoder(images, layer=layer)
     if not bool(torch.isfinite(features).all()):
         raise ValueError(
             f"{encoder.name} gives features that are not finite: its weights are damaged, or {encoder.dtype} is too narrow"

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+import time
 from collections import OrderedDict
 
 import numpy as np
@@ -14,7 +15,11 @@ MAX_GRIDS = 32  # grids of features to keep
 
 
 class CachedEncoder(Encoder):
-    """An encoder that keeps the features of the last images: an image is encoded once, before or when it is needed."""
+    """An encoder that keeps the features of the last images: an image is encoded once, before or when it is needed.
+
+    Attributes:
+        seconds: time of the last encoding of one image, by the size (H, W) of the images.
+    """
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__(
@@ -30,6 +35,7 @@ class CachedEncoder(Encoder):
         self.projection, self.precision, self.runtime = encoder.projection, encoder.precision, encoder.runtime
         self.train(encoder.training)
         self._grids: OrderedDict[bytes, Tensor] = OrderedDict()
+        self.seconds: dict[tuple[int, int], float] = {}
         self._lock = threading.Lock()
 
     def forward(self, images: Tensor, *, layer: int = -1) -> Tensor:
@@ -38,7 +44,10 @@ class CachedEncoder(Encoder):
         key = hashlib.sha256(f"{pixels.shape} {layer}".encode() + pixels.tobytes()).digest()
         with self._lock:
             if key not in self._grids:
+                started = time.monotonic()
                 self._grids[key] = super().forward(images, layer=layer)
+                count, _, height, width = images.shape
+                self.seconds[height, width] = (time.monotonic() - started) / count
             self._grids.move_to_end(key)
             if len(self._grids) > MAX_GRIDS:
                 self._grids.popitem(last=False)

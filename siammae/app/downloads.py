@@ -2,13 +2,15 @@
 
 import csv
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from siammae.app.palette import COLORS
 from siammae.app.session import Session
 from siammae.files import atomic
 from siammae.labels.keypoints import write_tracks
@@ -17,43 +19,56 @@ from siammae.video.encode import write_video
 from siammae.visualize.masks import overlay
 from siammae.visualize.points import draw_keypoints
 
-
-def export(session: Session) -> list[Path]:
-    """Write masks.zip and masks.csv if there are masks, points.csv if there are points, and overlay.mp4; returns the files."""
-    masks = sorted((session.folder / "masks").glob("*.png"))
-    if not masks and not session.tracks:
-        raise ValueError("there are no results yet: propagate first")
-    files = []
-    if masks:
-        files += [_write_zip(session.folder / "masks.zip", masks), _write_areas(session.folder / "masks.csv", masks)]
-    if session.tracks:
-        files.append(_write_points(session.folder / "points.csv", session.tracks))
-    write_video(session.folder / "overlay.mp4", _drawn(session), session.fps, pixel_aspect=session.frames().pixel_aspect)
-    return [*files, session.folder / "overlay.mp4"]
+PALETTE = [0, 0, 0, *chain.from_iterable(COLORS)]
 
 
-def _write_zip(target: Path, masks: Sequence[Path]) -> Path:
-    with atomic(target) as draft, zipfile.ZipFile(draft, "w") as archive:
-        for path in masks:
-            archive.write(path, path.name)
+def downloads(session: Session) -> list[str]:
+    """List the files that `export` can make now, by name."""
+    results = session.results
+    names = ["masks.zip", "masks.csv"] if results.masks else []
+    names += ["points.csv"] if results.tracks else []
+    return [*names, "overlay.mp4"] if names else []
+
+
+def export(session: Session, name: str) -> Path:
+    """Write one of the files that `downloads` lists, and return its path; ValueError for any other name."""
+    if name not in downloads(session):
+        raise ValueError(f"there is no {name} yet: propagate first")
+    target = session.folder / name
+    if name == "overlay.mp4":
+        aspect = session.frames().pixel_aspect
+        write_video(target, _drawn(session), session.fps / session.trim[2], pixel_aspect=aspect)
+    elif name == "points.csv":
+        _write_points(target, session)
+    else:
+        numbers = sorted(session.results.masks)
+        (_write_zip if name == "masks.zip" else _write_areas)(target, session, numbers)
     return target
 
 
-def _write_areas(target: Path, masks: Sequence[Path]) -> Path:
-    """Write the area in pixels and the box (x1 and y1 just outside) of each object in each frame."""
-    with atomic(target) as draft, open(draft, "w", newline="") as file:
+def _write_zip(target: Path, session: Session, numbers: list[int]) -> None:
+    with atomic(target) as draft, zipfile.ZipFile(draft, "w") as archive:
+        for number in numbers:
+            archive.write(session.results.path(number), f"{number:05d}.png")
+
+
+def _write_areas(target: Path, session: Session, numbers: list[int]) -> None:
+    """Write the area in pixels and the box (x1 and y1 just outside) of each object in each frame, and the object's name."""
+    names = session.labels.objects
+    with atomic(target) as draft, open(draft, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["frame", "object", "area", "x0", "y0", "x1", "y1"])
-        for path in masks:
-            ids = as_mask(path, empty=True).values
+        writer.writerow(["frame", "object", "area", "x0", "y0", "x1", "y1", "name"])
+        for frame in numbers:
+            ids = as_mask(session.results.path(frame), empty=True).values
             for number in np.unique(ids[ids > 0]).tolist():
                 rows, columns = np.nonzero(ids == number)
                 box = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
-                writer.writerow([int(path.stem), number, len(rows), *map(int, box)])
-    return target
+                writer.writerow([frame, number, len(rows), *map(int, box), names.get(number, "")])
 
 
-def _write_points(target: Path, tracks: dict[int, tuple[NDArray[Any], NDArray[Any]]]) -> Path:
+def _write_points(target: Path, session: Session) -> None:
+    with session.lock:
+        tracks = dict(session.results.tracks)
     numbers = sorted(tracks)
     most = max(len(scores) for _, scores in tracks.values())
     points = np.full((len(numbers), most, 2), np.nan, np.float32)
@@ -62,10 +77,15 @@ def _write_points(target: Path, tracks: dict[int, tuple[NDArray[Any], NDArray[An
         frame_points, frame_scores = tracks[number]
         points[row, : len(frame_points)], scores[row, : len(frame_scores)] = frame_points, frame_scores
     write_tracks(target, points, scores, numbers)
-    return target
 
 
-def _drawn(session: Session) -> Iterator[NDArray[np.uint8]]:
-    for index, frame in enumerate(session.frames()):
-        picture = overlay(frame, session.mask(index))
-        yield draw_keypoints(picture, session.tracks[index][0]) if index in session.tracks else picture
+def _drawn(session: Session) -> Iterator[NDArray[Any]]:
+    """Draw the frames to label, in the colours of the page."""
+    numbers = session.numbers
+    frames, chosen = session.frames(), set(numbers)
+    part: Any = frames[numbers[0] : numbers[-1] + 1]
+    for index, frame in enumerate(part, numbers[0]):
+        if index in chosen:
+            lost = [number for number, (_, is_lost) in session.results.scores.get(index, {}).items() if is_lost]
+            picture = overlay(frame, session.mask(index), PALETTE, lost=lost)
+            yield draw_keypoints(picture, session.points(index))

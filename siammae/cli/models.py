@@ -2,12 +2,12 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
 from siammae.cli.checks import ModelName, Readable
-from siammae.cli.options import Json, Out, print_json
+from siammae.cli.options import Json, Out, load_named, print_json
 from siammae.models.registry import EMBEDDED, ModelInfo, list_models, model_info
 
 
@@ -81,7 +81,7 @@ def fit_projection(
     Example: siammae fit-projection models/cropmae clips/*.mp4 -o models/cropmae-white
 
     Args:
-        model: Registered name, hf-hub:OWNER/NAME, timm:NAME, model folder or .safetensors file.
+        model: Registered name, hf-hub:OWNER/NAME, timm:NAME, model folder, .safetensors file, or folder of a training run.
         videos: Videos to fit to.
         out: Folder for the model with its projection.
         frames: Number of frames of each video, spread over it.
@@ -90,11 +90,10 @@ def fit_projection(
     """
     from siammae.features import fit_projection as fit
     from siammae.models.folder import save_model
-    from siammae.models.load import load_model
 
     if missing := [str(video) for video in videos if not video.exists()]:
         raise FileNotFoundError(f"no such video: {missing[0]}")
-    encoder = fit(list(videos), load_model(model), frames=frames, ridge=ridge)
+    encoder = fit(list(videos), load_named(model), frames=frames, ridge=ridge)
     save_model(encoder, out, overwrite=overwrite)
     print("projection: {videos} videos, {frames} frames, ridge {ridge:g}".format_map(encoder.metadata["projection"]))
     print(f"model: {out}")
@@ -111,15 +110,14 @@ def export(
     Example: siammae export vitt8d6 -o vitt8d6.onnx --size 240 424
 
     Args:
-        model: Registered name, hf-hub:OWNER/NAME, timm:NAME, model folder or .safetensors file.
+        model: Registered name, hf-hub:OWNER/NAME, timm:NAME, model folder, .safetensors file, or folder of a training run.
         out: File to write: .onnx for ONNX, .pt2 for torch.export.
         size: Height and width of the images, whole patches; the encoder takes images of any size if not given.
         pretrained: Load trained weights; --no-pretrained takes the initial weights of the architecture.
     """
-    from siammae.models.load import load_model
     from siammae.models.runtimes import export_encoder
 
-    encoder = load_model(model, pretrained=pretrained, device="cpu")
+    encoder = load_named(model, pretrained=pretrained, device="cpu")
     export_encoder(encoder, out, size=size)
     shape = "3 x {} x {}".format(*size) if size else f"3 x H x W, multiples of {encoder.patch_size}"
     print(f"exported: {out}, {out.stat().st_size:,} bytes; images of {shape}, mean {encoder.mean}, std {encoder.std}")
@@ -191,15 +189,28 @@ def _is_here(info: ModelInfo) -> str:
 
 
 def info(name: Annotated[Positional[str], arg(metavar="NAME")], as_json: Json = False) -> None:
-    """Describe a registered model.
+    """Describe a registered model, or a training run.
 
     Example: siammae info vitt8d6 --json
 
+    Example: siammae info runs/my-run
+
     Args:
-        name: Name of the model, as `siammae models` lists it.
+        name: Name of the model, as `siammae models` lists it, or folder of a training run.
     """
+    facts = asdict(model_info(name)) if not Path(name).is_dir() else _run_facts(name)
     if as_json:
-        print_json(asdict(model_info(name)))
+        print_json(facts)
         return
-    for key, value in asdict(model_info(name)).items():
-        print(f"{key}: {value}")
+    for key, value in facts.items():
+        if key != "config":
+            print(f"{key}: {value}")
+
+
+def _run_facts(folder: str) -> dict[str, Any]:
+    """Return the facts of a training run; ValueError if the folder is none."""
+    from siammae.training.folder import describe_run, is_run
+
+    if not is_run(folder):
+        raise ValueError(f"{folder} is no training run: it has no checkpoint; models are listed by: siammae models --all")
+    return describe_run(folder)

@@ -40,7 +40,7 @@ class ModelOptions:
     """The encoder of a command, and the size at which it sees frames."""
 
     model: Annotated[str, ModelName()] = DEFAULT_MODEL
-    """Registered name, hf-hub:OWNER/NAME, timm:NAME, model folder or .safetensors file."""
+    """Registered name, hf-hub:OWNER/NAME, timm:NAME, model folder, .safetensors file, or folder of a training run."""
     pretrained: bool = True
     """Load trained weights; --no-pretrained takes the initial weights of the architecture."""
     size: tuple[int, ...] = ()
@@ -56,10 +56,8 @@ class ModelOptions:
         """Load the encoder."""
         import torch
 
-        from siammae.models.load import load_model
-
         dtype = None if self.dtype == "auto" else getattr(torch, self.dtype)
-        return load_model(self.model, pretrained=self.pretrained, device=self.device, dtype=dtype, runtime=self.runtime)
+        return load_named(self.model, pretrained=self.pretrained, device=self.device, dtype=dtype, runtime=self.runtime)
 
     @property
     def input_size(self) -> "InputSize":
@@ -94,6 +92,18 @@ class PropagationOptions:
 
 Model = Annotated[ModelOptions, arg(name="")]
 Propagation = Annotated[PropagationOptions, arg(name="")]
+
+
+def load_named(name: str, **options: Any) -> "Encoder":
+    """Load a model by its name, as `load_model` does, or the encoder of a training run's folder, checkpoint or snapshot."""
+    from siammae.models.load import load_model
+
+    if Path(name).exists():
+        from siammae.training.folder import is_run, load_run
+
+        if is_run(name):
+            return load_run(name, **options)
+    return load_model(name, **options)
 
 
 def read_changes(texts: Iterable[str]) -> dict[str, Any]:

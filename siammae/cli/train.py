@@ -1,13 +1,13 @@
-"""The commands `siammae train` and `siammae shards`, which writes what a large run reads."""
+"""The commands `siammae train` and `siammae export-run`."""
 
-from dataclasses import asdict
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
 from siammae.cli.checks import Readable
-from siammae.cli.options import Json, print_json, stop
+from siammae.cli.options import Out, stop
 
 
 def train(
@@ -28,66 +28,70 @@ def train(
     from siammae.training.loop import train as run_training
 
     try:
-        print(f"checkpoint: {run_training(load_config(config, values))}")
+        checkpoint = run_training(load_config(config, values))
     except (CheckpointError, TrainingStopped) as error:
         stop(str(error), 1)
+    from accelerate import PartialState
+
+    if PartialState().is_main_process:
+        print(f"checkpoint: {checkpoint}")
+        print("\n".join(_next_steps(checkpoint)), file=sys.stderr)  # for people; programs read standard output
 
 
-def shards(
-    videos: Annotated[Positional[str], arg(metavar="VIDEOS")],
-    out: Annotated[Positional[str], arg(metavar="OUT")],
-    fps: float = 8.0,
-    short_side: int = 256,
-    format: Literal["jpeg", "clips"] = "jpeg",
-    quality: int = 90,
-    clips_per_shard: int = 100,
-    processes: int = 0,
-    timeout: float = 60.0,
-    json: Json = False,
+def _next_steps(checkpoint: Path) -> list[str]:
+    """Return the commands that continue from a run that ended or was stopped."""
+    from siammae.training.folder import describe_run
+
+    facts = describe_run(checkpoint)
+    run, progress = facts["run"], facts["progress"]
+    lines = [f"stopped at {progress:.0%} of the run; the same command continues it"] if progress < 1 else []
+    return [
+        *lines,
+        "next:",
+        f"  siammae propagate VIDEO MASK -o masks --model {run}      # try it",
+        f"  siammae evaluate davis DAVIS -o scores --model {run}     # measure it",
+        f"  siammae export-run {run} -o MODEL --license LICENSE      # a model folder, for load_model and siammae push",
+    ]
+
+
+def export_run(
+    run: Annotated[Positional[Path], arg(metavar="RUN"), Readable("training run")],
+    out: Out,
+    name: str | None = None,
+    precision: Literal["float16", "float32"] = "float16",
+    with_decoder: bool = False,
+    architecture: str | None = None,
+    license: str | None = None,
+    base_model: str | None = None,
+    data: str = "",
+    overwrite: bool = False,
 ) -> None:
-    """Write videos into tar shards with an index, for training from a disk or an object store at random access.
+    """Write the encoder of a training run as a model folder: weights, config and card.
 
-    The same command goes on where an interrupted one stopped. Videos that cannot be used are listed in OUT/skipped.csv.
-
-    Example: siammae shards videos shards
-
-    Example: siammae shards s3://bucket/videos s3://bucket/shards --processes 16
+    Example: siammae export-run runs/small -o my-model --license cc-by-4.0 --data "My own videos."
 
     Args:
-        videos: Folder of videos at any depth, .txt file with one path a line, or address of a folder in an object store.
-        out: Folder for the shards, or address such as s3://bucket/shards.
-        fps: Frames to keep per second.
-        short_side: Shorter side in pixels that frames are scaled down to; smaller ones are kept as they are.
-        format: Members of a shard: jpeg has every frame as a picture, clips has a short H.264 video, which is smaller and takes
-            longer to read.
-        quality: Quality of the JPEG pictures, 1 to 95.
-        clips_per_shard: Number of videos in each shard.
-        processes: Number of processes that write shards at the same time; 0 takes one for each core.
-        timeout: Seconds within which an object store has to answer.
+        run: Folder of a run (its newest checkpoint is taken), a checkpoint, or a snapshot.
+        out: Folder for the model.
+        name: Name of the model; the folder's name if not given.
+        precision: Number type of the stored weights.
+        with_decoder: Store the decoder too, for siammae reconstruct.
+        architecture: timm's name of another architecture of the same size, to store the weights as.
+        license: License of the weights, such as cc-by-4.0.
+        base_model: Repo on the Hub, OWNER/NAME, of the model that the run started from, for the card.
+        data: Sentences for the card about the training data and its licenses.
+        overwrite: Replace the folder if it exists.
     """
-    import os
+    from siammae.training.checkpoint import CheckpointError
+    from siammae.training.folder import describe_run, export
 
-    from tqdm import tqdm
-
-    from siammae.training.data.shard_writer import ShardSettings
-    from siammae.training.data.write_shards import Progress, write_shards
-
-    settings = ShardSettings(fps, short_side, format, quality, clips_per_shard)
-    with tqdm(unit="clip", desc="shards", dynamic_ncols=True) as bar:
-
-        def show(state: Progress) -> None:
-            if bar.total is None:
-                bar.total, bar.initial, bar.n = state.total, state.done, state.done
-            bar.update(state.done - bar.n)
-            bar.set_postfix_str(f"{state.bytes / 1e6:.0f} MB")
-
-        report = write_shards(videos, out, settings, processes=processes or os.cpu_count() or 1, timeout=timeout, progress=show)
-    if json:
-        print_json({**asdict(report), "out": out})
-        return
-    print(
-        f"shards: {out}, {report.clips} clips, {report.frames} frames, {report.hours:.2f} hours, {report.bytes / 1e6:.0f} MB "
-        f"in {report.shards} shards"
-    )
-    if report.skipped:
-        print(f"skipped: {len(report.skipped)} videos, listed with reasons in {out.rstrip('/')}/skipped.csv")
+    try:
+        folder = export(
+            run, out, name=name, precision=precision, with_decoder=with_decoder, architecture=architecture, license=license,
+            base_model=base_model, data=data, overwrite=overwrite,
+        )  # fmt: skip
+    except CheckpointError as error:
+        stop(str(error), 2)
+    facts = describe_run(run) if run.is_dir() else {}
+    print(f"model: {folder}" + (f": {facts['architecture']}, {facts['past_frames']:,} past frames" if facts else ""))
+    print(f"use it: siammae.load_model({str(out)!r}), or --model {out}")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +31,7 @@ class KeypointScores:
         num_annotated: number of annotated keypoints in the frames that are scored. Those that do not count are left out of
             every share; `table` says how many they are.
         pixels: distances [T, K] in pixels by sequence, if the data set is scored at a threshold in pixels too.
+        lost: True where a keypoint does not count because the prediction lost it, though it could know it, [T, K] by sequence.
     """
 
     distances: dict[str, NDArray[np.float64]]
@@ -39,11 +40,23 @@ class KeypointScores:
     over: str
     num_annotated: int
     pixels: dict[str, NDArray[np.float64]] | None = None
+    lost: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     @property
     def num_counted(self) -> int:
         """Number of keypoints that count."""
         return sum(int(np.count_nonzero(~np.isnan(frames))) for frames in self.distances.values())
+
+    @property
+    def num_lost(self) -> int:
+        """Number of keypoints that do not count because the prediction lost them."""
+        return sum(int(np.count_nonzero(frames)) for frames in self.lost.values())
+
+    @property
+    def with_lost(self) -> "KeypointScores":
+        """These scores with the lost keypoints counted as wrong."""
+        wrong = {name: np.where(frames, np.inf, self.distances[name]) for name, frames in self.lost.items()}
+        return replace(self, distances=self.distances | wrong, lost={})
 
     @property
     def within_pixels(self) -> float:
@@ -82,6 +95,9 @@ class KeypointScores:
             if np.isfinite(shares).any()
         ]
         notes = [f"{self.num_counted} of {self.num_annotated} annotated keypoints count"]
+        if self.num_lost:
+            wrong = 100 * self.with_lost.pck(self.threshold)
+            notes.append(f"{self.num_lost} are lost; PCK@{self.threshold:g} with these as wrong: {wrong:.1f} %")
         if self.pixels is not None:
             notes.append(f"less than {PIXELS} pixels away: {100 * self.within_pixels:.1f} %")
         return head + "\n".join([*lines, "", "; ".join(notes)])
@@ -94,6 +110,7 @@ class KeypointScores:
             "mean over": self.over,
             "counted": self.num_counted,
             "annotated": self.num_annotated,
+            **({"lost": self.num_lost, "PCK with lost as wrong": self.with_lost.pck(self.threshold)} if self.num_lost else {}),
             **({} if self.pixels is None else {f"delta {PIXELS} px": self.within_pixels}),
             "by joint": {name: share for name, share in shares.items() if np.isfinite(share)},
             "sequences": {

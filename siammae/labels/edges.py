@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from siammae.labels.grid import upsample
+from siammae.video.pictures import check_range
 
 PIXELS_PER_CELL = 4  # pixels of the guide along each side of a cell
 NEAR = 0.4  # deviation of the distance at which a cell counts for a pixel, in cells
@@ -29,9 +30,14 @@ class EdgeFilter:
         color: deviation of color at which a cell counts for a pixel; colors run from 0 to 1.
         radius: half of the windows' side, as a share of the picture's shorter side.
         eps: variance of color within a window that counts as an edge.
+
+    Raises:
+        ValueError: floats outside [0, 1].
     """
 
     def __init__(self, frame: Tensor, grid: tuple[int, int], *, color: float, radius: float, eps: float) -> None:
+        if frame.dtype != torch.uint8:
+            check_range(frame)
         self.size = (grid[0] * PIXELS_PER_CELL, grid[1] * PIXELS_PER_CELL)
         self.radius = max(1, round(radius * min(self.size)))
         self.frame = (frame.float() / 255 if frame.dtype == torch.uint8 else frame.float()) - 0.5  # centered: less rounding

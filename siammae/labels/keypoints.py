@@ -1,6 +1,7 @@
 """Keypoints of one frame, and CSV tables of points and tracks."""
 
 import csv
+import math
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -16,6 +17,7 @@ from siammae.files import PathLike, atomic
 
 PointsLike: TypeAlias = Tensor | NDArray[Any] | Sequence[Sequence[float]]
 MAX_COORDINATE = 1e9  # pixels
+MAX_FRAME = 1e15  # up to which a float holds every whole number
 SEPARATORS = ",", ";", "\t"
 NAME_COLUMNS = "name", "bodypart", "keypoint", "label"  # those that may hold the names of points
 
@@ -129,8 +131,8 @@ def _one_row_each(rows: list[list[str]], label: str) -> dict[int | None, NamedPo
     found: dict[int | None, tuple[list[list[float]], list[str]]] = {}
     for row in rows[1:]:
         cells = dict(zip(header, row, strict=False))
-        frame = _number(cells["frame"], label) if "frame" in header else None
-        points, names = found.setdefault(None if frame is None else int(frame), ([], []))
+        frame = _frame(cells.get("frame", ""), label) if "frame" in header else None
+        points, names = found.setdefault(frame, ([], []))
         points.append([_number(cells.get(axis, ""), label) for axis in ("x", "y")])
         names.append(cells.get(named or "", ""))
     return {
@@ -146,6 +148,8 @@ def _deeplabcut(rows: list[list[str]], label: str) -> dict[int | None, NamedPoin
     coords = [cell.lower() for cell in heads["coords"]]
     columns = [index for index, cell in enumerate(coords) if cell == "x" and coords[index + 1 : index + 2] == ["y"]]
     individuals = heads.get("individuals", [""] * len(coords))
+    if min(len(individuals), len(heads["bodyparts"])) < len(coords):
+        raise ValueError(f"{label} is DeepLabCut's table, but its header rows have different lengths")
     names = [f"{individuals[index]} {heads['bodyparts'][index]}".strip() for index in columns]
     start = 1 + [row[0].lower() for row in rows].index("coords")
     frames: dict[int | None, NamedPoints] = {}
@@ -154,7 +158,7 @@ def _deeplabcut(rows: list[list[str]], label: str) -> dict[int | None, NamedPoin
         points = [
             [_number(row[index + axis] if index + axis < len(row) else "", label) for axis in (0, 1)] for index in columns
         ]
-        frames[int(digits[-1]) if digits else place] = NamedPoints(np.array(points), names)
+        frames[_frame(digits[-1], label) if digits else place] = NamedPoints(np.array(points), names)
     if not columns or not frames:
         raise ValueError(f"{label} is DeepLabCut's table, but holds no points")
     return frames
@@ -166,6 +170,17 @@ def _number(cell: str, label: str) -> float:
         return float(cell.replace(",", ".") or "nan")
     except ValueError as error:
         raise ValueError(f"{label}: x and y must be numbers ({error})") from error
+
+
+def _frame(cell: str, label: str) -> int:
+    """Read the number of a frame."""
+    try:
+        number = float(cell)
+    except ValueError:
+        number = math.nan
+    if not (number.is_integer() and abs(number) < MAX_FRAME):
+        raise ValueError(f"{label}: a frame is called {cell[:40]!r}; expected its number, a whole number")
+    return int(number)
 
 
 def read_tracks(path: Path, num_frames: int, num_points: int) -> NDArray[np.float64]:
@@ -187,7 +202,7 @@ def read_tracks(path: Path, num_frames: int, num_points: int) -> NDArray[np.floa
                     raise IndexError(f"point {point}")
                 points[frame, point] = [float(row[axis] or "nan") for axis in ("x", "y")]
                 seen[frame, point] = True
-    except (ValueError, IndexError, KeyError, TypeError, csv.Error) as error:
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError, csv.Error) as error:
         raise ValueError(f"{path} does not hold {expected}: {error}") from error
     if not seen.all():
         frame, point = np.argwhere(~seen)[0]

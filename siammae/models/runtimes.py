@@ -71,7 +71,7 @@ def export_encoder(
         raise ValueError(f"size is {size[0]} x {size[1]} pixels; expected whole patches of {encoder.name}, {patch} pixels")
     first = (1, *size) if size else (2, 4 * patch, 6 * patch)
     sizes: Sizes = [first] if size else [first, (1, 7 * patch, 5 * patch), (3, 3 * patch, 9 * patch)]
-    module, images = _Dense(encoder, size).eval(), torch.rand(first[0], 3, *first[1:], dtype=torch.float32, device="cpu")
+    module, images = _Dense(encoder, size).eval(), torch.randn(first[0], 3, *first[1:], dtype=torch.float32, device="cpu")
     dynamic = None
     if size is None:
         sides = (torch.export.Dim(name, min=2, max=MOST_PATCHES) for name in ("rows", "columns"))
@@ -116,7 +116,7 @@ def _write_onnx(module: nn.Module, images: Tensor, dynamic: Any, path: Path) -> 
 def _check(run: Callable[[Tensor], Tensor], module: nn.Module, encoder: Encoder, sizes: Sizes) -> None:
     """Raise ValueError if the written model computes other features."""
     for number, height, width in sizes:
-        images = torch.rand(number, 3, height, width, dtype=torch.float32, device="cpu")
+        images = torch.randn(number, 3, height, width, dtype=torch.float32, device="cpu")
         expected, actual = module(images), run(images)
         difference = float((actual - expected).abs().max() / expected.abs().max())
         if not difference <= TOLERANCE:

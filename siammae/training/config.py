@@ -1,6 +1,7 @@
 """The configuration of a training run: a YAML file, `key=value` overrides, and errors that name the closest field."""
 
 import difflib
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,6 +12,10 @@ from siammae.training.section import Section
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
+
+
+SHORTENED = reprlib.Repr()  # of values in messages: aliases make a few lines of YAML into gigabytes of text
+SHORTENED.maxlevel, SHORTENED.maxstring, SHORTENED.maxlong, SHORTENED.maxother = 3, 200, 60, 200
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,26 @@ class ShardsConfig(Section):
 
 
 @dataclass(frozen=True)
+class AppearanceConfig(Section):
+    """Changes of color and blur; the paper makes none."""
+
+    prefix: ClassVar[str] = "data.appearance."
+    color: float = 0.0  # largest change of brightness, contrast and saturation, as a share; the hue turns by a quarter of it
+    blur: float = 0.0  # share of samples that are blurred, by 0.1 to 2 pixels at 224 pixels
+    shared: bool = True  # one change for all frames of a sample; false draws one for each frame
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, value in (("color", self.color), ("blur", self.blur)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"data.appearance.{name} is {value:g}; expected a share, 0 to 1")
+        if not (self.shared or self.color or self.blur):
+            raise ValueError(
+                "data.appearance.shared=false draws a change for each frame; set data.appearance.color or blur above 0 too"
+            )
+
+
+@dataclass(frozen=True)
 class DataConfig(Section):
     """Source of pairs, and the way they are drawn."""
 
@@ -61,6 +86,7 @@ class DataConfig(Section):
     flip: float = 0.5  # share of samples mirrored left to right
     repeats: int = 2  # samples drawn from one opened file
     workers: int = 4  # loader processes for each training process; 0 loads in the training process itself
+    appearance: AppearanceConfig = field(default_factory=AppearanceConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     shards: ShardsConfig = field(default_factory=ShardsConfig)
 
@@ -145,7 +171,9 @@ class TrainConfig(Section):
     keep: int = 3  # newest checkpoints kept
     snapshots: int = 0  # encoders kept during the run, evenly spread, to see how features change
     resume: bool = True  # go on from the newest checkpoint in `output`; false refuses a folder that has one
-    trackers: tuple[str, ...] = ()  # accelerate's trackers, such as tensorboard
+    trackers: tuple[str, ...] = ()  # accelerate's trackers, such as tensorboard or wandb
+    project: str = "siammae"  # project of the trackers
+    name: str = ""  # the run's name in the trackers; empty takes the output folder's
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -156,6 +184,8 @@ class TrainConfig(Section):
             raise ValueError(f"{lengths[0]} is {getattr(self, lengths[0])}; expected more than 0")
         if not self.output:
             raise ValueError("output is empty; expected a folder for checkpoints and logs")
+        if self.trackers and not self.project:
+            raise ValueError("project is empty; trackers need the name of a project")
         if min(self.batch_size, self.accumulation, self.log_every, self.picture_every, self.keep) < 1:
             raise ValueError("batch_size, accumulation, log_every, picture_every and keep are at least 1")
         if self.checkpoint_every < 1 or self.checkpoint_minutes <= 0:
@@ -180,17 +210,9 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Train
     Raises:
         ValueError: an unknown key (the closest field is named), a value of the wrong kind, or one that cannot work.
     """
-    try:
-        import yaml
-    except ImportError as error:
-        raise ImportError('training configs need pyyaml; install it with: pip install "siammae[train]"') from error
-
     values: dict[str, Any] = {}
     if path is not None:
-        try:
-            values = yaml.safe_load(Path(path).read_text()) or {}
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is not YAML: {error}") from error
+        values = _read_yaml(Path(path).read_bytes(), str(path)) or {}
         if not isinstance(values, dict):
             raise ValueError(f"{path} holds a {type(values).__name__}; expected keys and values")
     for override in overrides:
@@ -203,8 +225,20 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Train
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):
                 raise ValueError(f"override {override!r}: {parent} is a value, not a section")
-        section[last] = yaml.safe_load(text)
+        section[last] = _read_yaml(text, f"override {override!r}")
     return config_from_dict(values)
+
+
+def _read_yaml(content: str | bytes, label: str) -> Any:
+    """Read YAML of plain values; ValueError, which names the `label`, for anything else."""
+    try:
+        import yaml
+    except ImportError as error:
+        raise ImportError('training configs need pyyaml; install it with: pip install "siammae[train]"') from error
+    try:
+        return yaml.safe_load(content)
+    except (yaml.YAMLError, ValueError, AttributeError, KeyError, RecursionError) as error:  # PyYAML's for bad values
+        raise ValueError(f"{label} is not YAML: {error or type(error).__name__}") from error
 
 
 def config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
@@ -258,11 +292,12 @@ def _explain(error: "ValidationError") -> str:
     if kind == "value_error":  # from a section's own checks
         return str(first["ctx"]["error"])
     if kind == "missing" and isinstance(first["loc"][-1], int):
-        return f"{path.rpartition('.')[0]} is {value!r}; value number {first['loc'][-1] + 1} is missing"
+        return f"{path.rpartition('.')[0]} is {SHORTENED.repr(value)}; value number {first['loc'][-1] + 1} is missing"
     if kind == "missing":
         return f"{path} is missing"
+    shown = SHORTENED.repr(value)
     expected = "a section with keys of its own" if kind == "dataclass_type" else first["msg"].removeprefix("Input should be ")
-    return f"{path} is {value!r}; expected {expected.replace('tuple', 'list').replace('Tuple should have ', '')}"
+    return f"{path} is {shown}; expected {expected.replace('tuple', 'list').replace('Tuple should have ', '')}"
 
 
 def _remedy(key: str) -> str:

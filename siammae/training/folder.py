@@ -17,8 +17,8 @@ from siammae.models.card import model_card
 from siammae.models.folder import DECODER_FILE, MODEL_FILES, read_model, rewrite_metadata, write_model
 from siammae.models.load import load_model
 from siammae.models.patches import with_architecture
-from siammae.training.checkpoint import CheckpointError, checkpoints, read_state
-from siammae.training.config import TrainConfig, config_from_dict
+from siammae.training.checkpoint import STATE, CheckpointError, checkpoints, read_state
+from siammae.training.config import TrainConfig, config_from_dict, config_to_dict
 from siammae.training.initial import rebuilt_encoder
 from siammae.training.log import CURVE, draw_log, read_log
 from siammae.training.model import ENCODER_PREFIX, SiamMAE, encoder_weights
@@ -65,7 +65,7 @@ def export(
     Raises:
         CheckpointError: `source` is no checkpoint, or a snapshot is asked for its decoder.
         ValueError: the weights do not fit `architecture`.
-        FileExistsError: `folder` exists and `overwrite` is not set, or it holds more than a model.
+        FileExistsError: `folder` exists and `overwrite` is not set, or it holds other files too.
     """
     target = Path(folder).absolute()
     with atomic_folder(target, overwrite=overwrite, files={*MODEL_FILES, CURVE, DECODER_FILE}) as draft:
@@ -94,6 +94,59 @@ def export(
         if with_decoder:
             save_decoder(draft / DECODER_FILE, weights, encoder.dtype)
     return target
+
+
+def is_run(source: str | os.PathLike[str]) -> bool:
+    """Check whether a path is a training run's folder, one of its checkpoints or one of its snapshots."""
+    path = Path(source)
+    if path.suffix == ".safetensors":
+        return path.is_file() and path.parent.name == "snapshots" and bool(checkpoints(path.parent.parent))
+    return (path / STATE).is_file() or bool(checkpoints(path))
+
+
+def load_run(source: str | os.PathLike[str], **options: Any) -> Encoder:
+    """Load the encoder of a training run, as it would be exported, in eval mode.
+
+    Args:
+        source: a run's folder, a checkpoint or a snapshot, as for `export`.
+        options: options of `siammae.load_model`.
+
+    Raises:
+        CheckpointError: `source` is no checkpoint.
+    """
+    with tempfile.TemporaryDirectory() as draft:
+        folder = export(source, Path(draft) / "model", name=Path(source).absolute().name, precision="float32")
+        return load_model(folder, **options)
+
+
+def describe_run(source: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the facts of a run: its newest checkpoint, the training so far, loss, configuration, and files.
+
+    Args:
+        source: a run's folder, or one of its checkpoints.
+
+    Raises:
+        CheckpointError: `source` is no checkpoint.
+    """
+    path = Path(source)
+    newest = path if (path / STATE).is_file() else next(reversed(checkpoints(path)), path)
+    state = read_state(newest)
+    run, config = newest.parent, config_from_dict(state["config"])
+    log = [entry for entry in read_log(run) if entry["step"] <= state["step"]]
+    summary = _summary(run, state["step"], config)
+    return {
+        "run": str(run),
+        "checkpoint": newest.name,
+        "progress": log[-1]["progress"] if log else 0.0,
+        **{key: summary[key] for key in ("steps", "past_frames", "pairs", "minutes", "loss", "method")},
+        "architecture": config.model.architecture,
+        "patch_size": config.model.patch_size,
+        "data": config.data.path,
+        "checkpoints": [found.name for found in checkpoints(run)],
+        "snapshots": len(list(run.glob("snapshots/*.safetensors"))),
+        "skipped": len(state["skipped"]),
+        "config": config_to_dict(config),
+    }
 
 
 def add_decoder(source: str | os.PathLike[str], folder: str | os.PathLike[str]) -> Path:
@@ -163,7 +216,7 @@ def _read(source: Path) -> tuple[Path, int, TrainConfig, Encoder, dict[str, Tens
         step = int(source.stem.rpartition("-")[2])
         encoder = rebuilt_encoder(config.model, state.get("encoder"))
         return run, step, config, encoder, {ENCODER_PREFIX + key: value for key, value in read_tensors(source).items()}
-    if not (source / "run.json").exists() and checkpoints(source):
+    if not (source / STATE).exists() and checkpoints(source):
         source = checkpoints(source)[-1]
     state = read_state(source)
     config = config_from_dict(state["config"])

@@ -3,12 +3,14 @@
 A step is `accumulation` backward passes in each process; every pass trains on one micro-batch
 (`siammae.training.data.batches`). Loss, clock and requests to stop are exchanged once a step, so that all processes take
 the same decisions.
+
+The host runs ahead of a GPU: while the GPU computes, the host loads the next micro-batch (`prefetch`), and it waits only for
+the loss of a forward pass whose backward pass is already queued (`exchange`). A step that would spoil the weights is not taken.
 """
 
 import math
 import time
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +21,15 @@ from tqdm import tqdm
 from siammae.files import atomic, save_tensors
 from siammae.training import checkpoint as ck
 from siammae.training.config import TrainConfig, config_from_dict, config_to_dict
-from siammae.training.data import Batch, build_source
+from siammae.training.data import Batch, build_finish, build_source, finished
 from siammae.training.engine import build_accelerator
+from siammae.training.exchange import Exchange
 from siammae.training.initial import build_model, encoder_facts, initial_encoder, start_from
 from siammae.training.log import append_log, draw_log, rewind_log
-from siammae.training.model import Masks, SiamMAE, encoder_weights, masks_for
-from siammae.training.optim import average_of, build_optimizer, learning_rate, peak_rate
+from siammae.training.model import SiamMAE, encoder_weights, masks_for
+from siammae.training.optim import WeightAverage, build_optimizer, learning_rate, peak_rate
 from siammae.training.pictures import draw_reconstructions, save_png
+from siammae.training.prefetch import Prefetcher
 from siammae.training.signals import stop_requests
 from siammae.training.teacher import STATISTICS_FRAMES, Teacher, build_teacher, fit
 
@@ -80,7 +84,7 @@ class Run:
         if config.freeze_encoder:
             self.raw_model.encoder.requires_grad_(False)
         self.raw_model.to(self.device)
-        self.average = average_of(self.raw_model, config.optim.ema) if config.optim.ema else None
+        self.average = WeightAverage(self.raw_model, config.optim.ema) if config.optim.ema else None
         if self.average and self.teacher and config.model.target == "ema":
             assert isinstance(self.average.module, SiamMAE)
             self.teacher.encoder = self.average.module.encoder.eval()
@@ -92,9 +96,12 @@ class Run:
             self.accelerator.register_for_checkpointing(self.average)
         side = max(config.model.image_size, self.teacher.size if self.teacher else 0)
         self.source = build_source(config, config.batch_size // self.micro_batches, self.accelerator, side=side)
+        self.finish = build_finish(config)
+        self.exchange = Exchange(self.accelerator)
         self.total = self._total_steps()
         self.step = 0
         self.seconds = 0.0  # trained so far, over all resumes
+        self.began = 0.0  # time at which the run would have begun without interruptions
         self.snapshots = 0
         self.skipped: dict[str, str] = {}
         for name, reason in self.source.skipped:
@@ -115,16 +122,17 @@ class Run:
         if self.resumed and self.progress >= 1:
             return self.resumed
         config = self.config
-        micro_batches = self.source.micro_batches(self.step * self.micro_batches + self.process, self.processes)
-        start = time.monotonic() - self.seconds
+        first = self.step * self.micro_batches + self.process
+        micro_batches = Prefetcher(finished(self.source, self.finish, first, self.processes), self.device)
+        self.began = time.monotonic() - self.seconds
         saved, losses, window_start = self.seconds, list[float](), self.seconds
         path = self.output
         self.model.train()
         bar = tqdm(total=self.total, initial=self.step, unit="step", disable=not self.main, dynamic_ncols=True)
         with stop_requests() as requests, bar:
             while self.progress < 1:
-                batches, loss = self._backward(micro_batches)
-                mean, self.seconds, stop = self._agree(loss, time.monotonic() - start, bool(requests))
+                batches = self._backward(micro_batches, requests)
+                mean, self.seconds, stop = self.exchange.finish()
                 if not math.isfinite(mean):
                     self._stop_at_bad_loss(mean, batches)
                 norm = self._update()
@@ -156,27 +164,25 @@ class Run:
             raise ValueError("the number of clips in shards is not known: set steps (clips x epochs / batch_size), not epochs")
         return max(1, math.ceil(self.config.epochs * self.source.num_files / self.config.batch_size))
 
-    def _backward(self, micro_batches: Iterator[Batch]) -> tuple[list[Batch], Tensor]:
-        """Run this process's backward passes of one step; returns its batches and their mean loss."""
+    def _backward(self, micro_batches: Prefetcher, requests: list[str]) -> list[Batch]:
+        """Run this process's backward passes of one step, and begin to exchange their mean loss; returns its batches."""
         batches: list[Batch] = []
         losses: list[Tensor] = []
-        for k in range(self.config.accumulation):
-            batch = next(micro_batches)
-            number = self.step * self.micro_batches + k * self.processes + self.process
-            masks = self._masks(len(batch.frames), number)
-            frames = batch.frames.to(self.device, non_blocking=True)
+        for left in reversed(range(self.config.accumulation)):
+            batch, frames, masks = micro_batches.take()
             features = self._features(self.teacher, frames, moving=True) if self.teacher else None
             with self.accelerator.accumulate(self.model):
                 loss = self.model(fit(frames, self.config.model.image_size), masks, features)
+                losses.append(loss.detach())
+                if not left:
+                    self.exchange.start(torch.stack(losses).mean(), time.monotonic() - self.began, bool(requests))
                 self.accelerator.backward(loss)
+            if left or self.total is None or self.step + 1 < self.total:
+                micro_batches.fetch()
             for name, reason in batch.skipped:
                 self._skip(name, reason)
             batches.append(batch)
-            losses.append(loss.detach())
-        return batches, torch.stack(losses).mean()
-
-    def _masks(self, batch: int, micro_batch: int) -> Masks:
-        return masks_for(self.raw_model, batch, seed=self.config.seed, micro_batch=micro_batch, device=self.device)
+        return batches
 
     def _features(self, teacher: Teacher, frames: Tensor, *, moving: bool) -> Tensor:
         """Compute the teacher's features of crops [B, 1 + T, 3, S, S]: [B, 1 + T, N, D].
@@ -195,23 +201,17 @@ class Run:
         """Estimate mean and deviation of the teacher's features on the run's first crops, the same in every process."""
         assert self.raw_model.standardizer is not None
         features: list[Tensor] = []
-        for batch in self.source.micro_batches(0, 1):
+        for batch in finished(self.source, self.finish, 0, 1):
             features.append(self._features(teacher, batch.frames.to(self.device), moving=False).cpu())
             if sum(crops.shape[0] * crops.shape[1] for crops in features) >= STATISTICS_FRAMES:
                 break
         self.raw_model.standardizer.estimate(torch.cat(features).to(self.device))
 
-    def _agree(self, loss: Tensor, seconds: float, stop: bool) -> tuple[float, float, bool]:
-        """Return the mean loss, the first process's clock and True if any was asked to stop, the same in every process."""
-        mine = torch.tensor([[float(loss), seconds, float(stop)]], device=self.device, dtype=torch.float32)
-        everyone = self.accelerator.gather(mine)
-        return float(everyone[:, 0].mean()), float(everyone[0, 1]), bool(everyone[:, 2].any())
-
-    def _update(self) -> float | None:
+    def _update(self) -> Tensor | None:
         """Take the optimizer's step at the current rate; returns the gradient's norm where it is clipped."""
         optim, norm = self.config.optim, None
         if optim.clip is not None:
-            norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), optim.clip))
+            norm = self.accelerator.clip_grad_norm_(self.model.parameters(), optim.clip)
         self.rate = learning_rate(self.progress, peak_rate(optim.base_lr, self.config.batch_size), optim.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * group["lr_scale"]
@@ -228,13 +228,13 @@ class Run:
             self.skipped[name] = reason
             warnings.warn(f"skipped {reason}", stacklevel=2)
 
-    def _log(self, loss: float, pairs: float, norm: float | None, bar: "Bar") -> None:
+    def _log(self, loss: float, pairs: float, norm: Tensor | None, bar: "Bar") -> None:
         entry = {
             "step": self.step, "progress": round(self.progress, 6), "seconds": round(self.seconds, 2),
             "loss": round(loss, 6), "lr": self.rate, "pairs_per_second": round(pairs, 2), "skipped": len(self.skipped),
         }  # fmt: skip
         if norm is not None:
-            entry["grad_norm"] = round(norm, 4)
+            entry["grad_norm"] = round(float(norm), 4)
         entry |= {f"loss_{name}": round(float(term), 6) for name, term in self.raw_model.terms.items()}  # the last pass's
         self.accelerator.log({key: entry[key] for key in ("loss", "lr", "pairs_per_second")}, step=self.step)
         if self.main:
@@ -249,7 +249,7 @@ class Run:
         draw_log(self.output)
         if not self.config.fsdp and not self.teacher:
             few = batch.frames[:6].to(self.device)
-            masks = self._masks(len(few), self.step)
+            masks = masks_for(self.raw_model, len(few), seed=self.config.seed, micro_batch=self.step, device=self.device)
             with self.accelerator.autocast():
                 reconstruction = self.raw_model.reconstruct(few, masks)
             save_png(draw_reconstructions(few, reconstruction), self.output / f"reconstruction-{self.step:07d}.png")

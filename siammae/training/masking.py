@@ -3,8 +3,10 @@
 Letters: B frames, N patches of a frame, K of them visible, M = N - K of them masked.
 """
 
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +18,46 @@ class PatchMask(NamedTuple):
 
     visible: Tensor  # [B, K], int64
     masked: Tensor  # [B, M], int64
+
+
+class Masks(NamedTuple):
+    """Masks of a batch of P pairs with T futures: of the P past frames, and of the P * T future frames."""
+
+    past: PatchMask
+    future: PatchMask
+
+    def to(self, device: torch.device) -> "Masks":
+        """Return the masks on a device; from pinned memory the copies do not wait."""
+        return Masks(*(PatchMask(*(index.to(device, non_blocking=True) for index in mask)) for mask in self))
+
+
+@dataclass(frozen=True)
+class MaskDrawer:
+    """A draw of a run's masks by the number of a micro-batch: the same in every process, loader worker and resume.
+
+    Attributes:
+        kind: random or grid.
+        grid: patches along a side of the crops.
+        past_ratio: masked share of the past frames.
+        future_ratio: masked share of the future frames.
+        futures: future frames of one past frame.
+        seed: seed of the run.
+    """
+
+    kind: MaskKind
+    grid: int
+    past_ratio: float
+    future_ratio: float
+    futures: int
+    seed: int
+
+    def __call__(self, pairs: int, micro_batch: int) -> Masks:
+        """Draw the masks of `pairs` pairs, on the CPU: those of the past frames first, then those of the future frames."""
+        state = np.random.SeedSequence([self.seed, 0, micro_batch]).generate_state(1, np.uint64)[0]
+        generator = torch.Generator().manual_seed(int(state >> 1))
+        past = draw_mask(self.kind, pairs, self.grid, self.grid, self.past_ratio, generator)
+        future = draw_mask(self.kind, pairs * self.futures, self.grid, self.grid, self.future_ratio, generator)
+        return Masks(past, future)
 
 
 def visible_count(num_patches: int, ratio: float) -> int:

@@ -9,7 +9,6 @@ M masked, D channels of the encoder, E of the decoder, p pixels of a patch's sid
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
@@ -17,8 +16,8 @@ from torch import Tensor, nn
 from siammae.encoder import Encoder, sincos_positions
 from siammae.models.patches import has_fixed_positions
 from siammae.training.decoder import EPS, DecoderBlocks
-from siammae.training.masking import PatchMask, draw_mask, gather_patches
-from siammae.training.model_config import ModelConfig, decoder_size
+from siammae.training.masking import Masks, PatchMask, gather_patches
+from siammae.training.model_config import ModelConfig, decoder_size, mask_drawer
 from siammae.training.targets import Standardizer, cosine_loss
 
 ENCODER_PREFIX = "encoder.vit."  # before the names of the encoder's weights among a SiamMAE's
@@ -27,13 +26,6 @@ ENCODER_PREFIX = "encoder.vit."  # before the names of the encoder's weights amo
 def encoder_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the encoder's weights among a SiamMAE's, by timm's own keys."""
     return {key.removeprefix(ENCODER_PREFIX): value for key, value in weights.items() if key.startswith(ENCODER_PREFIX)}
-
-
-class Masks(NamedTuple):
-    """Masks of a batch: of the B past frames, and of the B * T future frames."""
-
-    past: PatchMask
-    future: PatchMask
 
 
 class Reconstruction(NamedTuple):
@@ -89,6 +81,8 @@ class SiamMAE(nn.Module):
         self.decoder_embed = nn.Linear(encoder.embed_dim, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         self.decoder = DecoderBlocks(config.decoder, depth, width, heads)
+        if config.frame_embed:
+            self.frame_embed = nn.Parameter(torch.zeros(2, 1, 1, encoder.embed_dim))  # of the past, of the future
         self.decoder_norm = nn.LayerNorm(width, eps=EPS)
         self.standardizer: Standardizer | None = None
         self.past_head: nn.Module = nn.Identity()
@@ -120,12 +114,8 @@ class SiamMAE(nn.Module):
         nn.init.normal_(self.decoder_pred.weight, std=0.002)
         if self.config.decoder == "joint":
             nn.init.normal_(self.decoder.frame_embed, std=0.02)
-
-    def draw_masks(self, batch: int, generator: torch.Generator) -> Masks:
-        """Draw masks for `batch` pairs from a CPU generator: for the past frames first, then for the future frames."""
-        kind, grid, config = self.config.mask, self.grid, self.config
-        past = draw_mask(kind, batch, grid, grid, config.past_ratio, generator)
-        return Masks(past, draw_mask(kind, batch * config.futures, grid, grid, config.future_ratio, generator))
+        if self.config.frame_embed:
+            nn.init.normal_(self.frame_embed, std=0.02)
 
     def forward(self, frames: Tensor, masks: Masks, features: Tensor | None = None) -> Tensor:
         """Compute the loss of the masked patches of the futures.
@@ -135,7 +125,7 @@ class SiamMAE(nn.Module):
 
         Args:
             frames: [B, 1 + T, 3, S, S], uint8: the past frame, then its futures.
-            masks: from `draw_masks`, on the device of the frames.
+            masks: from a `MaskDrawer`, on the device of the frames.
             features: [B, 1 + T, N, D] of a teacher, where the target is features.
         """
         images = self.normalize(frames)
@@ -225,8 +215,10 @@ class SiamMAE(nn.Module):
         """Decode tokens [B * T, 1 + K, D] of past and futures -> predicted masked patches [B * T, M, C]."""
         times = len(future_tokens) // len(masks.past.visible)
         past_tokens, future_tokens = self.decoder_embed(past_tokens), self.decoder_embed(future_tokens)
-        past_visible = masks.past.visible.repeat_interleave(times, dim=0)
-        past_tokens = past_tokens + self._positions(past_visible)
+        if self.config.past_hidden == "mask-tokens":
+            past_tokens = self._fill(past_tokens, PatchMask(*(index.repeat_interleave(times, dim=0) for index in masks.past)))
+        else:
+            past_tokens = past_tokens + self._positions(masks.past.visible.repeat_interleave(times, dim=0))
         tokens = self.decoder(self._fill(future_tokens, masks.future), past_tokens)
         masked = gather_patches(tokens[:, 1:], masks.future.masked)
         predicted: Tensor = self.decoder_pred(self.decoder_norm(masked))
@@ -240,6 +232,8 @@ class SiamMAE(nn.Module):
         if self.config.encoder == "siamese":
             past_tokens = self.encoder.encode(past_tokens).repeat_interleave(times, dim=0)
             return past_tokens, self.encoder.encode(future_tokens)
+        if self.config.frame_embed:
+            past_tokens, future_tokens = past_tokens + self.frame_embed[0], future_tokens + self.frame_embed[1]
         # one CLS token, then the visible patches of both frames in one sequence; the CLS goes to either side
         together = torch.cat([past_tokens.repeat_interleave(times, dim=0), future_tokens[:, 1:]], dim=1)
         together = self.encoder.encode(together)
@@ -271,7 +265,5 @@ def normalize_patches(patches: Tensor) -> Tensor:
 
 
 def masks_for(model: SiamMAE, batch: int, *, seed: int, micro_batch: int, device: torch.device) -> Masks:
-    """Draw the masks of a run's micro-batch by its number, the same in every process."""
-    state = np.random.SeedSequence([seed, 0, micro_batch]).generate_state(1, np.uint64)[0]
-    masks = model.draw_masks(batch, torch.Generator().manual_seed(int(state >> 1)))
-    return Masks(*(PatchMask(*(index.to(device, non_blocking=True) for index in mask)) for mask in masks))
+    """Draw the masks of a run's micro-batch by its number, on a device."""
+    return mask_drawer(model.config, seed)(batch, micro_batch).to(device)

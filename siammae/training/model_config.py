@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from siammae.training.decoder import DecoderKind
-from siammae.training.masking import MaskKind, visible_count
+from siammae.training.masking import MaskDrawer, MaskKind, visible_count
 from siammae.training.section import Section
 
 
@@ -18,12 +18,14 @@ class ModelConfig(Section):
     depth: int | None = None  # blocks of the encoder; None is the architecture's own number
     image_size: int = 224  # side of the crops in pixels
     encoder: Literal["siamese", "joint"] = "siamese"  # frames apart, with shared weights | all visible patches together
+    frame_embed: bool = False  # joint encoder: add a learned vector for each frame to its tokens, as the joint decoder does
     decoder: DecoderKind = "cross-self"
     decoder_depth: int | None = None
     decoder_width: int | None = None
     decoder_heads: int | None = None
     mask: MaskKind = "random"
     past_ratio: float = 0.0  # masked share of the past frame
+    past_hidden: Literal["dropped", "mask-tokens"] = "dropped"  # its masked patches among the decoder's keys and values
     future_ratio: float = 0.95  # masked share of every future frame
     # patches with mean 0 and variance 1 (the paper) | as they are | a teacher's features | features of the encoder's average
     target: Literal["normalized", "pixels", "features", "ema"] = "normalized"
@@ -57,6 +59,12 @@ class ModelConfig(Section):
                 f"model.future_ratio {self.future_ratio:g} leaves {visible_count(patches, self.future_ratio)} of "
                 f"{patches} patches visible; the loss needs at least one visible and one masked (the paper: 0.95)"
             )
+        if self.frame_embed and self.encoder != "joint":
+            raise ValueError(
+                f"model.frame_embed=true tells the frames of a joint encoder apart; model.encoder is {self.encoder}"
+            )
+        if self.past_hidden != "dropped" and self.past_ratio == 0:
+            raise ValueError(f"model.past_hidden is {self.past_hidden}, but model.past_ratio=0 hides no past patch")
         width, heads = self.decoder_width, self.decoder_heads
         if width is not None and (width < 4 or width % 4 or width % (heads or 1)):
             raise ValueError(f"model.decoder_width {width} must be a multiple of 4 and of model.decoder_heads {heads}")
@@ -80,6 +88,12 @@ class ModelConfig(Section):
             raise ValueError(f"model.past_weight is {self.past_weight:g}; expected 0 or more")
         if self.teacher_size is not None and self.teacher_size < 1:
             raise ValueError(f"model.teacher_size is {self.teacher_size}; expected pixels, or null")
+
+
+def mask_drawer(config: ModelConfig, seed: int) -> MaskDrawer:
+    """Return the draw of a run's masks."""
+    grid = config.image_size // config.patch_size
+    return MaskDrawer(config.mask, grid, config.past_ratio, config.future_ratio, config.futures, seed)
 
 
 def decoder_size(embed_dim: int) -> tuple[int, int, int]:

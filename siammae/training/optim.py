@@ -96,19 +96,28 @@ def orthogonalize(matrix: Tensor) -> Tensor:
     return x.T if tall else x
 
 
-def average_of(model: nn.Module, decay: float) -> AveragedModel:
-    """Return the exponential average of a model's weights: a copy of the model that follows by `update_parameters`.
+class WeightAverage(AveragedModel):
+    """The exponential average of a model's weights: a copy of the model that follows by `update_parameters`.
 
     The average starts at the weights as they are; its decay rises as (1 + n) / (10 + n) to `decay`, so that a short run
-    does not keep its beginning.
+    does not keep its beginning. Updates never wait for the device, as those of torch's own averages do.
     """
 
-    def follow(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-        return averaged.lerp(current, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__(model)
+        self.requires_grad_(False)
+        self.decay = decay
+        self.n_averaged += 1  # the copy itself
 
-    average = AveragedModel(model, avg_fn=follow).requires_grad_(False)
-    average.n_averaged += 1  # the copy itself: else the first update would overwrite it
-    return average
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Move the average towards the model's weights, and take its buffers."""
+        count = int(self.n_averaged)  # on the CPU
+        share = 1 - min(self.decay, (1 + count) / (10 + count))
+        torch._foreach_lerp_(list(self.module.parameters()), list(model.parameters()), share)
+        for kept, current in zip(self.module.buffers(), model.buffers(), strict=True):
+            kept.copy_(current)
+        self.n_averaged += 1
 
 
 def learning_rate(progress: float, peak: float, warmup: float) -> float:

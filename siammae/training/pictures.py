@@ -19,8 +19,8 @@ from siammae.files import atomic
 from siammae.training.data.clips import Frame
 from siammae.training.data.crops import Box
 from siammae.training.data.samples import crop
-from siammae.training.masking import draw_mask
-from siammae.training.model import Masks, Reconstruction, SiamMAE
+from siammae.training.masking import Masks, draw_mask
+from siammae.training.model import Reconstruction, SiamMAE
 
 MARGIN, GRAY, BLUE, LIGHT = 48, (90, 90, 90), (31, 92, 170), (225, 225, 225)
 

@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from siammae.encoder import Encoder
+from siammae.encoder import Encoder, normalized_images
 from siammae.models.load import load_model
 from siammae.ops.resize import antialiased
 from siammae.training.model_config import ModelConfig
@@ -57,7 +57,8 @@ class Teacher:
             torch.tensor(v, dtype=torch.float32, device=crops.device).view(3, 1, 1)
             for v in (self.encoder.mean, self.encoder.std)
         )
-        features = self.encoder((crops.float() / 255 - mean) / std, layer=self.layer).float()  # [B * (1 + T), D, h, w]
+        with normalized_images():
+            features = self.encoder((crops.float() / 255 - mean) / std, layer=self.layer).float()  # [B * (1 + T), D, h, w]
         if features.shape[-1] != self.grid:
             features = F.avg_pool2d(features, features.shape[-1] // self.grid)
         tokens: Tensor = rearrange(features, "(b t) d h w -> b t (h w) d", b=len(frames))

@@ -73,6 +73,8 @@ class Recovery:
         self._container, self._stream, self._codec = container, stream, stream.codec_context
         self._source, self._structure = source, structure
         self._transport = container.format.name == "mpegts"
+        # AVI does not store when frames are shown: where they are reordered, the times of those that are held back are guesses
+        self._guessed = container.format.name == "avi" and bool(self._codec.has_b_frames)
         self._base = stream.time_base or Fraction(1, 90_000)
         self._ticks = duration / self._base  # of a frame on average
         self._times: list[int] = []  # of all packets so far, ascending
@@ -99,7 +101,7 @@ class Recovery:
                             continue
                         if frame.is_corrupt:
                             raise Fault("its data is damaged", frame.pts)
-                        if not lost and (missing := self._gap(shown, frame)):
+                        if not lost and (missing := self._gap(shown, frame, ended=not packet.size)):
                             gap = Fault(f"{missing} {'frame is' if missing == 1 else 'frames are'} missing here", None)
                             if not frame.key_frame:
                                 raise gap
@@ -114,7 +116,7 @@ class Recovery:
             except (av.FFmpegError, Fault) as error:
                 fault = error
             whole_until = fault.time if isinstance(fault, Fault) else getattr(packet, "pts", None)
-            if not lost:
+            if not (lost or self._guessed):
                 for frame in _held_before(whole_until, shown, self._codec):
                     if begin is None or (frame.pts is not None and frame.pts >= begin):
                         yield frame
@@ -178,13 +180,27 @@ class Recovery:
             return None
         return self._structure.broken_before(packet.pos + packet.size if packet.size else math.inf)
 
-    def _gap(self, shown: Any, frame: Any) -> int:
-        """Return how many frames are missing before one of a transport stream whose counters were broken just before."""
-        if not self._suspect or shown is None or shown.pts is None or frame.pts is None:
+    def _gap(self, shown: Any, frame: Any, ended: bool) -> int:
+        """Return how many frames of a transport stream are missing before one.
+
+        A gap in time tells where the counters were broken just before, or where the file has `ended`: one that is cut off
+        between two packets lacks frames that are shown before others but decoded after them.
+        """
+        if not self._transport or shown is None or shown.pts is None or frame.pts is None:
+            return 0
+        cut = ended and self._steady() and self._after is not None and frame.pts - self._ticks >= self._after
+        if not (self._suspect or cut):
             return 0
         ticks = frame.pts - shown.pts
         missing = round(ticks / self._ticks) - 1
         return missing if missing > 0 and ticks * self._base <= LONGEST_GAP else 0
+
+    def _steady(self) -> bool:
+        """Tell whether the frames so far came at a steady rate."""
+        if not self._steps:
+            return False
+        low, high = self._steps
+        return low > 0 and high - low <= max(1, low // 20)
 
     def _count(self, before: Any, frame: Any) -> None:
         """Note a frame, and the time since the one before it if none was lost between them."""
@@ -198,10 +214,9 @@ class Recovery:
 
         At a steady rate the time that has passed tells; at another one, or without times, the packets that were read.
         """
-        if frame is not None and frame.pts is not None and shown is not None and shown.pts is not None and self._steps:
-            low, high = self._steps
+        if frame is not None and frame.pts is not None and shown is not None and shown.pts is not None and self._steady():
             passed = frame.pts - shown.pts
-            if low > 0 and high - low <= max(1, low // 20) and passed * self._base <= LONGEST_LOSS:
+            if passed * self._base <= LONGEST_LOSS:
                 return self._lose(round(passed / self._ticks) - 1)
         if not self._times or (frame is not None and frame.pts is None):
             return self._lose(self._packets - (frame is not None) - self._frames)

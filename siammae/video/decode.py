@@ -256,6 +256,18 @@ class VideoDecoder:
         times = sorted(time for time in times if time >= begin)
         if len(set(times)) < len(times) or times[:1] != [begin]:
             return None
+        if ended and not cut and "mpegts" in self._formats and not self._ends_whole(times, keys):
+            return None
         return VideoIndex(
             times if ended else times[:-REORDERED], sorted(key for key in keys if key >= begin), ended and not cut
         )
+
+    def _ends_whole(self, times: Sequence[int], keys: Sequence[int]) -> bool:
+        """Decode from the last key frame on, and tell whether all the frames come; a transport stream may be cut anywhere."""
+        begin = max(keys, default=times[0])
+        try:
+            with VideoDecoder(self._source, self.label) as other:
+                count = sum(1 for _ in other._frames_from(begin, times))
+        except VideoError:
+            return False
+        return count == len(times) - bisect_left(times, begin)

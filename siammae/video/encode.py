@@ -33,7 +33,7 @@ def write_video(path: PathLike, frames: Iterable[Any], fps: float, *, pixel_aspe
     import av
 
     suffix = check_output(path, RATES)
-    rate, aspect, is_gif = _rate(fps, suffix), _aspect(pixel_aspect), suffix == ".gif"
+    rate, aspect, is_gif = as_rate(fps, suffix), as_aspect(pixel_aspect), suffix == ".gif"
     with atomic(path) as draft, av.open(str(draft), "w", format="gif" if is_gif else "mp4") as container:
         encode, size = None, None
         for index, frame in enumerate(frames):
@@ -49,7 +49,7 @@ def write_video(path: PathLike, frames: Iterable[Any], fps: float, *, pixel_aspe
         encode(None)
 
 
-def _rate(fps: float, suffix: str) -> Fraction:
+def as_rate(fps: float, suffix: str) -> Fraction:
     """Return the nearest rate that the format holds; ValueError for no positive number."""
     if not (math.isfinite(fps) and fps > 0):
         raise ValueError(f"fps is {fps}; expected a positive number of frames per second")
@@ -62,7 +62,7 @@ def _rate(fps: float, suffix: str) -> Fraction:
     return nearest.limit_denominator(1001) if nearest > 1 else 1 / (1 / nearest).limit_denominator(1001)
 
 
-def _aspect(pixel_aspect: float | Fraction) -> Fraction:
+def as_aspect(pixel_aspect: float | Fraction) -> Fraction:
     """Return the aspect as a ratio that files hold; ValueError for one that is not positive, or extreme."""
     if not (math.isfinite(pixel_aspect) and 1 / 256 < pixel_aspect < 256):
         raise ValueError(f"pixel_aspect is {pixel_aspect}; expected the width of a pixel divided by its height, such as 1")

@@ -1,5 +1,6 @@
 """Single frames, read from paths, PIL images, arrays and tensors, and written as pictures."""
 
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -81,10 +82,22 @@ def as_frame(item: Any, label: str = "the frame") -> Tensor:
     if not tensor.is_floating_point():
         raise ValueError(f"{label} holds {tensor.dtype}; expected {VALUES}")
     tensor = tensor.float()
-    low, high = (float(value) for value in tensor.detach().aminmax())
-    if not (low >= -ROUNDING and high <= 1 + ROUNDING):
-        raise ValueError(f"{label} holds floats from {low:.8g} to {high:.8g}; expected [0, 1] (or uint8 in 0..255)")
-    return tensor if low >= 0 and high <= 1 else tensor.clamp(0, 1)
+    check_range(tensor, label)
+    return tensor.clamp(0, 1)
+
+
+def check_range(frame: Tensor, label: str = "the frame") -> None:
+    """Raise ValueError, with what to do, for floats outside [0, 1] by more than rounding."""
+    low, high = (float(value) for value in frame.detach().aminmax())
+    if low >= -ROUNDING and high <= 1 + ROUNDING:
+        return
+    if math.isnan(low) or math.isnan(high):
+        remedy = "replace what is not a number"
+    elif low < 0:
+        remedy = "pass the frames as they were before they were normalised, which the model does itself"
+    else:
+        remedy = f"divide them by {255 if high <= 256 else 65535 if high <= 65536 else 'the largest value that they can have'}"
+    raise ValueError(f"{label} holds floats from {low:.8g} to {high:.8g}; expected [0, 1] (or uint8 in 0..255): {remedy}")
 
 
 def _upper_bits(values: NDArray[Any]) -> NDArray[Any]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from siammae.encoder import Encoder
+from siammae.encoder import Encoder, normalized_images
 from siammae.features import descriptors, preprocess
 from siammae.geometry import Geometry, InputSize, frame_size
 from siammae.labels.grid import upsample
@@ -44,7 +44,8 @@ def attention_maps(
     """
     encoder, picture = as_encoder(model), as_frame(frame)
     geometry = Geometry.of(frame_size(picture), encoder, size)
-    maps = encoder.attention(preprocess(picture[None], encoder, geometry.input), layer=layer)[0]  # [A, h, w]
+    with normalized_images():
+        maps = encoder.attention(preprocess(picture[None], encoder, geometry.input), layer=layer)[0]  # [A, h, w]
     return upsample(maps, geometry.frame).cpu().numpy()
 
 

@@ -10,13 +10,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from siammae.app.cached import CachedEncoder
-from siammae.app.downloads import export
+from siammae.app.downloads import downloads, export
+from siammae.app.insight import attention, feature_colors
+from siammae.app.project import Project
 from siammae.app.session import Session
+from siammae.app.sessions import Sessions
 from siammae.encoder import Encoder, build_encoder
 from siammae.propagation import LabelPropagator, propagate_keypoints, propagate_labels
 from siammae.video import read_frames, write_video
 
 NUM_FRAMES = 6
+
+
+def open_session(clip: Path, folder: Path, encoder: Encoder) -> Session:
+    Project.create(clip, folder)
+    return Session(folder, encoder, size=80)
 
 
 @pytest.fixture
@@ -29,9 +37,7 @@ def clip(texture: NDArray[np.uint8], tmp_path: Path) -> Path:
 
 @pytest.fixture
 def session(clip: Path, colours: Encoder, tmp_path: Path) -> Session:
-    session = Session(colours, size=80, root=tmp_path)
-    assert list(session.open(clip)) == list(range(1, NUM_FRAMES + 1))
-    return session
+    return open_session(clip, tmp_path / "project", colours)
 
 
 def _masks(session: Session) -> NDArray[np.uint8]:
@@ -39,72 +45,73 @@ def _masks(session: Session) -> NDArray[np.uint8]:
 
 
 def test_a_middle_frame_runs_both_ways_and_a_correction_goes_on_from_there(session: Session, clip: Path) -> None:
-    session.draw(2, "Box", [(30, 20), (61, 45)], 1, 1)
-    assert list(session.propagate("masks")) == [2, 3, 4, 5, 1, 0]
+    session.draw(2, "box", [(30, 20), (61, 45)], 1, 1)
+    assert list(session.propagate()) == [2, 3, 4, 5, 1, 0]
     expected = propagate_labels(clip, session.mask(2), session.encoder, size=80, start=2, progress=False)
     assert np.array_equal(_masks(session), expected)
 
     before = _masks(session)
-    session.draw(4, "Brush", [(90, 10), (95, 30)], 2, 9)
-    assert list(session.propagate("masks")) == [4, 5]
+    session.draw(4, "brush", [(90, 10), (95, 30)], 2, 9)
+    assert list(session.propagate()) == [4, 5]
     assert np.array_equal(_masks(session)[:4], before[:4])
     frames = list(read_frames(clip))
     propagator = LabelPropagator(frames[2], before[2], session.encoder, size=80)
     propagator.add(frames[4], session.mask(4))
     assert np.array_equal(session.mask(5), propagator.step(frames[5]))
     session.discard(4)
-    list(session.propagate("masks"))
+    list(session.propagate())
     assert np.array_equal(_masks(session), before)
 
 
-def test_a_stopped_run_keeps_what_is_done_and_goes_on(session: Session) -> None:
-    session.draw(0, "Box", [(30, 20), (60, 45)], 1, 1)
+def test_a_stopped_run_keeps_what_is_done_and_goes_on(session: Session, clip: Path) -> None:
+    session.draw(0, "box", [(30, 20), (60, 45)], 1, 1)
     done = []
-    for index in session.propagate("masks"):
+    for index in session.propagate():
         done.append(index)
         if index == 2:
-            session.stop()
+            break
     assert done == [0, 1, 2]
     assert session.mask(2).any()
     assert not session.mask(3).any()
-    list(session.propagate("masks"))
-    assert all(session.mask(index).any() for index in range(NUM_FRAMES))
+    assert list(session.propagate()) == [3, 4, 5]
+    expected = propagate_labels(clip, session.mask(0), session.encoder, size=80, progress=False)
+    assert np.array_equal(_masks(session), expected)
+    assert list(session.propagate()) == []
 
 
 def test_strokes_are_undone_and_erased(session: Session) -> None:
-    session.draw(0, "Box", [(60, 45), (30, 20)], 3, 1)
+    session.draw(0, "box", [(60, 45), (30, 20)], 3, 1)
     assert np.count_nonzero(session.mask(0) == 3) == 31 * 26
-    session.draw(0, "Eraser", [(30, 20)], 3, 20)
+    session.draw(0, "eraser", [(30, 20)], 3, 20)
     assert np.count_nonzero(session.mask(0)) < 31 * 26
-    session.undo(0)
+    session.undo()
     assert np.count_nonzero(session.mask(0)) == 31 * 26
     session.discard(0)
-    with pytest.raises(ValueError, match="nothing is labelled yet: paint"):
-        next(session.propagate("masks"))
+    with pytest.raises(ValueError, match="nothing is labelled yet in the chosen frames: mark"):
+        next(session.propagate())
 
 
 def test_points_restart_where_they_were_corrected(session: Session, clip: Path) -> None:
-    session.draw(0, "Points", [(60, 40)], 2, 1)
-    assert list(session.propagate("points")) == list(range(NUM_FRAMES))
+    session.place_point(0, 2, (60, 40))
+    assert list(session.propagate()) == list(range(NUM_FRAMES))
     points, scores = propagate_keypoints(clip, [(np.nan, np.nan), (60, 40)], session.encoder, size=80, progress=False)
-    before = session.tracks[3]
+    before = session.results.tracks[3]
     assert np.array_equal(before[0], points[3], equal_nan=True)
     assert np.array_equal(before[1], scores[3])
-    session.draw(4, "Points", [(20, 20)], 2, 1)
-    list(session.propagate("points"))
-    assert session.tracks[4][0][1].tolist() == [20, 20]
-    assert np.array_equal(session.tracks[3][0], before[0], equal_nan=True)
-    later, _ = propagate_keypoints(list(read_frames(clip))[4:], session.points[4], session.encoder, size=80, progress=False)
-    assert np.array_equal(session.tracks[5][0], later[1], equal_nan=True)
+    session.place_point(4, 2, (20, 20))
+    list(session.propagate())
+    assert session.results.tracks[4][0][1].tolist() == [20, 20]
+    assert np.array_equal(session.results.tracks[3][0], before[0], equal_nan=True)
+    later, _ = propagate_keypoints(list(read_frames(clip))[4:], session.points(4), session.encoder, size=80, progress=False)
+    assert np.array_equal(session.results.tracks[5][0], later[1], equal_nan=True)
 
 
 def test_results_become_files(session: Session) -> None:
-    session.draw(0, "Box", [(30, 20), (60, 45)], 1, 1)
-    session.draw(0, "Points", [(40, 30)], 1, 1)
-    for what in ("masks", "points"):
-        list(session.propagate(what))
-    paths = {path.name: path for path in export(session)}
-    assert sorted(paths) == ["masks.csv", "masks.zip", "overlay.mp4", "points.csv"]
+    session.draw(0, "box", [(30, 20), (60, 45)], 1, 1)
+    session.place_point(0, 1, (40, 30))
+    assert sorted(session.propagate()) == sorted(2 * list(range(NUM_FRAMES)))
+    assert downloads(session) == ["masks.zip", "masks.csv", "points.csv", "overlay.mp4"]
+    paths = {name: export(session, name) for name in downloads(session)}
     with zipfile.ZipFile(paths["masks.zip"]) as archive:
         assert archive.namelist() == [f"{index:05d}.png" for index in range(NUM_FRAMES)]
         picture = Image.open(archive.open("00003.png"))
@@ -112,46 +119,46 @@ def test_results_become_files(session: Session) -> None:
         assert np.array_equal(np.array(picture), session.mask(3))
     with open(paths["masks.csv"], newline="") as file:
         row = next(csv.DictReader(file))
-    assert list(row.values()) == ["0", "1", str(31 * 26), "30", "20", "61", "46"]
+    assert list(row.values()) == ["0", "1", str(31 * 26), "30", "20", "61", "46", "Object 1"]
     assert len(list(read_frames(paths["overlay.mp4"]))) == NUM_FRAMES
 
 
 def test_views_of_the_features(session: Session, encoder: Encoder) -> None:
     session.encoder = encoder
-    assert session.attention(1).shape == (2 * 80 + 4, 2 * 112 + 4, 3)
-    assert session.feature_colors(1).shape == (80, 112, 3)
+    assert attention(session, 1).shape == (2 * 80 + 4, 2 * 112 + 4, 3)
+    assert feature_colors(session, 1).shape == (80, 112, 3)
 
 
 def test_frames_are_encoded_before_they_are_asked_for(clip: Path, tmp_path: Path) -> None:
     encoder = build_encoder("vit_tiny_patch16_224", {"depth": 1}, name="tiny").eval()
     encoded = []
     encoder.vit.patch_embed.register_forward_hook(lambda *_: encoded.append(1))
-    session = Session(CachedEncoder(encoder), size=80, root=tmp_path)
-    list(session.open(clip))
+    session = open_session(clip, tmp_path / "project", CachedEncoder(encoder))
     session.prepare(0)
     assert len(encoded) == 2
-    session.draw(0, "Box", [(30, 20), (60, 45)], 1, 1)
-    run = session.propagate("masks")
+    session.draw(0, "box", [(30, 20), (60, 45)], 1, 1)
+    run = session.propagate()
     assert [next(run), next(run)] == [0, 1]
     assert len(encoded) == 2
     assert next(run) == 2
     assert len(encoded) == 3
 
 
-def test_hostile_files_are_refused(session: Session, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hostile_files_are_refused(clip: Path, colours: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     playlist = tmp_path / "list.mp4"
     playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile://{clip}\n#EXT-X-ENDLIST\n")
     link = tmp_path / "link.mp4"
     link.symlink_to(clip)
     strip = tmp_path / "strip.gif"
     Image.new("L", (4000, 20)).save(strip)
+    sessions = Sessions(tmp_path / "projects", colours, size=80)
     for path, message in (
         (playlist, "cannot be read as a video"),
         (link, "no video file of a known kind"),
         (strip, "frames are 4000 x 20 pixels"),
     ):
         with pytest.raises(ValueError, match=message) as caught:
-            list(session.open(path))
+            sessions.create(path)
         assert str(tmp_path) not in str(caught.value)
     for limit, value, message in (
         ("MAX_FRAMES", 5, "more than 5 frames"),
@@ -161,7 +168,8 @@ def test_hostile_files_are_refused(session: Session, clip: Path, tmp_path: Path,
         with monkeypatch.context() as patch:
             patch.setattr(f"siammae.app.upload.{limit}", value)
             with pytest.raises(ValueError, match=message):
-                list(session.open(clip))
+                sessions.create(clip)
+    assert not list(sessions.root.glob("*"))
 
 
 def test_closing_removes_everything(session: Session, clip: Path) -> None:
@@ -173,6 +181,6 @@ def test_closing_removes_everything(session: Session, clip: Path) -> None:
 def test_nonsense_from_the_browser_is_refused(session: Session) -> None:
     for path in ([], [(1, 2, 3)], [(float("nan"), 1)]):
         with pytest.raises(ValueError, match="a stroke is a list"):
-            session.draw(0, "Brush", path, 1, 9)
+            session.draw(0, "brush", path, 1, 9)
     with pytest.raises(ValueError, match="there is no frame 6"):
-        session.draw(6, "Brush", [(1, 1)], 1, 9)
+        session.draw(6, "brush", [(1, 1)], 1, 9)

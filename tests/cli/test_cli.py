@@ -270,8 +270,37 @@ def test_training_from_the_command_line(home: Path, capsys: pytest.CaptureFixtur
     write_video("moving.mp4", render_clip(40, (64, 96)).frames, 25)
     tiny = ["model.depth=1", "model.decoder_depth=1", "batch_size=2", "data.workers=0", "max_minutes=null", "steps=2"]
     assert run("train", str(smoke), "data.path=moving.mp4", "output=run", *tiny) == 0
+    printed = capsys.readouterr()
+    assert Path(printed.out.split("checkpoint: ")[1].strip()).exists()
+    assert "siammae export-run run -o MODEL" in printed.err
+    assert "stopped" not in printed.err
+
+
+def test_a_training_run_is_described_used_and_exported(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    smoke = Path(__file__).parents[2] / "examples" / "training" / "cpu-smoke.yaml"
+    write_video("moving.mp4", render_clip(40, (64, 96)).frames, 25)
+    tiny = ["model.depth=1", "model.decoder_depth=1", "batch_size=2", "data.workers=0", "max_minutes=null", "steps=2"]
+    assert run("train", str(smoke), "data.path=moving.mp4", "output=run", "snapshots=1", *tiny) == 0
+    capsys.readouterr()
+    assert run("info", "run") == 0
     printed = capsys.readouterr().out
-    assert Path(printed.split("checkpoint: ")[1].strip()).exists()
+    assert {"checkpoint: checkpoint-0000002", "progress: 1.0", "past_frames: 4", "snapshots: 1"} <= set(printed.splitlines())
+    assert run("info", "run/checkpoint-0000002", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["config"]["model"]["depth"] == 1
+    assert run("info", ".") == 2
+    assert "is no training run: it has no checkpoint" in capsys.readouterr().err
+
+    assert run("export-run", "run", "-o", "model", "--precision", "float32", "--license", "cc-by-4.0", "--with-decoder") == 0
+    assert "vit_tiny_patch16_224, 4 past frames" in capsys.readouterr().out
+    assert (home / "model" / "decoder.safetensors").exists()
+    assert run("export-run", "run", "-o", "model") == 2
+    assert run("export-run", "clip.mp4", "-o", "other") == 2
+    assert "is not a checkpoint" in capsys.readouterr().err
+    features = []
+    for name in ("model", "run", "run/checkpoint-0000002", "run/snapshots/encoder-0000002.safetensors"):
+        assert run("features", "clip.mp4", "-o", "features.safetensors", "--model", name, "--size", "64") == 0
+        features.append(load_file("features.safetensors")["features"])
+    assert all(other.equal(features[0]) for other in features)
 
 
 def test_wrong_usage_is_exit_code_2(home: Path) -> None:

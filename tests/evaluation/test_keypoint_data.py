@@ -80,14 +80,36 @@ def test_pck_of_jhmdb_by_hand(tmp_path: Path) -> None:
     tracks[1, 5] = np.nan  # lost: counts neither way
     tracks[2, 5] += (0, 13)
     write_tracks(tmp_path / "pred" / f"{WALK}.csv", tracks)
-    scores = Jhmdb(root).score(tmp_path / "pred")
+    with pytest.warns(UserWarning, match=r"^1 joints that lay in the first picture are lost .* PCK@0\.1 would be 90\.0 %$"):
+        scores = Jhmdb(root).score(tmp_path / "pred")
     assert scores.by_joint(0.1) == pytest.approx(dict.fromkeys(JOINTS, 1.0) | {JOINTS[4]: 0.5, JOINTS[5]: 0.0})
     assert scores.pck(0.1) == pytest.approx((13 + 0.5) / 15)
     assert scores.pck(0.2) == pytest.approx(14 / 15)
     assert scores.headline == ("PCK@0.1", scores.pck(0.1))
     tracks[1, 0] = np.nan  # a corner of the box is lost, and the box shrinks with it
     write_tracks(tmp_path / "pred" / f"{WALK}.csv", tracks)
-    assert Jhmdb(root).score(tmp_path / "pred").by_joint(0.1)[JOINTS[4]] == 0
+    with pytest.warns(UserWarning, match=r"^2 joints"):
+        assert Jhmdb(root).score(tmp_path / "pred").by_joint(0.1)[JOINTS[4]] == 0
+
+
+def test_lost_joints_of_jhmdb_are_named_and_counted_as_wrong_beside_the_score(tmp_path: Path) -> None:
+    truth = skeleton(3)
+    truth[:, 13] = 70, 150  # below the first picture: nobody can know it
+    root = jhmdb(tmp_path / "jhmdb", {WALK: truth, WALK.replace("_0", "_1"): skeleton(3)})
+    tracks = truth.copy()
+    tracks[:, 13] = np.nan
+    tracks[1, 2:8] = np.nan
+    write_tracks(tmp_path / "pred" / f"{WALK}.csv", tracks)
+    write_tracks(tmp_path / "pred" / f"{WALK.replace('_0', '_1')}.csv", skeleton(3))
+    with pytest.warns(UserWarning, match=r"^6 joints"):
+        scores = Jhmdb(root).score(tmp_path / "pred")
+    assert (scores.pck(0.1), scores.num_lost, scores.num_counted, scores.num_annotated) == (1, 6, 52, 60)
+    wrong = (9 + 6 * 3 / 4) / 15
+    assert scores.with_lost.pck(0.1) == pytest.approx(wrong)
+    assert scores.with_lost.num_counted == 58
+    assert "52 of 60 annotated keypoints count; 6 are lost; PCK@0.1 with these as wrong: 90.0 %" in scores.table()
+    figures = scores.figures()
+    assert (figures["lost"], figures["PCK with lost as wrong"]) == (6, pytest.approx(wrong))
 
 
 def test_a_jhmdb_that_is_not_whole(tmp_path: Path) -> None:
@@ -155,7 +177,8 @@ def test_joints_without_a_box_are_wrong(tmp_path: Path) -> None:
     tracks = np.full_like(truth, np.nan)
     tracks[:, 3] = truth[:, 3]  # the only joint that is not lost; a box of one point has no diagonal
     write_tracks(tmp_path / "pred" / f"{WALK}.csv", tracks)
-    scores = Jhmdb(root).score(tmp_path / "pred")
+    with pytest.warns(UserWarning, match=r"^14 joints"):
+        scores = Jhmdb(root).score(tmp_path / "pred")
     assert (scores.num_counted, scores.num_annotated) == (1, 15)
     assert scores.pck(0.5) == 0
 

@@ -35,6 +35,9 @@ def seeds() -> dict[str, bytes]:
     return found
 
 
+Image.MAX_IMAGE_PIXELS = 4096 * 2304  # at the usual limit, whole pictures of some kilobytes take longer than the time allowed
+
+
 def read(path: Path) -> None:
     try:
         as_mask(path, empty=True)

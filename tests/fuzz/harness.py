@@ -11,9 +11,16 @@ import atheris
 
 from siammae.errors import WeightsError
 
+Change = Callable[[bytes, random.Random], bytes]
 
-def fuzz(read: Callable[[Path], object], seeds: dict[str, bytes], suffixes: tuple[str, ...]) -> None:
-    """Run `read` on files of mutated bytes; the first byte of an input picks the suffix. Options are libFuzzer's."""
+
+def fuzz(
+    read: Callable[[Path], object], seeds: dict[str, bytes], suffixes: tuple[str, ...], change: Change | None = None
+) -> None:
+    """Run `read` on files of mutated bytes; the first byte of an input picks the suffix. Options are libFuzzer's.
+
+    `change` makes one change that suits the format, and is taken half of the time.
+    """
     folder = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
     inputs = [bytes([suffixes.index(Path(name).suffix)]) + content for name, content in seeds.items()]
 
@@ -22,6 +29,11 @@ def fuzz(read: Callable[[Path], object], seeds: dict[str, bytes], suffixes: tupl
         rng = random.Random(seed)
         changed = bytearray(rng.choice([data, *inputs] if data else inputs))
         for _ in range(rng.randint(1, 8)):
+            if change is not None and rng.random() < 0.5:
+                changed[1:] = change(bytes(changed[1:]), rng)
+                continue
+            if not changed:
+                break
             place = rng.randrange(len(changed)) if rng.random() < 0.5 else rng.randrange(min(len(changed), 256))
             kind = rng.random()
             if kind < 0.4:

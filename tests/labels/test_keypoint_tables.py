@@ -101,9 +101,26 @@ def test_deeplabcuts_tables(tmp_path: Path, text: str, names: list[str]) -> None
         ("x,y\n1,two\n", "x and y must be numbers .*'two'"),
         ("scorer,a,a\nbodyparts,n,n\n0,1,2\n", "lacks their header rows bodyparts and coords"),
         ("scorer,a,a\nbodyparts,n,n\ncoords,x,y\n", "holds no points"),
+        ("scorer,a,a\nbodyparts,n\ncoords,x,y\n0,1,2\n", "header rows have different lengths"),
+        ("scorer,a,a\nindividuals,n\nbodyparts,n,n\ncoords,x,y\n0,1,2\n", "header rows have different lengths"),
+        (
+            f"scorer,a,a\nbodyparts,n,n\ncoords,x,y\nimg{'9' * 5000}.png,1,2\n",
+            r"a frame is called '9{40}'; expected its number",
+        ),
+        ("frame,x,y\nnan,1,2\n", "a frame is called 'nan'; expected its number, a whole number"),
+        ("frame,x,y\n1e400,1,2\n", "a frame is called '1e400'"),
+        ("frame,x,y\n,1,2\n", "a frame is called ''"),
+        ("frame,x,y\n1.5,1,2\n", "a frame is called '1.5'"),
     ],
 )
 def test_tables_that_cannot_be(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "points.csv").write_text(text)
     with pytest.raises(ValueError, match=message):
         read_points(tmp_path / "points.csv")
+
+
+@pytest.mark.parametrize("frame", ["inf", "-1e400", "nan", "", "one"])
+def test_tracks_of_a_frame_without_a_number(tmp_path: Path, frame: str) -> None:
+    (tmp_path / "tracks.csv").write_text(f"frame,point,x,y\n{frame},0,1,2\n")
+    with pytest.raises(ValueError, match=r"tracks\.csv does not hold 1 frames of 1 points"):
+        read_tracks(tmp_path / "tracks.csv", 1, 1)

@@ -232,9 +232,17 @@ def shown(cell: dict[str, Any]) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
-def test_notebooks_are_stored_without_outputs(path: Path) -> None:
-    for cell in json.loads(path.read_text())["cells"]:
-        assert cell["cell_type"] == "markdown" or (cell["outputs"], cell["execution_count"]) == ([], None)
+def test_notebooks_are_stored_with_outputs(path: Path) -> None:
+    """A notebook was run from top to bottom without an error, its pictures are there, and its badge opens it in Colab."""
+    first, *cells = json.loads(path.read_text())["cells"]
+    assert f"/examples/notebooks/{path.name})" in "".join(first["source"])
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    assert not [
+        output for cell in code for output in cell["outputs"] if output["output_type"] not in ("stream", "execute_result")
+    ]
+    assert sum("image/png" in output.get("data", {}) for cell in code for output in cell["outputs"]) >= 5
+    assert path.stat().st_size < 4e6
 
 
 def test_the_propagation_notebook(tmp_path: Path) -> None:
@@ -242,12 +250,12 @@ def test_the_propagation_notebook(tmp_path: Path) -> None:
     printed = "".join(line for cell in cells for output in cell["outputs"] for line in output.get("text", []))
     before, after = (float(score) for score in re.findall(r"frame 12.*turtle (\S+)", printed))
     assert after > before + 0.05
-    assert [shown(cells[i]).shape for i in (0, 1, 2)] == [(240, 432, 3), (240, 432, 3), (484, 868, 3)]
+    assert [shown(cells[i]).shape for i in (1, 2, 3)] == [(240, 432, 3), (240, 432, 3), (484, 868, 3)]
 
 
 def test_the_features_notebook(tmp_path: Path) -> None:
     cells = executed(ROOT / "examples" / "notebooks" / "features.ipynb", tmp_path)
-    assert [shown(cells[i]).shape for i in (0, 2, 3, 4, 5)] == [(484, 868, 3)] * 3 + [(728, 868, 3), (484, 868, 3)]
-    by_position, by_content = (shown(cells[i])[:240, :432].astype(float) for i in (2, 3))
+    assert [shown(cells[i]).shape for i in (1, 3, 4, 5, 6)] == [(484, 868, 3)] * 3 + [(728, 868, 3), (484, 868, 3)]
+    by_position, by_content = (shown(cells[i])[:240, :432].astype(float) for i in (3, 4))
     drift = [np.abs(half[:120].mean(axis=(0, 1)) - half[120:].mean(axis=(0, 1))).max() for half in (by_position, by_content)]
     assert drift[0] > 2 * drift[1]  # top and bottom differ less in colour where position is taken away

@@ -1,5 +1,6 @@
 """Configuration files, overrides, and errors that help."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,31 @@ def test_other_mistakes(tmp_path: Path) -> None:
         load_config(None, ["output=o", "steps=1", "fsdp=true", "optim.ema=0.9"])
     with pytest.raises(ValueError, match=r"it needs model\.futures=1"):
         load_config(None, ["output=o", "steps=1", "data.kind=images", "model.futures=2"])
+
+
+BOMB = "\n  ".join(["a: &a [x]", *(f"{b}: &{b} [{', '.join(9 * [f'*{a}'])}]" for a, b in pairwise("abcdefghijk"))])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: !!timestamp soon", "is not YAML"),
+        ("seed: !!bool perhaps", "is not YAML"),
+        ("seed: 2026-13-45", "is not YAML: month must be in 1"),
+        ("seed: " + "[" * 3000, "is not YAML"),
+        ("seed: " + "1" * 5000, "is not YAML: Exceeds the limit"),
+        ("? [seed]\n: 1", "is not YAML"),
+        ("output: run\nsteps: 1\nseed: &a [*a]", r"seed is \[.*\]; expected a valid integer"),
+        (f"output: run\nsteps: 1\nseed:\n  {BOMB}", "seed is {'a': .*; expected a valid integer"),
+    ],
+)
+def test_yaml_that_no_run_is_made_of_gives_one_short_error(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        load_config(write(tmp_path / "run.yaml", text))
+    assert len(str(caught.value)) < 2000
+    if "\n" not in text:
+        with pytest.raises(ValueError, match=f"^override .*{message}"):
+            load_config(None, ["output=run", "steps=1", text.replace(": ", "=", 1)])
 
 
 def test_python_checks_the_choices_too() -> None:

@@ -16,7 +16,7 @@ from siammae.training.folder import DECODER_FILE, export, load_siammae
 from siammae.training.initial import build_model
 from siammae.training.log import append_log
 from siammae.training.model import SiamMAE, masks_for
-from siammae.training.optim import average_of
+from siammae.training.optim import WeightAverage
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_run_folders_and_snapshots_are_sources_too(checkpoint: Path, tmp_path: P
 
 
 def test_average_is_what_is_exported(checkpoint: Path, model: SiamMAE, tmp_path: Path) -> None:
-    average = average_of(model, decay=0.9)
+    average = WeightAverage(model, decay=0.9)
     with torch.no_grad():
         for parameter in average.parameters():
             parameter.zero_()
@@ -121,7 +121,7 @@ def test_nothing_is_overwritten_unasked(checkpoint: Path, tmp_path: Path) -> Non
     assert siammae.load_model(str(folder), device="cpu").metadata["training"]["steps"] == 5
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "tiny8"]
     (folder / "thesis.txt").write_text("years of work")
-    with pytest.raises(FileExistsError, match="holds more than a model"):
+    with pytest.raises(FileExistsError, match="holds other files too"):
         export(checkpoint, folder, overwrite=True)
     assert (folder / "thesis.txt").exists()
 

@@ -30,7 +30,7 @@ from siammae.training.initial import build_model
 from siammae.training.log import read_log
 from siammae.training.loop import Run, TrainingStopped, train
 from siammae.training.model import SiamMAE
-from siammae.training.optim import average_of, build_optimizer, learning_rate, orthogonalize, peak_rate
+from siammae.training.optim import WeightAverage, build_optimizer, learning_rate, orthogonalize, peak_rate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -239,7 +239,7 @@ def test_muon_moves_inner_matrices_by_the_rate_and_leaves_the_rest_to_adamw(conf
 def test_average_starts_at_the_first_weights_and_does_not_keep_them(config: TrainConfig) -> None:
     model = build_model(config.model)
     first = model.mask_token.detach().clone()
-    average = average_of(model, decay=0.999)
+    average = WeightAverage(model, decay=0.999)
     with torch.no_grad():
         model.mask_token.fill_(1)
     average.update_parameters(model)
@@ -248,14 +248,14 @@ def test_average_starts_at_the_first_weights_and_does_not_keep_them(config: Trai
 
 def test_average_of_weights_follows_slowly(config: TrainConfig) -> None:
     model = build_model(config.model)
-    average = average_of(model, decay=0.5)
+    average = WeightAverage(model, decay=0.5)
     with torch.no_grad():
         model.mask_token.fill_(1)
         average.module.mask_token.zero_()
     for _ in range(30):
         average.update_parameters(model)
     assert average.module.mask_token.mean() == pytest.approx(1, abs=1e-3)
-    copy = average_of(model, decay=0.5)
+    copy = WeightAverage(model, decay=0.5)
     copy.load_state_dict(average.state_dict())
     assert copy.n_averaged == 31  # the first weights count
     assert copy.module.mask_token.equal(average.module.mask_token)
@@ -346,9 +346,54 @@ def test_missing_package_is_named_with_its_remedy(config: TrainConfig, monkeypat
         attempts[package]()
 
 
-def test_missing_tracker_is_an_error(config: TrainConfig) -> None:
-    with pytest.raises(ValueError, match="trackers nosuchtracker are not installed"):
+def test_missing_tracker_is_an_error(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"trackers nosuchtracker are not installed; accelerate knows .*tensorboard.*wandb"):
         train(dataclasses.replace(config, trackers=("nosuchtracker",)))
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", list)
+    with pytest.raises(ValueError, match=r"trackers wandb are not installed; install with: pip install wandb$"):
+        train(dataclasses.replace(config, trackers=("wandb",)))
+    with pytest.raises(ValueError, match="project is empty"):
+        dataclasses.replace(config, trackers=("wandb",), project="")
+
+
+def test_a_tracker_gets_project_name_settings_and_losses(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tracker in memory in place of Weights & Biases; the resumed run has the identity of the first."""
+    opened: list[tuple[str, dict[str, Any]]] = []
+    stored: list[dict[str, Any]] = []
+    logged: list[dict[str, Any]] = []
+
+    class Memory:
+        name = "wandb"
+        requires_logging_directory = False
+        main_process_only = True
+
+        def __init__(self, project: str, **options: Any) -> None:
+            opened.append((project, options))
+
+        def start(self) -> None: ...
+        def finish(self) -> None: ...
+
+        def store_init_configuration(self, values: dict[str, Any]) -> None:
+            stored.append(values)
+
+        def log(self, values: dict[str, Any], step: int) -> None:
+            logged.append(values | {"step": step})
+
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", lambda: ["wandb"])
+    monkeypatch.setattr("accelerate.tracking.LOGGER_TYPE_TO_CLASS", {"wandb": Memory})
+    monkeypatch.setattr("accelerate.accelerator.LOGGER_TYPE_TO_CLASS", {"wandb": Memory})
+    monkeypatch.setattr("accelerate.accelerator.filter_trackers", lambda *_: ["wandb"])
+    config = dataclasses.replace(config, trackers=("wandb",), project="videos", steps=3)
+    train(config)
+    train(dataclasses.replace(config, steps=4, name="second"))
+    (project, first), (_, second) = opened
+    assert (project, first["name"], second["name"]) == ("videos", "run", "second")
+    assert (first["resume"], first["dir"]) == ("allow", config.output)
+    assert stored[0]["model.depth"] == 1
+    assert stored[0]["data.gap"] == "[0.1, 0.5]"
+    assert "optim.clip" not in stored[0]
+    assert [entry["step"] for entry in logged] == [1, 2, 3, 4]
+    assert all({"loss", "lr", "pairs_per_second"} <= entry.keys() for entry in logged)
 
 
 # --- spread over processes

@@ -243,3 +243,55 @@ def test_model_refuses_an_encoder_of_another_grid() -> None:
         SiamMAE(build_encoder("vit_tiny_patch16_224", {"depth": 1, "patch_size": 8}), TINY)
     with pytest.raises(ValueError, match="patch size 16, the config 8"):
         SiamMAE(build_encoder("vit_tiny_patch16_224", {"depth": 1}), TINY)
+
+
+# --- options beyond the paper
+
+
+def test_a_joint_encoder_may_tell_the_frames_apart() -> None:
+    plain, telling = tiny(encoder="joint"), tiny(encoder="joint", frame_embed=True)
+    missing, unexpected = telling.load_state_dict(plain.state_dict(), strict=False)
+    assert (missing, unexpected) == (["frame_embed"], [])
+    frames = smooth_frames(3, 32)
+    losses = [model(frames, masks_of(model, 3)) for model in (plain, telling)]
+    assert not losses[0].equal(losses[1])
+    losses[1].backward()
+    assert telling.frame_embed.grad is not None
+    assert (telling.frame_embed.grad.abs().amax(dim=(1, 2, 3)) > 0).all()
+    with torch.no_grad():
+        telling.frame_embed.zero_()
+    torch.testing.assert_close(telling(frames, masks_of(telling, 3)), losses[0])
+
+
+@pytest.mark.parametrize("decoder", ["cross-self", "joint"])
+def test_hidden_past_patches_may_become_mask_tokens(decoder: Any) -> None:
+    changes = {"past_ratio": 0.5, "past_hidden": "mask-tokens", "decoder": decoder, "futures": 2}
+    model = tiny(**changes)
+    frames, masks, seen = smooth_frames(2, 32, frames=3), masks_of(model, 2), list[Tensor]()
+    model.decoder.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[1]))
+    loss = model(frames, masks)
+    (past,) = seen  # [B * T, 1 + N, E]
+    assert past.shape == (4, 17, 64)
+    for k, hidden in enumerate(masks.past.masked.repeat_interleave(2, dim=0)):
+        tokens = model.mask_token[0] + model.decoder_positions[0, 1 + hidden]
+        torch.testing.assert_close(past[k, 1 + hidden], tokens)
+    changed = frames.clone()
+    pixels = torch.kron((torch.arange(16) == masks.past.masked[0, 0]).view(4, 4), torch.ones(8, 8)).bool()
+    changed[0, 0, :, pixels] = 0
+    assert model(changed, masks).equal(loss)  # a hidden patch stays hidden
+    dropped = tiny(**changes | {"past_hidden": "dropped"})
+    assert dropped.state_dict().keys() == model.state_dict().keys()
+    assert not dropped(frames, masks).equal(loss)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"frame_embed": True}, "tells the frames of a joint encoder apart; model.encoder is siamese"),
+        ({"past_hidden": "mask-tokens"}, "model.past_ratio=0 hides no past patch"),
+        ({"past_hidden": "kept", "past_ratio": 0.5}, "expected dropped or mask-tokens"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_an_error(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(TINY, **change)

@@ -288,6 +288,27 @@ def test_a_cut_transport_stream_loses_its_last_frame_only(tmp_path: Path) -> Non
     assert "the file ends too early" in message
 
 
+@pytest.mark.parametrize("share", [0.35, 0.55, 0.8])
+def test_a_transport_stream_cut_between_two_packets_lacks_no_frame_in_silence(tmp_path: Path, share: float) -> None:
+    path = make_video.write(CONTAINERS["MPEG-TS, H.264"], tmp_path)
+    whole, data = list(read_frames(path)), path.read_bytes()
+    first, silent = round(share * len(data) / 188), 0
+    for packet in range(first, first + 15):
+        cut = path.with_stem(f"cut{packet}")
+        cut.write_bytes(data[: 188 * packet])
+        source, frames = read_frames(cut), []
+        try:
+            frames.extend(frame for frame in source)
+            silent += 1  # after a picture that no other one waits for: as whole as a recording that was stopped there
+            assert len(source) == len(frames)
+        except VideoError as error:
+            with pytest.raises(VideoError, match=re.escape(str(error))):
+                len(source)
+        assert len(frames) >= 10
+        assert equal(frames, whole[: len(frames)])
+    assert silent <= 5
+
+
 # --------------------------------------------------------------------------------------------------- going on past damage
 
 
@@ -428,7 +449,7 @@ def test_what_becomes_of_damage_is_one_of_three() -> None:
         list(read_frames(read_frames([picture(0), picture(1)])[1:], on_damage="skip"))
 
 
-@pytest.mark.parametrize("title", ["MP4, index first", "Matroska, H.264", "Ogg, VP8", "GIF", "TIFF stack"])
+@pytest.mark.parametrize("title", ["MP4, index first", "Matroska, H.264", "MPEG-TS, H.264", "Ogg, VP8", "GIF", "TIFF stack"])
 def test_the_page_says_what_happens(tmp_path: Path, title: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -5,6 +5,7 @@ SiamMAE use them: the 15 joints of the first frame are given.
 """
 
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siammae.evaluation.datasets.dataset import Dataset, Progress
-from siammae.evaluation.datasets.sequences import PathLike, PointSequence, check_complete, pictures
+from siammae.evaluation.datasets.sequences import PathLike, PointSequence, check_complete, outside_frame, pictures
 from siammae.evaluation.metrics import keypoint_distances
 from siammae.evaluation.pck import KeypointScores, read_predictions
+from siammae.video.pictures import read_image
 
 # fmt: off
 JOINTS = (
@@ -64,8 +66,10 @@ class Jhmdb(Dataset):
 
         A joint is correct if it is at most a threshold away, in units of 0.6 times the diagonal of the box around the frame's
         true joints. PCK is the mean over the 15 joints of each one's share of correct predictions. The first frame does not
-        count; nor, as in the scripts, does a joint that the prediction has lost, neither for PCK nor for the box. The scores
-        say how many joints count. Where the joints that count have no box, since they share one place, all are wrong.
+        count; nor, as in the scripts, does a joint that the prediction has lost, neither for PCK nor for the box. Leaving hard
+        joints out would thus raise the score: if the prediction lost joints that lay in the first picture, a warning says how
+        many, and the scores hold the PCK that counts them as wrong too. Where the joints that count have no box, since they
+        share one place, all are wrong.
 
         JHMDB has joints outside the picture. Where one lies outside the first frame there is nothing to propagate: `evaluate`
         does not give it, so that it is lost in the whole video and does not count. The scripts' point maps, those of the
@@ -76,17 +80,32 @@ class Jhmdb(Dataset):
 
         Source: eval_pck.py in CRW's and CropMAE's repositories.
         """
-        distances, num_annotated = {}, 0
+        distances, lost, num_annotated = {}, {}, 0
         for video, tracks in read_predictions(self.find(), predictions):
-            visible = np.where(np.isnan(tracks).any(axis=-1, keepdims=True), np.nan, video.points)
+            missing = np.asarray(np.isnan(tracks).any(axis=-1))  # [T, K]
+            visible = np.where(missing[..., None], np.nan, video.points)
             tracks[0] = np.nan
-            num_annotated += int(np.isfinite(video.points[1:]).all(axis=-1).sum())
+            annotated = np.asarray(np.isfinite(video.points).all(axis=-1))  # [T, K]
+            num_annotated += int(annotated[1:].sum())
             unit = BOX_SHARE * _diagonals(visible)
             scaled = keypoint_distances(video.points, tracks, np.where(unit == 0, 1, unit))
             scaled[(unit == 0)[:, None] & ~np.isnan(scaled)] = np.inf
             distances[video.name] = scaled
+            if missing[1:].any():
+                frame = read_image(video.frames[0])
+                given = ~outside_frame(video.points[0], (frame.height, frame.width))
+                lost[video.name] = missing & annotated & given
+                lost[video.name][0] = False
             progress(video.name)
-        return KeypointScores(distances, JOINTS, 0.1, "joints", num_annotated)
+        scores = KeypointScores(distances, JOINTS, 0.1, "joints", num_annotated, lost=lost)
+        if scores.num_lost:
+            name, wrong = scores.headline[0], 100 * scores.with_lost.pck(scores.threshold)
+            warnings.warn(
+                f"{scores.num_lost} joints that lay in the first picture are lost in the prediction and do not count, as in "
+                f"the published script; if they counted as wrong, {name} would be {wrong:.1f} %",
+                stacklevel=2,
+            )
+        return scores
 
 
 def _test_set(folder: Path) -> list[str]:

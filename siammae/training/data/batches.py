@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from siammae.training.masking import Masks
+
 
 class Batch(NamedTuple):
     """A micro-batch: the samples of one backward pass of one process."""
@@ -20,6 +22,7 @@ class Batch(NamedTuple):
     frames: Tensor  # [B, 1 + T, 3, S, S], uint8: the past frame, then its futures
     names: list[str]  # the file of each sample
     skipped: list[tuple[str, str]]  # files found unusable on the way, each with the reason
+    masks: Masks | None = None  # of the samples, on the CPU; None until the batch is finished
 
 
 class Source(Protocol):
@@ -47,8 +50,8 @@ def load(dataset: Dataset[Batch], workers: int, pin: bool, **options: Any) -> It
     for item in loader:
         if isinstance(item, Exception):
             raise item
-        frames, names, skipped = item
-        yield Batch(frames, list(names), [tuple(pair) for pair in skipped])
+        frames, names, skipped, masks = item
+        yield Batch(frames, list(names), [tuple(pair) for pair in skipped], masks)
 
 
 class _Caught(Dataset[Any]):

@@ -26,6 +26,7 @@ from siammae.training.data.crops import Box, moved_box, random_box, resample, re
 from siammae.training.data.motion import cell_means, changed_share
 
 MAX_REFUSED = 16  # places tried for one sample; the last is taken even if it is still
+GATHERED = 8_000_000  # pixels that an accelerator gathers at a time: about 45 bytes for each, so 360 MB, while it resamples
 
 
 @dataclass(frozen=True)
@@ -221,12 +222,34 @@ class CachedSource:
         return torch.stack(crops)
 
     def _crop_together(self, origins: list[int], strides: list[int], boxes: list[Box], flips: list[bool]) -> Tensor:
-        """Crop the boxes by one gather and one resampling: [len(boxes), 3, S, S]."""
+        """Crop the boxes on an accelerator, as many at a time as GATHERED pixels hold: [len(boxes), 3, S, S]."""
         device = self._cache.pixels.device
-        sizes = torch.tensor([(box.height, box.width) for box in boxes], device=device)
-        height, width = max(box.height for box in boxes), max(box.width for box in boxes)
-        rows = torch.minimum(torch.arange(height, device=device), sizes[:, :1] - 1)  # [n, H]
-        columns = torch.minimum(torch.arange(width, device=device), sizes[:, 1:] - 1)
-        starts = torch.tensor(origins, device=device)[:, None] + rows * torch.tensor(strides, device=device)[:, None]
-        frames = self._cache.pixels[starts[:, :, None] + columns[:, None, :]]  # [n, H, W, 3]
-        return resample(frames, sizes, torch.tensor(flips, device=device), self._side)
+        places = torch.tensor(
+            [
+                (origin, stride, box.height, box.width, flip)
+                for origin, stride, box, flip in zip(origins, strides, boxes, flips, strict=True)
+            ],
+            dtype=torch.int64,
+            pin_memory=device.type == "cuda",  # so that the copy does not wait for the device
+        ).to(device, non_blocking=True)
+        crops = torch.empty(len(boxes), 3, self._side, self._side, dtype=torch.uint8, device=device)
+        for few in _chunks(boxes):
+            first, step, height, width, flip = places[few].unbind(1)  # [n] each
+            rows = torch.arange(max(box.height for box in boxes[few]), device=device)
+            columns = torch.arange(max(box.width for box in boxes[few]), device=device)
+            rows, columns = torch.minimum(rows, height[:, None] - 1), torch.minimum(columns, width[:, None] - 1)
+            starts = first[:, None] + rows * step[:, None]  # [n, H]
+            frames = self._cache.pixels[starts[:, :, None] + columns[:, None, :]]  # [n, H, W, 3]
+            crops[few] = resample(frames, places[few, 2:4], flip.bool(), self._side)
+        return crops
+
+
+def _chunks(boxes: Sequence[Box]) -> Iterator[slice]:
+    """Cut a list of boxes into runs whose frames, all as large as the largest among them, have up to GATHERED pixels."""
+    first = height = width = 0
+    for end, box in enumerate(boxes):
+        height, width = max(height, box.height), max(width, box.width)
+        if end > first and (end + 1 - first) * height * width > GATHERED:
+            yield slice(first, end)
+            first, height, width = end, box.height, box.width
+    yield slice(first, len(boxes))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from siammae.training.config import DataConfig
 from siammae.training.data.clips import VIDEO_SUFFIXES, UnusableClip, VideoClip, folder_clip, read_image
+from siammae.training.data.finish import Finish
 from siammae.training.data.samples import draw_crop_pairs, draw_samples
 from siammae.training.data.visits import Visit, VisitMicroBatches, VisitSource
 from siammae.video.pictures import IMAGE_SUFFIXES
@@ -73,7 +74,8 @@ class FileSource(VisitSource):
     """Micro-batches of a run from files."""
 
     def __init__(
-        self, files: Sequence[Path], config: DataConfig, *, size: int, side: int, futures: int, seed: int, pin: bool
-    ) -> None:
+        self, files: Sequence[Path], config: DataConfig, *, size: int, side: int, futures: int, seed: int, pin: bool,
+        finish: Finish | None = None,
+    ) -> None:  # fmt: skip
         dataset = FileMicroBatches(files, config, size=size, side=side, futures=futures, seed=seed)
-        super().__init__(dataset, len(files), config.workers, pin)
+        super().__init__(dataset, len(files), config.workers, pin, finish)

@@ -115,5 +115,5 @@ def crop(views: list[tuple[Frame, Box]], flip: bool, side: int) -> Tensor:
     crops = []
     for frame, box in views:
         pixels = frame[box.top : box.top + box.height, box.left : box.left + box.width]
-        crops.append(resized(torch.from_numpy(np.ascontiguousarray(pixels)), flip, side))
+        crops.append(resized(torch.from_numpy(pixels.copy()), flip, side))
     return torch.stack(crops)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from siammae.training.config import DataConfig
 from siammae.training.data.clips import Frame, UnusableClip, VideoClip, read_image
+from siammae.training.data.finish import Finish
 from siammae.training.data.samples import Plan, crop, plan_sample
 from siammae.training.data.shard_index import BLOCK, Member, ShardIndex, open_index, shard_name
 from siammae.training.data.stores import Range, Store
@@ -148,7 +149,10 @@ class ShardSource(VisitSource):
         StoreError: the store cannot be read.
     """
 
-    def __init__(self, store: Store, config: DataConfig, *, size: int, side: int, futures: int, seed: int, pin: bool) -> None:
+    def __init__(
+        self, store: Store, config: DataConfig, *, size: int, side: int, futures: int, seed: int, pin: bool,
+        finish: Finish | None = None,
+    ) -> None:  # fmt: skip
         index = open_index(store)
         index.check_shards(store)
         if config.gap[0] * index.fps < 1 - 1e-3:
@@ -158,4 +162,4 @@ class ShardSource(VisitSource):
             )
         self.digest = index.digest
         dataset = ShardMicroBatches(store, index, config, size=size, side=side, futures=futures, seed=seed)
-        super().__init__(dataset, len(index), config.workers, pin)
+        super().__init__(dataset, len(index), config.workers, pin, finish)

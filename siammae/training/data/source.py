@@ -14,6 +14,7 @@ from siammae.training.config import TrainConfig
 from siammae.training.data.batches import Source
 from siammae.training.data.cache import CachedSource, FrameCache, build_cache
 from siammae.training.data.files import FileSource, find_files
+from siammae.training.data.finish import build_finish
 from siammae.training.data.shards import ShardSource
 from siammae.training.data.stores import Store
 
@@ -35,10 +36,10 @@ def build_source(config: TrainConfig, size: int, processes: "Accelerator", *, si
     data, model, pin = config.data, config.model, processes.device.type == "cuda"
     common = {"size": size, "side": side, "futures": model.futures, "seed": config.seed}
     if data.kind == "shards":
-        return _open_shards(config, processes, pin=pin, **common)
+        return _open_shards(config, processes, pin=pin, finish=build_finish(config), **common)
     files = find_files(data)
     if data.cache.kind == "none":
-        return FileSource(files, data, pin=pin, **common)
+        return FileSource(files, data, pin=pin, finish=build_finish(config), **common)
     cache = _load_cache(list(dict.fromkeys(files)), config, processes)
     return CachedSource(cache, data, weights=Counter(map(str, files)), **common)
 

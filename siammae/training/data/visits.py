@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from siammae.training.config import DataConfig
 from siammae.training.data.batches import Batch, load
 from siammae.training.data.clips import UnusableClip
+from siammae.training.data.finish import Finish, FinishedBatches
 
 MAX_UNUSABLE = 100  # files in a row that may fail before the data set counts as unusable
 
@@ -109,10 +110,13 @@ class VisitMicroBatches(Dataset[Batch]):
 
 
 class VisitSource:
-    """Micro-batches of a run from files or clips, loaded ahead by `data.workers` processes."""
+    """Micro-batches of a run, loaded ahead by `data.workers` processes, and finished there if `finish` is given."""
 
-    def __init__(self, dataset: VisitMicroBatches, num_files: int, workers: int, pin: bool) -> None:
-        self._dataset, self._workers, self._pin = dataset, workers, pin
+    def __init__(
+        self, batches: VisitMicroBatches, num_files: int, workers: int, pin: bool, finish: Finish | None = None
+    ) -> None:
+        self._dataset: Dataset[Batch] = FinishedBatches(batches, finish) if finish else batches
+        self._workers, self._pin = workers, pin
         self.num_files: int | None = num_files
         self.skipped: tuple[tuple[str, str], ...] = ()
 

@@ -1,0 +1,89 @@
+"""Take the pictures of docs/app.md: the app is run and used in a browser.
+
+python docs/make_app.py  # needs playwright and a chromium
+"""
+
+import io
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+IMAGES = Path(__file__).with_name("images")
+FRAME = 432, 240  # width and height of the example clip
+KOI = [(207, 146), (217, 125), (242, 119), (290, 115), (313, 117), (342, 114), (348, 119), (325, 126), (304, 138), (279, 150)]
+KOI += [(259, 161), (238, 165), (221, 166), (211, 161)]
+TURTLE = [
+    (72, 121),
+    (74, 96),
+    (97, 71),
+    (122, 67),
+    (151, 76),
+    (167, 100),
+    (172, 130),
+    (159, 150),
+    (138, 165),
+    (105, 171),
+    (80, 150),
+]
+
+
+def main() -> None:
+    """Start the app, label two animals of the example clip, propagate, and take a picture before and after."""
+    command = [sys.executable, "-m", "siammae", "app", "--no-browser", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as app, sync_playwright() as playwright:
+        assert app.stdout is not None
+        address = re.search(r"http://\S+", app.stdout.readline())
+        assert address is not None, "the app did not start"
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1200, "height": 750})
+        page.set_default_timeout(600_000)
+        page.goto(address.group())
+        page.click("#example")
+        page.locator("#stage[aria-label^='Frame 0 of 35']").wait_for()
+        for number, (name, corners) in enumerate((("koi", KOI), ("turtle", TURTLE)), 1):
+            if number > 1:
+                page.click("#add")
+                page.locator(f"#objects li[data-number='{number}'].chosen").wait_for()
+            _outline(page, corners)
+            page.locator(f"#stage[aria-label*='Object {number}']").wait_for()
+            page.fill(f"[aria-label='Name of object {number}']", name)
+            page.keyboard.press("Enter")
+            page.locator(f"#stage[aria-label*='{name}']").wait_for()
+        page.mouse.move(0, 0)
+        _save(page, "app-label.jpg")
+        page.click("#run")
+        page.get_by_text("Done:").wait_for()
+        page.fill("#frame-number", "24")
+        page.keyboard.press("Enter")
+        page.locator("#stage[aria-label^='Frame 24']").wait_for()
+        page.mouse.click(1, 1)
+        _save(page, "app-result.jpg")
+        browser.close()
+        app.terminate()
+
+
+def _outline(page: Any, corners: list[tuple[int, int]]) -> None:
+    page.click("[data-tool=polygon]")
+    area = page.locator("#stage").bounding_box()
+    scale = min(area["width"] / FRAME[0], area["height"] / FRAME[1])
+    left, top = (
+        area[at] + (area[side] - size * scale) / 2 for at, side, size in zip("xy", ("width", "height"), FRAME, strict=True)
+    )
+    for x, y in corners:
+        page.mouse.click(left + x * scale, top + y * scale)
+    page.keyboard.press("Enter")
+
+
+def _save(page: Any, name: str) -> None:
+    page.wait_for_timeout(500)
+    Image.open(io.BytesIO(page.screenshot())).convert("RGB").save(IMAGES / name, quality=88, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
