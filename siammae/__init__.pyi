@@ -3,6 +3,7 @@ from . import features as features
 from . import labels as labels
 from . import models as models
 from . import ops as ops
+from . import prompts as prompts
 from . import propagation as propagation
 from . import synthetic as synthetic
 from . import training as training
@@ -13,12 +14,15 @@ from .errors import VideoError as VideoError
 from .errors import WeightsError as WeightsError
 from .features import extract_features as extract_features
 from .geometry import Geometry as Geometry
+from .labels import output as output
 from .models import ModelInfo as ModelInfo
 from .models import list_models as list_models
 from .models import load_model as load_model
 from .models import model_info as model_info
 from .models import push_to_hub as push_to_hub
 from .models import save_model as save_model
+from .prompts import Segmenter as Segmenter
+from .prompts import segment as segment
 from .propagation import KeypointPropagator as KeypointPropagator
 from .propagation import LabelPropagator as LabelPropagator
 from .propagation import PropagationConfig as PropagationConfig

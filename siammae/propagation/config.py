@@ -186,6 +186,7 @@ class PropagationConfig:
         names = [field.name for field in fields(cls)]
         for name in values:
             if name not in names:
+                name = str(name)
                 close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
                 hint = f"; did you mean {close[0]}?" if close else "."
                 raise ValueError(f"a PropagationConfig has no field {name!r}{hint} Its fields: {', '.join(names)}")
@@ -289,6 +290,10 @@ def as_config(config: ConfigLike, encoder: Encoder | None = None) -> Propagation
         return config
     if isinstance(config, str):
         return PropagationConfig.preset(config)
+    if not isinstance(config, Mapping | None):
+        raise ValueError(
+            f"config is {config!r}; expected a PropagationConfig, the name of a preset, or names and values of fields"
+        )
     values = dict(config or {})
     own = {} if encoder is None or "preset" in values else encoder.metadata.get("propagation") or {}
     return PropagationConfig.from_mapping({**own, **values})

@@ -203,6 +203,8 @@ class SoftPropagator:
 
     def check_state(self, state: Mapping[str, Tensor], more: Sequence[str] = ()) -> None:
         """Raise ValueError if a state lacks something, or belongs to another model, config or size; `more` names more keys."""
+        if not isinstance(state, Mapping):
+            raise ValueError(f"the state is a {type(state).__name__}; expected what `state_dict` returned")
         missing = {"features", "labels", "counts", "last_labels", "num_frames", "settings", *more} - state.keys()
         if missing:
             raise ValueError(f"the state lacks {', '.join(sorted(missing))}; expected what `state_dict` returned")

@@ -82,7 +82,8 @@ def _outline(ids: NDArray[Any], width: int) -> NDArray[np.bool_]:
             edge[tuple(first)] |= differs
             edge[tuple(second)] |= differs
         rest[edge] = 0
-    return (ids != 0) & (rest == 0)
+    outline: NDArray[np.bool_] = (ids != 0) & (rest == 0)
+    return outline
 
 
 def _write_numbers(picture: NDArray[np.uint8], ids: NDArray[Any]) -> NDArray[np.uint8]:

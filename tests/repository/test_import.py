@@ -25,6 +25,7 @@ NAMES = [
     "LabelPropagator",
     "ModelInfo",
     "PropagationConfig",
+    "Segmenter",
     "VideoError",
     "WeightsError",
     "extract_features",
@@ -36,8 +37,21 @@ NAMES = [
     "push_to_hub",
     "read_frames",
     "save_model",
+    "segment",
 ]
-FOLDERS = ["evaluation", "features", "labels", "models", "ops", "propagation", "synthetic", "training", "video", "visualize"]
+FOLDERS = [
+    "evaluation",
+    "features",
+    "labels",
+    "models",
+    "ops",
+    "prompts",
+    "propagation",
+    "synthetic",
+    "training",
+    "video",
+    "visualize",
+]
 
 
 def run(code: str) -> str:
@@ -46,7 +60,8 @@ def run(code: str) -> str:
 
 
 def test_public_names() -> None:
-    assert siammae.__all__ == sorted(NAMES + FOLDERS)
+    assert siammae.__all__ == sorted([*NAMES, *FOLDERS, "output"])
+    assert siammae.output is siammae.labels.output
     assert all(getattr(siammae, name).__name__ == name for name in NAMES)
     assert all(getattr(siammae, folder).__name__ == f"siammae.{folder}" for folder in FOLDERS)
     assert dir(siammae) == siammae.__all__

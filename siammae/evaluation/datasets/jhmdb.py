@@ -82,10 +82,10 @@ class Jhmdb(Dataset):
         """
         distances, lost, num_annotated = {}, {}, 0
         for video, tracks in read_predictions(self.find(), predictions):
-            missing = np.isnan(tracks).any(axis=-1)  # [T, K]
+            missing = np.asarray(np.isnan(tracks).any(axis=-1))  # [T, K]
             visible = np.where(missing[..., None], np.nan, video.points)
             tracks[0] = np.nan
-            annotated = np.isfinite(video.points).all(axis=-1)
+            annotated = np.asarray(np.isfinite(video.points).all(axis=-1))  # [T, K]
             num_annotated += int(annotated[1:].sum())
             unit = BOX_SHARE * _diagonals(visible)
             scaled = keypoint_distances(video.points, tracks, np.where(unit == 0, 1, unit))
