@@ -23,6 +23,7 @@ from siammae.video import write_picture, write_video
 
 SIZE = 1000, 750  # width and height of frames, enlarged from 280 x 210
 FPS = 8
+DETAIL = 360  # shorter side at which the whole giraffe is propagated, for its thin legs; the default is 240
 FILM = 640  # width of films in pixels
 COLORS = [0, 0, 0, 0, 160, 255, 255, 220, 0, 255, 64, 129]  # of the background and three ids: blue, yellow, magenta
 GIRAFFE = [
@@ -78,14 +79,14 @@ class Pictures:
         return np.stack([np.array(frame.resize(SIZE, Image.Resampling.LANCZOS)) for frame in small])
 
     @cache  # noqa: B019
-    def masks(self, name: str, *shapes: str) -> NDArray[np.uint8]:
+    def masks(self, name: str, size: int | None, *shapes: str) -> NDArray[np.uint8]:
         first = draw_shapes(shapes, SIZE[::-1]).astype(np.uint8)
-        return np.asarray(propagate_labels(self.frames(name), first, self.model))
+        return np.asarray(propagate_labels(self.frames(name), first, self.model, size=size))
 
-    def labelled(self, name: str, shapes: list[str], outline: int = 5) -> list[NDArray[np.uint8]]:
+    def labelled(self, name: str, shapes: list[str], size: int | None = None) -> list[NDArray[np.uint8]]:
         """Draw the masks over all frames of a clip."""
-        pairs = zip(self.frames(name), self.masks(name, *shapes), strict=True)
-        return [visualize.overlay(frame, mask, COLORS, opacity=0.35, outline=outline) for frame, mask in pairs]
+        pairs = zip(self.frames(name), self.masks(name, size, *shapes), strict=True)
+        return [visualize.overlay(frame, mask, COLORS, opacity=0.35, outline=5) for frame, mask in pairs]
 
     def write(self, name: str, picture: NDArray[np.uint8]) -> None:
         image = Image.fromarray(picture)
@@ -103,14 +104,14 @@ class Pictures:
             first.save(self.out / f"{name}.gif", save_all=True, append_images=rest, duration=1000 // FPS, loop=0)
 
     def teaser(self) -> None:
-        self.film("teaser", self.labelled("G0073-Walk", GIRAFFE), gif=True)
+        self.film("teaser", self.labelled("G0073-Walk", GIRAFFE, DETAIL), gif=True)
 
     def zebras(self) -> None:
         pictures = self.labelled("ZP0630-Head_Up", ZEBRAS)
         self.write("zebras", visualize.contact_sheet([pictures[i][200:570] for i in (0, 8, 16, 24)], columns=2))
 
     def before_after(self) -> None:
-        frames, pictures = self.frames("G0073-Walk"), self.labelled("G0073-Walk", GIRAFFE)
+        frames, pictures = self.frames("G0073-Walk"), self.labelled("G0073-Walk", GIRAFFE, DETAIL)
         self.write(
             "teaser", visualize.contact_sheet([*(frames[i] for i in (0, 8, 16, 24)), *(pictures[i] for i in (0, 8, 16, 24))], 4)
         )

@@ -23,8 +23,15 @@ NAME_COLUMNS = "name", "bodypart", "keypoint", "label"  # those that may hold th
 
 
 def as_points(points: PointsLike) -> Tensor:
-    """Return points as a new tensor [K, 2], float32 on the CPU; ValueError if they have another shape, or there are none."""
-    values = points.detach() if isinstance(points, Tensor) else torch.from_numpy(np.array(points, dtype=np.float32))
+    """Return points as a new tensor [K, 2], float32 on the CPU; ValueError if they are no such numbers, or there are none."""
+    if isinstance(points, str | os.PathLike):
+        raise ValueError(f"points are the text {os.fspath(points)!r}; read a table with siammae.labels.read_points")
+    try:
+        values = points.detach() if isinstance(points, Tensor) else torch.from_numpy(np.array(points, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"points are no numbers: {error}; expected [K, 2], the x and y of K points") from error
+    if values.is_complex():
+        raise ValueError(f"points hold {values.dtype}; expected [K, 2], the x and y of K points")
     if values.ndim != 2 or values.shape[1] != 2 or not len(values):
         raise ValueError(f"points have shape {list(values.shape)}; expected [K, 2], the x and y of K points")
     return values.to("cpu", torch.float32, copy=True)

@@ -2,12 +2,21 @@
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 KINDS = "box", "ellipse", "polygon"
+
+
+class Shape(NamedTuple):
+    """A box, ellipse or polygon, and the id of its object."""
+
+    label: int
+    kind: str  # one of KINDS
+    points: list[tuple[float, float]]  # corners; of a box and the box around an ellipse two: left top, right bottom
 
 
 def draw_shapes(shapes: Sequence[str], size: tuple[int, int]) -> NDArray[np.uint16]:
@@ -28,7 +37,7 @@ def draw_shapes(shapes: Sequence[str], size: tuple[int, int]) -> NDArray[np.uint
     picture = Image.new("I", (width, height))
     draw, ids = ImageDraw.Draw(picture), set()
     for number, text in enumerate(shapes, start=1):
-        label, kind, points = _read(text, number)
+        label, kind, points = read_shape(text, number)
         if kind == "polygon":
             draw.polygon(points, fill=label)
         else:
@@ -44,8 +53,8 @@ def draw_shapes(shapes: Sequence[str], size: tuple[int, int]) -> NDArray[np.uint
     return mask
 
 
-def _read(text: str, number: int) -> tuple[int, str, list[tuple[float, float]]]:
-    """Parse the id, kind and points of one shape."""
+def read_shape(text: str, number: int) -> Shape:
+    """Read one shape, which has the id `number` if it names none; ValueError if it cannot be read."""
     match = re.fullmatch(r"(?:(\d+)=)?(box|ellipse|polygon):([-+.,\d\s]+)", text.strip())
     if not match:
         raise ValueError(f"{text}: expected KIND:x,y,x,y,... with KIND one of {', '.join(KINDS)}, such as box:210,80,420,310")
@@ -62,4 +71,4 @@ def _read(text: str, number: int) -> tuple[int, str, list[tuple[float, float]]]:
     points = list(zip(values[::2], values[1::2], strict=True))
     if kind != "polygon" and not (points[0][0] <= points[1][0] and points[0][1] <= points[1][1]):
         raise ValueError(f"{text}: expected left, top, right, bottom")
-    return label, kind, points
+    return Shape(label, kind, points)

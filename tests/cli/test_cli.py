@@ -16,10 +16,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from siammae import save_model
+from siammae import load_model, save_model, segment
 from siammae.cli import main
 from siammae.cli.checks import out_of_memory
 from siammae.encoder import build_encoder
+from siammae.labels import draw_shapes
 from siammae.propagation import propagate_to_folder
 from siammae.synthetic import Clip, render_clip
 from siammae.video import read_frames, write_video
@@ -407,6 +408,44 @@ def test_a_frame_to_paint_on_and_a_mask_of_shapes(home: Path, clip: Clip, capsys
     assert ids[6, 71] == 7
     assert ids[24, 89] == 0
     assert np.array(Image.open("look.jpg")).shape == (64, 96, 3)
+
+
+def test_a_mask_that_is_fitted_to_the_objects_in_its_shapes(home: Path) -> None:
+    words = "box:10,10,40,50", "minus:12,12", "5=ellipse:50,10,90,50", "5=plus:70,30"
+    assert run("mask", "clip.mp4", *words, "--fit", "-o", "fitted.png", "--overlay", "look.png", "--model", "small") == 0
+    ids = np.asarray(Image.open("fitted.png"))
+    frame, small = next(iter(read_frames("clip.mp4"))), load_model("small")
+    rough = draw_shapes(["5=ellipse:50,10,90,50"], (64, 96))
+    expected = segment(
+        frame,
+        box={1: [10, 10, 40, 50]},
+        points={1: [[12, 12]], 5: [[70, 30]]},
+        labels={1: [0], 5: [1]},
+        mask=rough,
+        model=small,
+    )
+    assert set(np.unique(ids)) == {0, 1, 5}
+    assert (ids == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ([], "nothing is marked"),
+        (["circle:1,2,3,4"], "KIND one of box, ellipse, polygon, plus, minus"),
+        (["plus:1,2,3"], "expected x and y of one place"),
+        (["plus:1,here"], "expected x and y of one place"),
+        (["minus:30,30"], "only minus clicks"),
+        (["box:5,5,30,30", "1=box:40,40,60,60"], "object 1 has a shape already"),
+        (["box:100,2,110,9"], "lies outside the frame of 96 x 64 pixels"),
+        (["box:5,5,30,30", "plus:60,60"], "lies outside its box"),
+        (["300=box:5,5,30,30"], "expected 1 to 255"),
+    ],
+)
+def test_prompts_that_cannot_be(home: Path, capsys: pytest.CaptureFixture[str], words: list[str], reason: str) -> None:
+    assert run("mask", "clip.mp4", *words, "--fit", "-o", "fitted.png", "--model", "small") == 2
+    assert reason in capsys.readouterr().err
+    assert not Path("fitted.png").exists()
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,19 @@ def test_an_object_that_comes_out_behind_a_pillar_is_found_again(colours: Encode
     assert jaccard(without[-1], truth[-1]) < 0.1
 
 
+@pytest.mark.parametrize("size", [(64, 96), (8, 8)])
+def test_an_object_that_fills_the_frame_is_not_lost(
+    colours: Encoder, texture: NDArray[np.uint8], size: tuple[int, int]
+) -> None:
+    frames = np.stack([texture[: size[0], : size[1]]] * 3)
+    mask = np.full(size, 3, np.uint8)
+    masks, scores = propagate_labels(frames, mask, colours, size=size, config=CONFIG, return_scores=True)
+    assert np.array_equal(masks, np.stack([mask] * 3))
+    assert not scores.lost.any()
+    soft = propagate_labels(frames, np.ones((1, *size), np.float32), colours, size=size, config=CONFIG)
+    assert soft.min() > 0.99
+
+
 @pytest.fixture(scope="module")
 def small() -> Encoder:
     return load_model("vitt8d6")
