@@ -243,6 +243,19 @@ def test_many_ranges_of_lost_frames_are_shortened() -> None:
     assert sentence == "object 3 is lost in frames 1 to 2, 5, 7, 9, 11, 13 to 14 and 2 more ranges"
 
 
+@pytest.mark.parametrize("name", [SCORES_FILE, DRAFT_FILE])
+def test_lost_objects_are_read_by_frame_and_object(tmp_path: Path, name: str) -> None:
+    rows = ["4,2,0.1000,1,0,0 0 0 0", "4,9,0.0500,1,0,0 0 0 0", "5,2,0.9000,0,7,1 1 3 5", "17,9,0.1500,1,0,0 0 0 0"]
+    lines = (
+        [f"{place},{row}" for place, row in enumerate(rows)]
+        if name == DRAFT_FILE
+        else ["frame,object,score,lost,area,box", *rows]
+    )
+    (tmp_path / name).write_text("\n".join(lines) + "\n")
+    assert read_lost(tmp_path) == {4: {2, 9}, 17: {9}}
+    assert read_lost(tmp_path / "nowhere") == {}
+
+
 def test_settings_cannot_be_changed_in_place() -> None:
     with pytest.raises(FrozenInstanceError):
         PropagationConfig().top_k = 3  # type: ignore[misc]
