@@ -118,17 +118,84 @@ def test_palettes_of_gifs_are_passed_over(colors: int, everywhere: bool) -> None
 @pytest.mark.parametrize("version", [0, 1])
 def test_a_segment_index_promises_fragments(version: int) -> None:
     place = struct.pack(">QQ" if version else ">II", 0, 100)  # earliest time; bytes between the index and the fragments
-    entries = b"".join(struct.pack(">III", 40, 1000, 0) for _ in range(2))
-    content = struct.pack(">BxxxII", version, 1, 1000) + place + struct.pack(">HH", 0, 2) + entries
+    entries = b"".join(struct.pack(">III", 40, 1000, 0) for _ in range(20))
+    content = struct.pack(">BxxxII", version, 1, 1000) + place + struct.pack(">HH", 0, 20) + entries
     index = struct.pack(">I4s", 8 + len(content), b"sidx") + content
     free = struct.pack(">I4s", 100, b"free") + bytes(92)
     fragment = struct.pack(">I4s", 20, b"moof") + bytes(12) + struct.pack(">I4s", 20, b"mdat") + bytes(12)
-    data = index + free + fragment + fragment
+    data = index + free + 20 * fragment
     assert parts("mov", data)[1] is None
+    until_the_end = data[:-20] + struct.pack(">I4s", 0, b"mdat") + bytes(12)
+    assert parts("mov", until_the_end) == (parts("mov", data)[0], None)
     for end in (len(index) + 100, len(index) + 140):
         broken = parts("mov", data[:end])[1]
         assert broken is not None
         assert (broken.position, broken.reason) == (end, CUT)
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    """One of AVI's chunks."""
+    return name + struct.pack("<I", len(content)) + content
+
+
+def test_an_avi_of_several_riffs_is_followed_to_the_last() -> None:
+    movie = chunk(b"LIST", b"movi" + chunk(b"00dc", bytes(100)) + chunk(b"00dc", bytes(60)))
+    data = chunk(b"RIFF", b"AVI " + movie) + chunk(b"RIFF", b"AVIX" + movie)
+    ends, broken = parts("avi", data)
+    assert broken is None
+    assert ends == [132, 200, 200 + 132, 200 + 200]
+    broken = parts("avi", data[:-10])[1]
+    assert broken is not None
+    assert (broken.position, broken.reason) == (332, CUT)
+
+
+def test_every_element_of_a_cluster_is_known() -> None:
+    names = [b"\xa3", b"\xa0", b"\xe7", b"\xa7", b"\xab", b"\xaf", b"\x58\x54", b"\xec", b"\xbf"]
+    inside = b"".join(name + b"\x82ab" for name in names)
+    cluster = b"\x1f\x43\xb6\x75" + bytes([0x80 | len(inside)]) + inside
+    segment = b"\x18\x53\x80\x67" + bytes([0x80 | 2 * len(cluster)]) + 2 * cluster
+    ends, broken = parts("matroska", b"\x1a\x45\xdf\xa3\x80" + segment)
+    assert broken is None
+    assert ends[-1] == 5 + len(segment)
+    other = cluster.replace(b"\x58\x54", b"\x58\x55")
+    assert parts("matroska", b"\x1a\x45\xdf\xa3\x80" + segment.replace(cluster, other))[1] is not None
+
+
+def page(flags: int, number: int, content: bytes) -> bytes:
+    """A page of an Ogg file."""
+    return b"OggS\0" + struct.pack("<BqIIIB", flags, 0, 7, number, 0, 1) + bytes([len(content)]) + content
+
+
+@pytest.mark.parametrize("flags", [0, 1])  # 1: the page continues a packet
+def test_a_page_of_a_video_in_ogg_that_is_missing(flags: int) -> None:
+    pages = [page(2, 0, b"\x80theora"), page(flags, 1, b"one"), page(flags, 2, b"two"), page(4 | flags, 3, b"last")]
+    assert parts("ogg", b"".join(pages))[1] is None
+    broken = parts("ogg", b"".join([*pages[:2], pages[3]]))[1]
+    assert broken is not None
+    assert "pages are missing before byte" in broken.reason
+    broken = parts("ogg", b"".join(pages[:3]))[1]
+    assert broken is not None
+    assert broken.reason == CUT
+
+
+@pytest.mark.parametrize(
+    ("layout", "size"),
+    [
+        ("", 35 + 24),
+        ("C420", 35 + 24),
+        ("C420jpeg", 35 + 24),
+        ("C422", 35 + 40),
+        ("C444", 105),
+        ("Cmono", 35),
+        ("C420p10", 118),
+    ],
+)
+def test_frames_of_yuv4mpeg_have_the_size_of_their_layout(layout: str, size: int) -> None:
+    head = f"YUV4MPEG2 W7 H5 F25:1 {layout}".strip().encode() + b"\n"
+    frame = b"FRAME\n" + bytes(size)
+    assert parts("yuv4mpegpipe", head + 3 * frame) == ([len(head) + count * len(frame) for count in (1, 2, 3)], None)
+    broken = parts("yuv4mpegpipe", head + 3 * frame[:-1])[1]
+    assert broken is not None
 
 
 @pytest.mark.parametrize(("progress", "shown"), [(True, True), (False, False), (None, False)])
