@@ -250,6 +250,8 @@ def config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
         config = adapter.validate_python(values)
     except ValidationError as error:
         raise ValueError(_explain(error)) from None
+    except OverflowError as error:
+        raise ValueError(f"a whole number is too large: {error}") from None
     _refuse_booleans(values, config)
     return config
 

@@ -112,6 +112,7 @@ BOMB = "\n  ".join(["a: &a [x]", *(f"{b}: &{b} [{', '.join(9 * [f'*{a}'])}]" for
         ("seed: " + "[" * 3000, "is not YAML"),
         ("seed: " + "1" * 5000, "is not YAML: Exceeds the limit"),
         ("? [seed]\n: 1", "is not YAML"),
+        (f"output: run\nsteps: 1\nmodel:\n  image_size: {'1' * 400}", "a whole number is too large"),
         ("output: run\nsteps: 1\nseed: &a [*a]", r"seed is \[.*\]; expected a valid integer"),
         (f"output: run\nsteps: 1\nseed:\n  {BOMB}", "seed is {'a': .*; expected a valid integer"),
     ],
