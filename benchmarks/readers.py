@@ -8,8 +8,9 @@ of its own, so it is as large as that of so many videos, while the frames that a
 Every process opens the index, loads the first micro-batch of a run, and one from its middle as after a restart. All stay alive
 until all have been measured; --at-a-time of them work at the same time.
 
-Times are of a core: a busy machine, on which processes wait for one another, does not change them much. The processes are forked from one that has imported the readers, so `more` is what a reader needs beyond the import. The index
-is mapped into memory, so the processes of a machine share its pages.
+Times are of a core, so processes that wait for one another on a busy machine do not change them much. The processes are forked
+from one that has imported the readers, so "more" is what a reader needs beyond the import. The index is mapped into memory, so
+the processes of a machine share its pages.
 """
 
 import argparse
