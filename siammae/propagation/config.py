@@ -83,7 +83,7 @@ class PropagationConfig:
     temperature: float = 0.005
     restrict_anchors: bool = True
     anchor_factor: float = 1.0
-    label_power: float = 1.0
+    label_power: float = 1.05
     layer: int = -1
     edges: Literal["guided", "none"] = "guided"
     edge_color: float = 0.15
@@ -205,6 +205,7 @@ _CRW = {
     "strict": True,
     "temperature": 0.05,
     "restrict_anchors": False,
+    "label_power": 1.0,
     "edges": "none",
     "keep_lost": True,
     "pad_with_anchor": True,
@@ -228,6 +229,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "radius": 12,
         "window": "square",
         "temperature": 0.1,
+        "label_power": 1.0,
         "edges": "none",
         "keep_lost": True,
         "keep_ties": True,

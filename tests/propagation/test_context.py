@@ -48,7 +48,7 @@ def test_similarities_to_anchors_are_multiplied_and_kept_labels_sharpened(seed: 
         torch.testing.assert_close(changed.advance(frame), expected)
         seen.append(frame)
         kept.append(expected**1.5 / (expected**1.5).sum(dim=0) * expected.sum(dim=0))
-    plain = propagator()
+    plain = propagator(label_power=1.0)
     plain.anchor(features[0], first)
     assert not torch.allclose(plain.advance(features[1]), propagate(features[1], features[:1] * 1.3, first[None], **MATCHING))
 
