@@ -105,7 +105,7 @@ def main() -> None:
     scores = []  # of each sequence: [ways, 2]
     for whole in Davis(options.davis).find():
         one = replace(whole, frames=whole.frames[: options.frames], annotations=whole.annotations[: options.frames])
-        matches, mask = Sequence(one, options.model, options.size, config.layer, options.cache), first_mask(one.annotations[0])
+        matches, mask = Sequence(one, options.model, options.size, config, options.cache), first_mask(one.annotations[0])
         soft = matches.propagate(labels_to_grid(mask, mask.ids(), matches.geometry.grid), config)
         rows = []
         for t in range(options.every, len(soft) - 1, options.every):

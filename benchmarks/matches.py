@@ -1,9 +1,9 @@
 """Matches of every frame of a sequence, found once, from which labels are propagated with many settings.
 
-Which cells match depends on features alone. The NUM_MATCHES best cells within RADIUS, in the first frame and the CONTEXT frames
-before, are kept; a setting takes the best of those that its own window and context admit. This is what
+Which cells match depends on features alone. The NUM_MATCHES best cells within RADIUS in the CONTEXT frames before are kept, and
+ANCHOR_MATCHES in the first frame; a setting takes the best of those that its own window and context admit. This is what
 `siammae.propagation` does, unless a cell has fewer admitted matches than `top_k` among those kept; and similarities are kept in
-float16, so scores differ a little from those of `siammae evaluate`.
+float16, and no object is lost, so scores differ a little from those of `siammae evaluate`.
 """
 
 from collections.abc import Callable
@@ -17,12 +17,13 @@ from torch.nn import functional as F
 from siammae import load_model, ops
 from siammae.encoder import Encoder
 from siammae.evaluation.datasets.sequences import AnnotatedFrames
-from siammae.features import encode
+from siammae.features import encode, project
 from siammae.geometry import Geometry, frame_size
 from siammae.propagation import PropagationConfig
+from siammae.propagation.context import sharpened
 from siammae.video import as_frame
 
-NUM_MATCHES, RADIUS, CONTEXT = 30, 12, 20
+NUM_MATCHES, ANCHOR_MATCHES, RADIUS, CONTEXT = 24, 10, 12, 20
 LOADED: dict[str, Encoder] = {}
 
 
@@ -35,13 +36,18 @@ class Sequence:
         cells: numbers of the matches' cells, counted from the first frame on.
     """
 
-    def __init__(self, one: AnnotatedFrames, model: str, size: int, layer: int, cache: Path) -> None:
+    def __init__(self, one: AnnotatedFrames, model: str, size: int, config: PropagationConfig, cache: Path) -> None:
         encoder = loaded(model)
         self.geometry = Geometry.of(frame_size(as_frame(one.frames[0])), encoder, size)
-        path = cache / f"{encoder.name}-{self.geometry.input[0]}-{layer}-{one.name}-{len(one.frames)}-matches.npz"
+        kind = "projected" if config.projection else "plain"
+        name = f"{encoder.name}-{self.geometry.input[0]}-{config.layer}-{one.name}-{len(one.frames)}-{kind}-matches.npz"
+        path = cache / name
         if not path.exists():
             draft = path.with_suffix(".part.npz")
-            similarities, cells = find(features(one, encoder, self.geometry, layer, cache))
+            grids = features(one, encoder, self.geometry, config.layer, cache).float()
+            if config.projection:
+                grids = project(encoder, grids, config.layer)
+            similarities, cells = find(F.normalize(grids, dim=1))
             np.savez(draft, similarities=similarities.half().numpy(), cells=cells.int().numpy())
             draft.replace(path)
         stored = np.load(path)
@@ -62,12 +68,14 @@ class Sequence:
         labels[0] = first.flatten(1).T
         result = [first]
         for t in range(1, len(labels)):
-            similarities = torch.where(self._admitted(t, config), self.similarities[t], -2)
+            weighed = torch.where(self.frames[t] == 0, self.similarities[t] * config.anchor_factor, self.similarities[t])
+            similarities = torch.where(self._admitted(t, config), weighed, -2)
             best, order = similarities.topk(config.top_k, dim=0)
             weights = torch.softmax(best / config.temperature, dim=0) * (best > -2)
             matched = labels.flatten(0, 1)[self.cells[t].gather(0, order)]  # [k, h w, L]
             result.append((weights[..., None] * matched).sum(dim=0).T.unflatten(1, (height, width)))
-            labels[t] = (remember(result[-1]) if remember else result[-1]).flatten(1).T
+            kept = remember(result[-1]) if remember else sharpened(result[-1], config.label_power)
+            labels[t] = kept.flatten(1).T
         return torch.stack(result)
 
     def _admitted(self, t: int, config: PropagationConfig) -> Tensor:
@@ -81,18 +89,21 @@ class Sequence:
 
 
 def find(grids: Tensor) -> tuple[Tensor, Tensor]:
-    """Find the matches of every frame of features [T, D, h, w]: similarities and cells, both [T, k, h w]."""
+    """Find the matches of every frame of features [T, D, h, w] of unit length: similarities and cells, both [T, k, h w]."""
     num_frames, _, height, width = grids.shape
-    similarities = torch.full((num_frames, NUM_MATCHES, height * width), -2.0)
+    similarities = torch.full((num_frames, NUM_MATCHES + ANCHOR_MATCHES, height * width), -2.0)
     cells = torch.zeros(similarities.shape, dtype=torch.int64)
     for t in range(1, num_frames):
-        context = [0, *range(max(1, t - CONTEXT), t)]
-        options = {"radius": RADIUS, "top_k": NUM_MATCHES, "temperature": 1.0, "return_matches": True}
-        labels = torch.zeros(len(context), 1, height, width)
-        _, matches = ops.propagate(grids[t].float(), grids[context].float(), labels, **options)
-        similarity, index = matches.similarities.flatten(1), matches.indices.flatten(1)
-        similarities[t, : len(index)] = similarity
-        cells[t, : len(index)] = torch.tensor(context)[index // (height * width)] * height * width + index % (height * width)
+        for context, num, place in ((range(max(1, t - CONTEXT), t), NUM_MATCHES, 0), ([0], ANCHOR_MATCHES, NUM_MATCHES)):
+            if not len(context):
+                continue
+            options = {"radius": RADIUS, "top_k": num, "temperature": 1.0, "return_matches": True}
+            labels = torch.zeros(len(context), 1, height, width)
+            _, matches = ops.propagate(grids[t], grids[list(context)], labels, **options)
+            similarity, index = matches.similarities.flatten(1), matches.indices.flatten(1)
+            here = slice(place, place + len(index))
+            similarities[t, here] = similarity
+            cells[t, here] = torch.tensor(list(context))[index // (height * width)] * height * width + index % (height * width)
     return similarities, cells
 
 
@@ -103,10 +114,10 @@ def loaded(model: str) -> Encoder:
 
 
 def features(one: AnnotatedFrames, encoder: Encoder, geometry: Geometry, layer: int, cache: Path) -> Tensor:
-    """Return features [T, D, h, w] of unit length, float16, from the cache, which is filled if need be."""
-    path = cache / f"{encoder.name}-{geometry.input[0]}-{layer}-{one.name}-{len(one.frames)}.npy"
+    """Return features [T, D, h, w], float16, from the cache, which is filled if need be."""
+    path = cache / f"{encoder.name}-{geometry.input[0]}-{layer}-{one.name}-{len(one.frames)}-features.npy"
     if not path.exists():
-        grids = [F.normalize(encode(encoder, [as_frame(frame)], geometry, layer).float(), dim=1).half() for frame in one.frames]
+        grids = [encode(encoder, [as_frame(frame)], geometry, layer).half() for frame in one.frames]
         draft = path.with_suffix(".part.npy")
         np.save(draft, torch.cat(grids).contiguous().numpy())
         draft.replace(path)

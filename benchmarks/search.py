@@ -3,11 +3,12 @@
     python benchmarks/search.py DAVIS CACHE --frames 40
     python benchmarks/search.py DAVIS CACHE --joints JOINTS --frames 999     # BADJA's joints in place of masks
 
-From where --start says, one setting at a time is set to whatever gives the highest mean score, round after round until none
-changes. The score of a sequence is the mean of J and F of every --every-th frame, or PCK@0.2. Then, for each fold of the
-sequences, the best of all settings tried is chosen by the other sequences: what it scores on the fold is what the choice is
-worth on sequences that had no part in it. CACHE keeps features, matches and scores, so that a search that was interrupted goes
-on. Prints a table of all settings tried, the best first; --report prints it without trying more.
+From the model's own settings, or where --start says, one setting at a time is set to whatever gives the highest mean score,
+round after round until none changes. The score of a sequence is the mean of J and F of every --every-th frame, or PCK@0.2.
+Then, for each fold of the sequences, the best of all settings tried is chosen by the other sequences: what it scores on the
+fold is what the choice is worth on sequences that had no part in it. CACHE keeps features, matches and scores, so that a
+search that was interrupted goes on. Prints a table of all settings tried, the best first; --report prints it without trying
+more.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from matches import Sequence
+from matches import Sequence, loaded
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -42,11 +43,14 @@ from siammae.labels import (
 from siammae.labels.grid import Enlarge
 from siammae.models.registry import DEFAULT_MODEL
 from siammae.propagation import PropagationConfig
+from siammae.propagation.config import as_config
 from siammae.video import as_frame
 
 MASKS: dict[str, list[Any]] = {
     "temperature": [0.005, 0.01, 0.02, 0.05, 0.1],
     "top_k": [3, 5, 7, 10],
+    "anchor_factor": [1.0, 1.03, 1.05, 1.1],
+    "label_power": [1.0, 1.03, 1.05, 1.1],
     "context_frames": [3, 7, 12, 20],
     "radius": [5, 6, 7, 8, 10, 12],
     "edge_color": [0.1, 0.15, 0.2],
@@ -76,15 +80,17 @@ def main() -> None:
     parser.add_argument("--layers", type=int, nargs="+", default=[-1])
     parser.add_argument("--frames", type=int, default=40, help="frames of each sequence, from its first on")
     parser.add_argument(
-        "--start", nargs="*", default=[], help="settings to start from, such as top_k=7; the defaults if not given"
+        "--start", nargs="*", default=[], help="settings to start from, such as top_k=7, in place of the model's own"
     )
+    parser.add_argument("--vary", nargs="+", choices=[*MASKS, *POINTS], help="settings that are searched; all if not given")
     parser.add_argument("--every", type=int, default=3, help="score every such frame of masks")
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     space = {**(POINTS if options.joints else MASKS), "layer": options.layers, "size": options.sizes}
-    start = {**asdict(PropagationConfig.preset("default", **read_changes(options.start))), "size": options.sizes[0]}
+    space = {name: values for name, values in space.items() if name in (options.vary or space)}
+    start = {**asdict(as_config(dict(read_changes(options.start)), loaded(options.model))), "size": options.sizes[0]}
     if options.joints:
         dataset = Badja(options.davis, joints=options.joints)
         found = [shortened(one, options.frames) for one in dataset.find()]
@@ -92,7 +98,7 @@ def main() -> None:
         found = [shortened(one, options.frames) for one in Davis(options.davis).find()]
     names = [one.name for one in found]
     with ProcessPoolExecutor(options.processes, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        table = Table(options.cache, options.model, found, options.every, pool)
+        table = Table(options.cache, options.model, found, options.every, pool, start)
         if not options.report:
             descend(table, start, space)
         report(table, names, options.folds)
@@ -100,7 +106,6 @@ def main() -> None:
 
 def report(table: "Table", names: list[str], folds: int) -> None:
     """Print the scores of the settings tried, and the score if each sequence's settings are chosen on the others."""
-    default = asdict(PropagationConfig())
     settings = [json.loads(key) for key in table.known]
     scores = np.array(list(table.known.values()))  # [settings, S]
     held_out = np.zeros(len(names))
@@ -108,9 +113,9 @@ def report(table: "Table", names: list[str], folds: int) -> None:
         left = np.arange(len(names)) % folds == fold
         held_out[left] = scores[scores[:, ~left].mean(axis=1).argmax(), left]
     print(f"\n{len(settings)} settings; left out of the choice in {folds} folds: mean score {held_out.mean():.4f}\n")
-    print(f"| settings, where they differ from the default | {' | '.join(names)} | mean |\n|{'---|' * (len(names) + 2)}")
+    print(f"| settings, where they differ from the start | {' | '.join(names)} | mean |\n|{'---|' * (len(names) + 2)}")
     for index in scores.mean(axis=1).argsort()[::-1]:
-        changed = ", ".join(f"{name} {value}" for name, value in settings[index].items() if default.get(name) != value)
+        changed = ", ".join(f"{name} {value}" for name, value in settings[index].items() if table.start[name] != value)
         print(f"| {changed} | {' | '.join(f'{value:.3f}' for value in scores[index])} | {scores[index].mean():.4f} |")
     print(f"| left out | {' | '.join(f'{value:.3f}' for value in held_out)} | {held_out.mean():.4f} |")
 
@@ -131,8 +136,10 @@ def descend(table: "Table", start: dict[str, Any], space: dict[str, list[Any]]) 
 class Table:
     """Scores of settings, each computed once and kept in a file."""
 
-    def __init__(self, cache: Path, model: str, found: list[Any], every: int, pool: ProcessPoolExecutor) -> None:
-        self.cache, self.model, self.found, self.every, self.pool = cache, model, found, every, pool
+    def __init__(
+        self, cache: Path, model: str, found: list[Any], every: int, pool: ProcessPoolExecutor, start: dict[str, Any]
+    ) -> None:
+        self.cache, self.model, self.found, self.every, self.pool, self.start = cache, model, found, every, pool, start
         cache.mkdir(parents=True, exist_ok=True)
         kind = "points" if isinstance(found[0], PointSequence) else f"masks-every-{every}"
         self.path = cache / f"{Path(model).name}-{kind}-{max(len(one.frames) for one in found)}.json"
@@ -150,8 +157,7 @@ class Table:
             draft = self.path.with_suffix(".part")
             draft.write_text(json.dumps(self.known))
             draft.replace(self.path)
-            start = asdict(PropagationConfig())
-            changed = {name: value for name, value in settings.items() if start.get(name) != value}
+            changed = {name: value for name, value in settings.items() if self.start[name] != value}
             print(f"  {np.mean(self.known[key]):.4f} in {time.perf_counter() - began:.0f} s: {changed}", flush=True)
         return np.array(self.known[key])
 
@@ -160,8 +166,10 @@ class Table:
 def score(one: MaskSequence | PointSequence, *, settings: dict[str, Any], model: str, cache: Path, every: int) -> float:
     """Return the score of one sequence: the mean of J and F, or PCK@0.2."""
     config = PropagationConfig.from_mapping({name: value for name, value in settings.items() if name != "size"})
-    matches = Sequence(one, model, settings["size"], config.layer, cache)
-    return pck(one, matches, config) if isinstance(one, PointSequence) else j_and_f(one, matches, config, every)
+    matches = Sequence(one, model, settings["size"], config, cache)
+    if isinstance(one, PointSequence):
+        return pck(one, matches, replace(config, anchor_factor=1.0, label_power=1.0))  # as for all keypoints
+    return j_and_f(one, matches, config, every)
 
 
 def j_and_f(one: MaskSequence, matches: Sequence, config: PropagationConfig, every: int) -> float:

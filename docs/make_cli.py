@@ -17,10 +17,10 @@ from siammae.cli.options import ModelOptions, PropagationOptions
 
 PAGE = Path(__file__).with_name("cli.md")
 GROUPS = {  # the rest follows under "Other commands"
-    "Label a video": ("app", "propagate", "keypoints", "demo"),
+    "Label a video": ("app", "propagate", "keypoints", "export-masks", "cut-out", "demo"),
     "Frames, masks and pictures": ("frame", "mask", "attention", "correspondence", "pca", "reconstruct"),
     "Features, models and weights": ("features", "models", "info", "convert", "fit-projection", "card", "export", "push"),
-    "Training": ("train", "shards"),
+    "Training": ("train", "sweep", "export-run", "shards"),
     "Evaluation": ("evaluate", "score"),
     "This machine": ("env", "bench", "completion"),
 }
@@ -136,7 +136,7 @@ def _section(command: str, help: Help, shared: dict[str, list[Option]]) -> str:
         f"### siammae {command}",
         help.summary,
         *help.notes,
-        "```text\n" + "\n".join([help.usage, *help.examples]) + "\n```",
+        "\n".join(["```text", f"usage: {help.usage}", *(f"example: {example}" for example in help.examples), "```"]),
     ]
     if help.arguments:
         parts.append(_table(help.arguments, "argument"))

@@ -14,15 +14,16 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
-from siammae import extract_features, load_model, propagate_keypoints, propagate_labels, read_frames, visualize
+from siammae import extract_features, load_model, propagate_keypoints, propagate_labels, read_frames, segment, visualize
 from siammae.encoder import Encoder
 from siammae.labels.shapes import draw_shapes
 from siammae.video import write_picture, write_video
 
 SIZE = 1000, 750  # width and height of frames, enlarged from 280 x 210
 FPS = 8
+DETAIL = 360  # shorter side at which the whole giraffe is propagated, for its thin legs; the default is 240
 FILM = 640  # width of films in pixels
 COLORS = [0, 0, 0, 0, 160, 255, 255, 220, 0, 255, 64, 129]  # of the background and three ids: blue, yellow, magenta
 GIRAFFE = [
@@ -55,6 +56,11 @@ POINTS = [
     [452, 480],
     [730, 615],
 ]  # snout, crown, neck, back, front knee, hind foot
+BOXES = {  # left, top, right, bottom
+    "G0073-Walk": (212, 112, 785, 640),
+    "ZP0632-Walk": (280, 200, 720, 545),
+    "ZG0658-Walk": (255, 205, 760, 540),
+}
 
 
 class Pictures:
@@ -78,14 +84,14 @@ class Pictures:
         return np.stack([np.array(frame.resize(SIZE, Image.Resampling.LANCZOS)) for frame in small])
 
     @cache  # noqa: B019
-    def masks(self, name: str, *shapes: str) -> NDArray[np.uint8]:
+    def masks(self, name: str, size: int | None, *shapes: str) -> NDArray[np.uint8]:
         first = draw_shapes(shapes, SIZE[::-1]).astype(np.uint8)
-        return np.asarray(propagate_labels(self.frames(name), first, self.model))
+        return np.asarray(propagate_labels(self.frames(name), first, self.model, size=size))
 
-    def labelled(self, name: str, shapes: list[str], outline: int = 5) -> list[NDArray[np.uint8]]:
+    def labelled(self, name: str, shapes: list[str], size: int | None = None) -> list[NDArray[np.uint8]]:
         """Draw the masks over all frames of a clip."""
-        pairs = zip(self.frames(name), self.masks(name, *shapes), strict=True)
-        return [visualize.overlay(frame, mask, COLORS, opacity=0.35, outline=outline) for frame, mask in pairs]
+        pairs = zip(self.frames(name), self.masks(name, size, *shapes), strict=True)
+        return [visualize.overlay(frame, mask, COLORS, opacity=0.35, outline=5) for frame, mask in pairs]
 
     def write(self, name: str, picture: NDArray[np.uint8]) -> None:
         image = Image.fromarray(picture)
@@ -103,17 +109,27 @@ class Pictures:
             first.save(self.out / f"{name}.gif", save_all=True, append_images=rest, duration=1000 // FPS, loop=0)
 
     def teaser(self) -> None:
-        self.film("teaser", self.labelled("G0073-Walk", GIRAFFE), gif=True)
+        self.film("teaser", self.labelled("G0073-Walk", GIRAFFE, DETAIL), gif=True)
 
     def zebras(self) -> None:
         pictures = self.labelled("ZP0630-Head_Up", ZEBRAS)
         self.write("zebras", visualize.contact_sheet([pictures[i][200:570] for i in (0, 8, 16, 24)], columns=2))
 
     def before_after(self) -> None:
-        frames, pictures = self.frames("G0073-Walk"), self.labelled("G0073-Walk", GIRAFFE)
+        frames, pictures = self.frames("G0073-Walk"), self.labelled("G0073-Walk", GIRAFFE, DETAIL)
         self.write(
             "teaser", visualize.contact_sheet([*(frames[i] for i in (0, 8, 16, 24)), *(pictures[i] for i in (0, 8, 16, 24))], 4)
         )
+
+    def boxes(self) -> None:
+        drawn = []
+        for name, box in BOXES.items():
+            frame = self.frames(name)[0]
+            image = Image.fromarray(frame)
+            ImageDraw.Draw(image).rectangle(box, outline=(255, 220, 0), width=8)
+            mask = segment(frame, box=box, model=self.model)
+            drawn.append(visualize.overlay(image, mask, COLORS, opacity=0.35, outline=5))
+        self.write("boxes", visualize.contact_sheet(drawn, columns=3))
 
     def parts(self) -> None:
         pictures = self.labelled("G0073-Walk", PARTS)
@@ -152,7 +168,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clips", type=Path, help="folder with the clips of KABR's page")
     parser.add_argument("out", type=Path, help="folder for the pictures")
-    names = ["teaser", "before_after", "zebras", "parts", "trails", "pca", "correspondence", "attention"]
+    names = ["teaser", "before_after", "boxes", "zebras", "parts", "trails", "pca", "correspondence", "attention"]
     parser.add_argument("names", nargs="*", default=names, choices=names, help="pictures to make; all by default")
     options = parser.parse_args()
     pictures = Pictures(options.clips, options.out)

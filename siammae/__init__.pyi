@@ -14,6 +14,7 @@ from .errors import VideoError as VideoError
 from .errors import WeightsError as WeightsError
 from .features import extract_features as extract_features
 from .geometry import Geometry as Geometry
+from .labels import output as output
 from .models import ModelInfo as ModelInfo
 from .models import list_models as list_models
 from .models import load_model as load_model

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from siammae.encoder import Encoder, normalized_images
+from siammae.errors import whole_number
 from siammae.files import PathLike, atomic, check_output, save_tensors
 from siammae.geometry import Geometry, InputSize, frame_size
 from siammae.models.load import as_encoder
@@ -94,7 +95,8 @@ def extract_features(
     Raises:
         ValueError: a bad `batch_size`, `size` or `layer`, features that are not finite; and what `read_frames` raises.
     """
-    if batch_size < 1:
+    batch_size = whole_number(batch_size, "batch_size", "a whole number of frames, at least 1")
+    if batch_size is None or batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; expected at least 1")
     encoder = as_encoder(model)
     source = read_frames(frames)
@@ -111,6 +113,32 @@ def extract_features(
         features[filled : filled + len(grid)] = grid
         filled += len(grid)
     return features
+
+
+def iter_features(
+    videos: Iterable[FrameSource],
+    model: str | Encoder = DEFAULT_MODEL,
+    *,
+    size: InputSize = None,
+    layer: int = -1,
+    normalize: bool = False,
+    batch_size: int = 8,
+    progress: bool | None = None,
+) -> Iterator[Tensor]:
+    """Compute the dense features of several videos, and yield those of each, [T, D, h, w], as `extract_features` does.
+
+    The model is loaded once. A video is read when its turn comes, so that `videos` may be a generator, the videos may differ in
+    size, and the memory is that of one video. What `extract_features` raises for a video ends the iteration.
+
+    Args:
+        videos: videos that `read_frames` takes.
+        model, size, layer, normalize, batch_size, progress: see `extract_features`.
+    """
+    encoder = as_encoder(model)
+    return (
+        extract_features(video, encoder, size=size, layer=layer, normalize=normalize, batch_size=batch_size, progress=progress)
+        for video in videos
+    )
 
 
 def encode(encoder: Encoder, frames: Sequence[Tensor], geometry: Geometry, layer: int, resize: Resize = "bicubic") -> Tensor:

@@ -206,7 +206,7 @@ def _check_target(target: Path, files: Collection[str] | None, overwrite: bool) 
     others = [] if files is None else sorted({file.name for file in target.iterdir()} - set(files))
     if others:
         raise FileExistsError(
-            f"{target} holds more than a model ({', '.join(others[:3])}), so it is not overwritten; choose another folder"
+            f"{target} holds other files too ({', '.join(others[:3])}), so it is not overwritten; choose another folder"
         )
 
 

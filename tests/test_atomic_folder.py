@@ -71,7 +71,7 @@ def test_what_must_not_be_replaced_is_refused_before_any_work(tmp_path: Path) ->
     write(target, "old")
     refused("exists; remove it, choose another folder, or pass overwrite=True", overwrite=False)
     (target / "thesis.txt").write_text("the user's own")
-    refused(r"holds more than a model \(thesis\.txt\)")
+    refused(r"holds other files too \(thesis\.txt\)")
     target = target / "thesis.txt"
     refused("is a file, so it is not overwritten")
     assert os.listdir(tmp_path) == ["model"]

@@ -1,4 +1,4 @@
-"""The labels that a person makes: masks, points and names of objects, with unlimited undo and redo."""
+"""The labels that a person makes: masks, points, prompts and names of objects, with unlimited undo and redo."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from siammae.files import atomic, remove_drafts
 from siammae.labels.masks import as_mask, write_mask
 
 Ids = NDArray[np.uint8]
-Kind = Literal["mask", "points", "objects", "trim"]
+Kind = Literal["mask", "points", "prompts", "objects", "trim"]
 Key = tuple[Kind, int]
 Change = dict[Key, tuple[Any, Any]]  # the value before, the value after; None where there is none
 
@@ -25,8 +25,9 @@ MAX_POINTS = 64
 class Labels:
     """A store of values by kind and frame, in a folder; each change can be undone.
 
-    The values are: "mask", ids [H, W] packed by `pack`; "points", {number: (x, y)}; and of frame 0 "objects", {id: name}, and
-    "trim", {0: first frame, 1: last frame + 1, 2: step}. A value is replaced, never changed.
+    The values are: "mask", ids [H, W] packed by `pack`; "points", {number: (x, y)}; "prompts", {id of an object: its Prompt};
+    and of frame 0 "objects", {id: name}, and "trim", {0: first frame, 1: last frame + 1, 2: step}. A value is replaced, never
+    changed.
 
     Attributes:
         folder: folder that keeps the values: masks as anchors/00012.png, the others in labels.json.

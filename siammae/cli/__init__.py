@@ -12,7 +12,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from siammae.cli import app, machine, mask, models, pictures, propagate, sweep, train, video
+from siammae.cli import app, export, machine, mask, models, pictures, propagate, shards, sweep, train, video
 from siammae.cli.checks import CheckedApp, check_word, out_of_memory
 from siammae.cli.evaluate import evaluate_app
 from siammae.cli.options import stop
@@ -103,6 +103,8 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     app.app,
     mask.frame,
     mask.mask,
+    export.export_masks,
+    export.cut_out,
     pictures.attention,
     pictures.correspondence,
     pictures.pca,
@@ -110,6 +112,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     models.models,
     models.info,
     train.train,
+    shards.shards,
     train.export_run,
     sweep.sweep,
     models.convert,

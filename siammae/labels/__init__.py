@@ -1,5 +1,6 @@
 """Labels that people give (masks, keypoints, shapes), their files, and their soft maps on the grid."""
 
+from siammae.labels import output
 from siammae.labels.edges import EdgeFilter, to_shares
 from siammae.labels.grid import (
     Reduction,
@@ -37,6 +38,7 @@ __all__ = [
     "draw_shapes",
     "grid_to_points",
     "labels_to_grid",
+    "output",
     "points_to_crw_grid",
     "points_to_grid",
     "read_named_points",

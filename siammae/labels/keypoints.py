@@ -23,8 +23,15 @@ NAME_COLUMNS = "name", "bodypart", "keypoint", "label"  # those that may hold th
 
 
 def as_points(points: PointsLike) -> Tensor:
-    """Return points as a new tensor [K, 2], float32 on the CPU; ValueError if they have another shape, or there are none."""
-    values = points.detach() if isinstance(points, Tensor) else torch.from_numpy(np.array(points, dtype=np.float32))
+    """Return points as a new tensor [K, 2], float32 on the CPU; ValueError if they are no such numbers, or there are none."""
+    if isinstance(points, str | os.PathLike):
+        raise ValueError(f"points are the text {os.fspath(points)!r}; read a table with siammae.labels.read_points")
+    try:
+        values = points.detach() if isinstance(points, Tensor) else torch.from_numpy(np.array(points, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"points are no numbers: {error}; expected [K, 2], the x and y of K points") from error
+    if values.is_complex():
+        raise ValueError(f"points hold {values.dtype}; expected [K, 2], the x and y of K points")
     if values.ndim != 2 or values.shape[1] != 2 or not len(values):
         raise ValueError(f"points have shape {list(values.shape)}; expected [K, 2], the x and y of K points")
     return values.to("cpu", torch.float32, copy=True)
@@ -48,8 +55,14 @@ def write_tracks(
 
     The cells x and y of a lost point (NaN) stay empty. `frames` numbers the T frames; None counts from 0. With `names` of the
     points there is a column name after point.
+
+    Raises:
+        ValueError: other numbers of points, scores, frames or names.
     """
-    numbers = range(len(points)) if frames is None else frames
+    numbers = list(range(len(points)) if frames is None else frames)
+    if points.shape[:2] != scores.shape or len(numbers) != len(points) or (names is not None and len(names) != points.shape[1]):
+        counts = f"{len(numbers)} frames, {'no' if names is None else len(names)} names and scores {list(scores.shape)}"
+        raise ValueError(f"points have shape {list(points.shape)}, but there are {counts}; expected as many of each")
     labels = [[name] for name in names] if names is not None else [[] for _ in range(points.shape[1])]
     with atomic(path) as draft, open(draft, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

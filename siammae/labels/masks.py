@@ -152,8 +152,10 @@ def to_image(values: NDArray[Any], palette: Sequence[int] | None = None) -> Imag
     """Make an indexed picture of ids [H, W] with `palette` (DAVIS's if None), or a 16-bit grey picture if ids exceed 255.
 
     Raises:
-        ValueError: ids below 0 or above 65535.
+        ValueError: ids below 0 or above 65535, or of another shape or type than integers or bool [H, W].
     """
+    if values.ndim != 2 or not values.size or values.dtype.kind not in "biu":
+        raise ValueError(f"ids are {values.dtype} {list(values.shape)}; expected integers or bool [H, W]")
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
         raise ValueError(f"ids run from {low} to {high}; a PNG holds 0 to 65535")
@@ -189,8 +191,8 @@ def nearest_pixels(num: int, num_pixels: int, pixel: NearestPixel) -> Tensor:
     return (2 * shares + 1) * num_pixels // (2 * num)
 
 
-def write_mask(path: PathLike, ids: NDArray[Any], palette: Sequence[int] | None = None) -> None:
+def write_mask(path: PathLike, ids: NDArray[Any] | Tensor, palette: Sequence[int] | None = None) -> None:
     """Write ids [H, W] as an indexed PNG with `palette` (DAVIS's if None); see `siammae.labels.to_image`."""
-    image = to_image(ids, palette)
+    image = to_image(ids.detach().cpu().numpy() if isinstance(ids, Tensor) else ids, palette)
     with atomic(path) as draft:
         image.save(draft, format="PNG")

@@ -126,7 +126,7 @@ def convert(
 
     Raises:
         WeightsError: the file is missing, damaged, holds something other than tensors, or is of no known family.
-        FileExistsError: `folder` exists and `overwrite` is off, or it holds more than a model.
+        FileExistsError: `folder` exists and `overwrite` is off, or it holds other files too.
     """
     path, target = Path(checkpoint), Path(folder).absolute()
     with atomic_folder(target, overwrite=overwrite, files={*MODEL_FILES, DECODER_FILE}) as draft:

@@ -165,7 +165,7 @@ def save_model(encoder: Encoder, folder: str | os.PathLike[str], *, card: str | 
         The folder.
 
     Raises:
-        FileExistsError: `folder` exists and `overwrite` is off, or it holds more than a model.
+        FileExistsError: `folder` exists and `overwrite` is off, or it holds other files too.
         OSError: the disk refused; an older folder is untouched.
     """
     with atomic_folder(folder, overwrite=overwrite, files=MODEL_FILES) as draft:

@@ -58,6 +58,8 @@ def load_model(
         WeightsError: no published weights under that name; a repo that cannot be fetched; or a file that is missing, damaged
             or does not fit.
     """
+    if not isinstance(name, str | os.PathLike) or not os.fspath(name):
+        raise ValueError(f"the name of a model is {name!r}; expected such as {DEFAULT_MODEL!r}, or the path of a model folder")
     text = os.fspath(name)
     hub_options: dict[str, Any] = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
     if text.startswith("timm:"):

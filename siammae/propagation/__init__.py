@@ -5,6 +5,7 @@ from siammae.propagation.folder import propagate_to_folder, read_folder
 from siammae.propagation.keypoints import KeypointPropagator, propagate_keypoints, propagate_keypoints_to_file
 from siammae.propagation.masks import LabelPropagator, propagate_labels
 from siammae.propagation.scores import Scores
+from siammae.propagation.videos import iter_labels
 
 __all__ = [
     "ConfigLike",
@@ -13,6 +14,7 @@ __all__ = [
     "PropagationConfig",
     "Scores",
     "as_config",
+    "iter_labels",
     "propagate_keypoints",
     "propagate_keypoints_to_file",
     "propagate_labels",

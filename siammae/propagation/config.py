@@ -33,6 +33,10 @@ class PropagationConfig:
         window: "circle" (Euclidean distance) or "square" (the larger of row and column distance).
         temperature: temperature of the softmax over the similarities of the matches.
         restrict_anchors: apply `radius` to the anchors too; otherwise they are searched everywhere.
+        anchor_factor: factor on the similarities of matches in the anchors; above 1 the anchors count for more than the recent
+            frames. Those of keypoints stay as they are.
+        label_power: power to which the soft labels of a cell are raised, and then scaled to their former sum, before the
+            context keeps them; above 1 they blur less from frame to frame. Maps of keypoints stay as they are.
         layer: block whose features are compared (see `Encoder.forward`).
         edges: how soft labels are enlarged to the frame's size: "guided", along the edges of the picture (see
             `siammae.labels.EdgeFilter`), or "none", by bilinear interpolation. The labels of the context stay as they are.
@@ -78,6 +82,8 @@ class PropagationConfig:
     window: Window = "circle"
     temperature: float = 0.005
     restrict_anchors: bool = True
+    anchor_factor: float = 1.0
+    label_power: float = 1.05
     layer: int = -1
     edges: Literal["guided", "none"] = "guided"
     edge_color: float = 0.15
@@ -129,6 +135,8 @@ class PropagationConfig:
             raise ValueError(f"layer is {self.layer!r}; expected a whole number")
         limits = {
             "temperature": (LEAST_TEMPERATURE, 1e30),
+            "anchor_factor": (0.01, 100),
+            "label_power": (0.01, 100),
             "edge_color": (0.001, 1000),
             "edge_radius": (0.001, 1),
             "edge_eps": (1e-6, 1000),
@@ -178,6 +186,7 @@ class PropagationConfig:
         names = [field.name for field in fields(cls)]
         for name in values:
             if name not in names:
+                name = str(name)
                 close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
                 hint = f"; did you mean {close[0]}?" if close else "."
                 raise ValueError(f"a PropagationConfig has no field {name!r}{hint} Its fields: {', '.join(names)}")
@@ -196,6 +205,7 @@ _CRW = {
     "strict": True,
     "temperature": 0.05,
     "restrict_anchors": False,
+    "label_power": 1.0,
     "edges": "none",
     "keep_lost": True,
     "pad_with_anchor": True,
@@ -219,6 +229,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "radius": 12,
         "window": "square",
         "temperature": 0.1,
+        "label_power": 1.0,
         "edges": "none",
         "keep_lost": True,
         "keep_ties": True,
@@ -279,6 +290,10 @@ def as_config(config: ConfigLike, encoder: Encoder | None = None) -> Propagation
         return config
     if isinstance(config, str):
         return PropagationConfig.preset(config)
+    if not isinstance(config, Mapping | None):
+        raise ValueError(
+            f"config is {config!r}; expected a PropagationConfig, the name of a preset, or names and values of fields"
+        )
     values = dict(config or {})
     own = {} if encoder is None or "preset" in values else encoder.metadata.get("propagation") or {}
     return PropagationConfig.from_mapping({**own, **values})

@@ -150,7 +150,7 @@ class SoftPropagator:
         Labels beyond those that the earlier anchors have are propagated from the new anchor back into them.
         """
         self.labels = labels.to(features.device)
-        self.context.add_anchor(features, self.labels, self._completed(features, self.labels))
+        self.context.add_anchor(features * self._anchor_factor, self.labels, self._completed(features, self.labels))
         if self.config.pad_with_anchor:
             for _ in range(self.config.context_frames):
                 self.context.append(features, self.labels)
@@ -163,8 +163,8 @@ class SoftPropagator:
         if not num_anchors or old.shape[1] == len(labels):
             return old
         new = labels[None, old.shape[1] :]
-        radius = self.config.radius
-        found = torch.stack([self._propagate(anchor, features[None], new, radius) for anchor in context.features[:num_anchors]])
+        radius, anchors = self.config.radius, context.features[:num_anchors] / self._anchor_factor
+        found = torch.stack([self._propagate(anchor, features[None], new, radius) for anchor in anchors])
         if self.exclusive:
             old = old * (1 - found.sum(dim=1, keepdim=True)).clamp(min=0)
         return torch.cat([old, found], dim=1)
@@ -182,9 +182,14 @@ class SoftPropagator:
         if revise is not None:
             self.labels, kept = revise(features, self.labels)
         if kept is not None:
-            context.append(features, kept)
+            sharpen = self.exclusive and self.config.label_power != 1
+            context.append(features, sharpened(kept, self.config.label_power) if sharpen else kept)
         self.num_frames += 1
         return self.labels
+
+    @property
+    def _anchor_factor(self) -> float:
+        return self.config.anchor_factor if self.exclusive else 1.0
 
     def relabel(self, change: Callable[[Tensor], Tensor]) -> None:
         """Change the soft labels [..., L, h, w] of the last frame and of the whole context."""
@@ -198,6 +203,8 @@ class SoftPropagator:
 
     def check_state(self, state: Mapping[str, Tensor], more: Sequence[str] = ()) -> None:
         """Raise ValueError if a state lacks something, or belongs to another model, config or size; `more` names more keys."""
+        if not isinstance(state, Mapping):
+            raise ValueError(f"the state is a {type(state).__name__}; expected what `state_dict` returned")
         missing = {"features", "labels", "counts", "last_labels", "num_frames", "settings", *more} - state.keys()
         if missing:
             raise ValueError(f"the state lacks {', '.join(sorted(missing))}; expected what `state_dict` returned")
@@ -235,3 +242,9 @@ class SoftPropagator:
             keep_ties=self.config.keep_ties,
             context_half=half,
         )
+
+
+def sharpened(labels: Tensor, power: float) -> Tensor:
+    """Raise soft labels [L, h, w] to a power, with the same sum over the labels in each cell as before."""
+    raised = labels.clamp(min=0) ** power
+    return raised * (labels.sum(dim=0) / raised.sum(dim=0).clamp(min=torch.finfo(raised.dtype).tiny))

@@ -177,7 +177,10 @@ class LabelPropagator(Generic[M]):
         Raises:
             ValueError: an id that is not propagated, or the background. Nothing has changed then.
         """
-        gone = [operator.index(label) for label in dict.fromkeys(ids)]
+        try:
+            gone = [operator.index(label) for label in dict.fromkeys(ids)]
+        except TypeError as error:
+            raise ValueError(f"ids are {ids!r}; expected a list of ids, such as [1, 2]") from error
         if unknown := [label for label in gone if label not in self.ids]:
             raise ValueError(f"ids {unknown} are not propagated; the ids are {self.ids}")
         old = self.ids

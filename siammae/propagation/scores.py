@@ -186,10 +186,12 @@ class Looks:
             inside = self._inside(labels, row)
             if not bool(inside.any()) and float(label.max()) > 0:
                 inside = label >= label.max() / 2  # smaller than a cell
-            if not bool(inside.any()) or bool(inside.all()):
+            if not bool(inside.any()):
                 continue
             own, other = features[:, inside].T, features[:, ~inside].T
-            cells[0, row, :OBJECT_CELLS], cells[0, row, OBJECT_CELLS:] = _sample(own, OBJECT_CELLS), _sample(other, OTHER_CELLS)
+            cells[0, row, :OBJECT_CELLS] = _sample(own, OBJECT_CELLS)
+            if len(other):  # around an object that fills the frame there is nothing, which nothing is similar to
+                cells[0, row, OBJECT_CELLS:] = _sample(other, OTHER_CELLS)
             few = own[_places(min(len(own), OBJECT_CELLS), len(own))]
             within = few @ few.T
             within.fill_diagonal_(-math.inf)

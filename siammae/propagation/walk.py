@@ -36,7 +36,7 @@ def walk(source: Frames, start: int, progress: bool | None) -> Iterator[tuple[in
 def check_start(source: Frames, start: int) -> int:
     """Return `start` as a plain int; ValueError if propagation cannot begin there, as far as is known before reading."""
     start = whole_number(start, "start", "the number of a frame, a whole number")
-    if start < 0:
+    if start is None or start < 0:
         raise ValueError(f"start is {start}; expected the number of a frame, 0 or more")
     if start:
         source.backwards(start)  # reads nothing yet, but raises if frames come only once

@@ -65,7 +65,7 @@ def export(
     Raises:
         CheckpointError: `source` is no checkpoint, or a snapshot is asked for its decoder.
         ValueError: the weights do not fit `architecture`.
-        FileExistsError: `folder` exists and `overwrite` is not set, or it holds more than a model.
+        FileExistsError: `folder` exists and `overwrite` is not set, or it holds other files too.
     """
     target = Path(folder).absolute()
     with atomic_folder(target, overwrite=overwrite, files={*MODEL_FILES, CURVE, DECODER_FILE}) as draft:

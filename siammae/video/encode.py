@@ -33,7 +33,7 @@ def write_video(path: PathLike, frames: Iterable[Any], fps: float, *, pixel_aspe
     import av
 
     suffix = check_output(path, RATES)
-    rate, aspect, is_gif = _rate(fps, suffix), _aspect(pixel_aspect), suffix == ".gif"
+    rate, aspect, is_gif = as_rate(fps, suffix), as_aspect(pixel_aspect), suffix == ".gif"
     with atomic(path) as draft, av.open(str(draft), "w", format="gif" if is_gif else "mp4") as container:
         encode, size = None, None
         for index, frame in enumerate(frames):
@@ -49,24 +49,35 @@ def write_video(path: PathLike, frames: Iterable[Any], fps: float, *, pixel_aspe
         encode(None)
 
 
-def _rate(fps: float, suffix: str) -> Fraction:
+def as_rate(fps: float, suffix: str) -> Fraction:
     """Return the nearest rate that the format holds; ValueError for no positive number."""
-    if not (math.isfinite(fps) and fps > 0):
-        raise ValueError(f"fps is {fps}; expected a positive number of frames per second")
-    rate, (low, high) = Fraction(fps), RATES[suffix]
+    given = _number(fps)
+    if given is None or given <= 0:
+        raise ValueError(f"fps is {fps!r}; expected a positive number of frames per second")
+    rate, (low, high) = given, RATES[suffix]
     nearest = min(max(rate, low), high)
     if nearest != rate:
         limits = f"{float(low):.4g} to {float(high):g}"
-        message = f"{suffix} files hold {limits} frames per second; {fps:g} is written as {float(nearest):.4g}"
+        message = f"{suffix} files hold {limits} frames per second; {float(rate):g} is written as {float(nearest):.4g}"
         warnings.warn(message, stacklevel=3)
     return nearest.limit_denominator(1001) if nearest > 1 else 1 / (1 / nearest).limit_denominator(1001)
 
 
-def _aspect(pixel_aspect: float | Fraction) -> Fraction:
+def as_aspect(pixel_aspect: float | Fraction) -> Fraction:
     """Return the aspect as a ratio that files hold; ValueError for one that is not positive, or extreme."""
-    if not (math.isfinite(pixel_aspect) and 1 / 256 < pixel_aspect < 256):
-        raise ValueError(f"pixel_aspect is {pixel_aspect}; expected the width of a pixel divided by its height, such as 1")
-    return Fraction(pixel_aspect).limit_denominator(255)
+    given = _number(pixel_aspect)
+    if given is None or not 1 / 256 < given < 256:
+        raise ValueError(f"pixel_aspect is {pixel_aspect!r}; expected the width of a pixel divided by its height, such as 1")
+    return given.limit_denominator(255)
+
+
+def _number(value: Any) -> Fraction | None:
+    """Return a finite number of any type, numpy's and torch's too, as a fraction; None for anything else."""
+    try:
+        number = value if isinstance(value, Fraction) else float(value)
+        return None if isinstance(value, str | bool) or not math.isfinite(number) else Fraction(number)
+    except (TypeError, ValueError, RuntimeError):
+        return None
 
 
 def _mp4_encoder(

@@ -5,7 +5,7 @@ Whatever the source, a frame is a tensor [3, H, W], RGB, either uint8 or float i
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, SupportsIndex, TypeAlias, get_args
@@ -17,6 +17,7 @@ from torch import Tensor
 from siammae.errors import VideoError
 from siammae.video.damage import Damage, Lost, attempt
 from siammae.video.limits import check_regular, local_path
+from siammae.video.network import is_address, open_stream, shown
 from siammae.video.pages import Pages, several_pages
 from siammae.video.past_damage import OnDamage, PastDamage
 from siammae.video.pictures import IMAGE_SUFFIXES, as_frame, images_in, natural_order
@@ -24,6 +25,8 @@ from siammae.video.sequence import Frames
 from siammae.video.videofile import VideoFile
 
 __all__ = ["FrameSource", "Frames", "read_frames"]
+
+VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
 
 FrameSource: TypeAlias = "str | os.PathLike[str] | Frames | Tensor | np.ndarray[Any, Any] | Iterable[Any]"
 
@@ -61,8 +64,8 @@ class Items(Frames):
 class Stream(Frames):
     """An iterator, read once."""
 
-    def __init__(self, items: Iterable[Any], label: str) -> None:
-        self.items, self.label = items, label
+    def __init__(self, items: Iterable[Any], label: str, fps: float | None = None) -> None:
+        self.items, self.label, self.fps = items, label, fps
 
     def __len__(self) -> int:
         raise TypeError(f"{self.label} has no length: its frames come only once, and their number is not known before the end")
@@ -93,7 +96,7 @@ class Stream(Frames):
         )
 
 
-def read_frames(source: FrameSource, *, on_damage: OnDamage = "error") -> Frames:
+def read_frames(source: FrameSource, *, on_damage: OnDamage = "error", allow_network: bool = False) -> Frames:
     """Return a lazily read sequence of frames from any source.
 
     Args:
@@ -106,6 +109,9 @@ def read_frames(source: FrameSource, *, on_damage: OnDamage = "error") -> Frames
         on_damage: "error" raises VideoError at the first frame that cannot be read. "skip" leaves such frames out, and
             "repeat" puts the last whole frame in their place; both warn, go on with the next key frame, and keep the
             numbers of frames (`Frames.number`). A video that is cut off ends with its last whole frame.
+        allow_network: take the address of a camera or a video too: rtsp, rtsps, rtmp, rtmps, srt, udp, tcp, http or https
+            (HLS too). Its frames come once, forwards, from now on; `on_damage` is "error". Off, so that a program that
+            takes names from others opens no connection.
 
     Raises:
         FileNotFoundError: no such file or folder, or a glob that matches nothing.
@@ -115,6 +121,11 @@ def read_frames(source: FrameSource, *, on_damage: OnDamage = "error") -> Frames
     """
     if on_damage not in get_args(OnDamage):
         raise ValueError(f"on_damage is {on_damage!r}; expected one of {', '.join(get_args(OnDamage))}")
+    if allow_network and isinstance(source, str) and is_address(source):
+        if on_damage != "error":
+            raise ValueError(f"on_damage is {on_damage!r}, but {shown(source)} is a stream, which ends where it breaks off")
+        stream, fps = open_stream(source)
+        return Stream(stream, shown(source), fps)
     frames = _sequence(source)
     return frames if on_damage in ("error", frames.on_damage) else PastDamage(frames, on_damage)
 
@@ -124,6 +135,8 @@ def _sequence(source: FrameSource) -> Frames:
         return source
     if isinstance(source, str | os.PathLike):
         return _from_path(os.fspath(source))
+    if isinstance(source, bytes | bytearray | memoryview | Mapping):
+        raise ValueError(f"frames are a {type(source).__name__}; expected a path, an array, a tensor or an iterable of frames")
     if isinstance(source, Image.Image):
         raise ValueError("one picture is no sequence of frames; pass a list: [picture]")
     if isinstance(source, np.ndarray | Tensor):
@@ -134,10 +147,23 @@ def _sequence(source: FrameSource) -> Frames:
             raise ValueError(f"frames have shape {list(source.shape)}; expected {expected}{remedy if source.ndim == 3 else ''}")
         return Items(source, "the sequence")
     if isinstance(source, Sequence):
+        if source and _is_video(source[0]):
+            raise ValueError(
+                "the list holds videos; expected frames. Pass one video, or the list to siammae.features.iter_features or "
+                "siammae.propagation.iter_labels, which take several"
+            )
         return Items(source, "the sequence")
     if isinstance(source, Iterable):
         return Stream(source, "the sequence")
     raise ValueError(f"frames are a {type(source).__name__}; expected a path, an array, a tensor or an iterable of frames")
+
+
+def _is_video(item: Any) -> bool:
+    """Tell if an item of a list is a video of its own: frames, an array of four axes, a folder, or a file PyAV should read."""
+    if isinstance(item, str | os.PathLike):
+        text = os.fspath(item)
+        return os.path.isdir(text) or (os.path.isfile(text) and Path(text).suffix.lower() in VIDEO_SUFFIXES)
+    return isinstance(item, Frames) or (isinstance(item, np.ndarray | Tensor) and item.ndim == 4)
 
 
 def _from_path(text: str) -> Frames:

@@ -34,7 +34,7 @@ def local_path(path: str | os.PathLike[str]) -> str:
         raise VideoError(f"{text} is an address; pass the path of the file: {unquote(urlsplit(text).path)}")
     if re.match("[a-z][a-z0-9+.-]+:/", text, re.IGNORECASE):
         raise VideoError(
-            f"{text} is an address, but only files are read; download it first (such as ffmpeg -i ADDRESS -c copy clip.mkv), "
-            "or pass the frames of a camera or stream as an iterator"
+            f"{text} is an address, but only files are read: pass read_frames(ADDRESS, allow_network=True) for a camera or a "
+            "stream, download a video first (such as ffmpeg -i ADDRESS -c copy clip.mkv), or pass frames as an iterator"
         )
     return os.path.expanduser(text)

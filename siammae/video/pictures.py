@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
 from siammae.errors import VideoError
-from siammae.files import PathLike, atomic
+from siammae.files import PathLike, atomic, check_output
 from siammae.video.limits import check_pixels, check_regular, local_path
 
 ROUNDING = 1e-6  # what floats in [0, 1] may exceed it by
@@ -91,12 +91,12 @@ def check_range(frame: Tensor, label: str = "the frame") -> None:
     low, high = (float(value) for value in frame.detach().aminmax())
     if low >= -ROUNDING and high <= 1 + ROUNDING:
         return
-    if math.isnan(low) or math.isnan(high):
-        remedy = "replace what is not a number"
+    if not (math.isfinite(low) and math.isfinite(high)):
+        remedy = "replace what is not finite"
     elif low < 0:
         remedy = "pass the frames as they were before they were normalised, which the model does itself"
     else:
-        remedy = f"divide them by {255 if high <= 256 else 65535 if high <= 65536 else 'the largest value that they can have'}"
+        remedy = "divide them by the largest value that they can have, such as 255"
     raise ValueError(f"{label} holds floats from {low:.8g} to {high:.8g}; expected [0, 1] (or uint8 in 0..255): {remedy}")
 
 
@@ -216,11 +216,27 @@ def _decoding(label: str) -> Iterator[None]:
         raise VideoError(
             f"{label} has more pixels than the limit: {error}; if you trust it, set PIL.Image.MAX_IMAGE_PIXELS higher"
         ) from error
+    except UnidentifiedImageError as error:
+        raise VideoError(f"{label} cannot be read as a picture: it is none of {', '.join(FORMATS)}") from error
     except Exception as error:
         raise VideoError(f"{label} cannot be read as a picture: {str(error) or type(error).__name__}") from error
 
 
 def write_picture(path: PathLike, frame: Any) -> None:
-    """Write any frame that `as_frame` takes as a picture, in the format that the suffix names."""
+    """Write any frame that `as_frame` takes as a picture, in the format that the suffix names.
+
+    Raises:
+        ValueError: another suffix, and what `as_frame` raises.
+        FileNotFoundError: the folder of `path` does not exist.
+    """
+    suffix = check_output(path, IMAGE_SUFFIXES | {".gif"})
+    content = encode_picture(Image.fromarray(as_picture(frame)), suffix)
     with atomic(path) as draft:
-        Image.fromarray(as_picture(frame)).save(draft)
+        draft.write_bytes(content)
+
+
+def encode_picture(picture: Image.Image, suffix: str, **options: Any) -> bytes:
+    """Return a picture file of the format that a suffix names; what Pillow writes to a full disk itself may end in silence."""
+    encoded = BytesIO()
+    picture.save(encoded, format=Image.registered_extensions()[suffix], **options)
+    return encoded.getvalue()

@@ -4,6 +4,7 @@ Every function takes any frame that `siammae.video.as_frame` takes, and returns 
 """
 
 from siammae.visualize.colors import FeatureColors
+from siammae.visualize.cutouts import cut_out, write_cut_outs
 from siammae.visualize.maps import attention_maps, correspondence, draw_heat
 from siammae.visualize.masks import overlay
 from siammae.visualize.points import draw_keypoints, draw_trails
@@ -15,8 +16,10 @@ __all__ = [
     "before_after",
     "contact_sheet",
     "correspondence",
+    "cut_out",
     "draw_heat",
     "draw_keypoints",
     "draw_trails",
     "overlay",
+    "write_cut_outs",
 ]

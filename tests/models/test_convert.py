@@ -40,7 +40,7 @@ def test_tokens_are_those_of_the_weights(patch: int, prefix: str, tmp_path: Path
     assert (encoder.patch_size, encoder.depth, encoder.metadata["license"]) == (patch, 2, "mit")
     wanted = timm.create_model("vit_small_patch16_224", num_classes=0, depth=2, patch_size=patch)
     wanted.load_state_dict(encoder_state(depth=2, patch=patch))
-    images = torch.rand(1, 3, 224, 224)
+    images = torch.randn(1, 3, 224, 224)
     with torch.inference_mode():
         tokens = wanted.eval().forward_features(images)[:, 1:]
         assert torch.allclose(encoder(images).flatten(2).transpose(1, 2), tokens, atol=1e-5)

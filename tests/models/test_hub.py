@@ -189,7 +189,7 @@ def test_a_pushed_model_comes_back(hub: HubServer, folder: Path, encoder: Encode
 def test_timm_loads_a_pushed_model_without_siammae(hub: HubServer, folder: Path, encoder: Encoder) -> None:
     push_to_hub(folder, "me/plain")
     vit = timm.create_model("hf-hub:me/plain", pretrained=True)
-    images = torch.rand(1, 3, 224, 224)
+    images = torch.randn(1, 3, 224, 224)
     with torch.inference_mode():
         wanted = encoder(images).flatten(2).transpose(1, 2)
         assert torch.allclose(vit.forward_features(images)[:, 1:], wanted, atol=1e-5)

@@ -90,7 +90,7 @@ def test_a_smaller_projection_is_the_least_squares_solution() -> None:
 
 def test_another_patch_size_keeps_grid_and_positions(scaled: Encoder) -> None:
     resized = with_patch_size(scaled, 14)
-    images = torch.rand(1, 3, 35, 35)
+    images = torch.randn(1, 3, 35, 35)
     enlarged = F.interpolate(images, (70, 70), mode="bicubic", antialias=True)
     assert (resized.patch_size, resized.vit.patch_embed.grid_size, resized.default_size) == (14, (5, 5), 420)
     assert torch.equal(resized.vit.pos_embed, scaled.vit.pos_embed)
@@ -104,7 +104,7 @@ def test_a_resized_model_is_saved_and_loaded(scaled: Encoder, tmp_path: Path) ->
     save_model(scaled, tmp_path / "model")
     small = load_model(tmp_path / "model", patch_size=4, device="cpu")
     again = load_model(save_model(small, tmp_path / "small"), device="cpu")
-    images = torch.rand(1, 3, 20, 24)
+    images = torch.randn(1, 3, 20, 24)
     assert again.patch_size == 4
     assert again.metadata["resized_from"] == {"patch_size": 7}
     torch.testing.assert_close(features(again, images), features(small, images))
@@ -121,7 +121,7 @@ def test_changed_weights_do_not_keep_the_scores_of_the_original(scaled: Encoder)
 def test_a_model_of_timm_takes_another_patch_size() -> None:
     encoder = load_model("timm:vit_tiny_patch16_224", pretrained=False, patch_size=8, device="cpu")
     assert (encoder.patch_size, encoder.default_size, encoder.vit.pos_embed.shape[1]) == (8, 240, 197)
-    assert features(encoder, torch.rand(1, 3, 16, 24)).shape == (1, 192, 2, 3)
+    assert features(encoder, torch.randn(1, 3, 16, 24)).shape == (1, 192, 2, 3)
 
 
 @pytest.mark.parametrize("wrong", [0, -8, 1000, 8.0, True])
@@ -139,7 +139,7 @@ def test_a_checkpoint_is_converted_to_another_patch_size(
     assert "patch 8" in (printed := capsys.readouterr().out)
     assert "decoder: none" in printed  # it predicts patches of 16 pixels
     wanted = with_patch_size(load_model(convert(path, tmp_path / "own"), device="cpu"), 8)
-    images = torch.rand(1, 3, 32, 32)
+    images = torch.randn(1, 3, 32, 32)
     torch.testing.assert_close(features(load_model(tmp_path / "model", device="cpu"), images), features(wanted, images))
 
 

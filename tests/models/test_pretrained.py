@@ -115,7 +115,7 @@ def test_saving_never_destroys(encoder: Encoder, folder: Path, monkeypatch: pyte
 
 def test_a_folder_that_holds_more_than_a_model_is_never_overwritten(encoder: Encoder, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(FileExistsError, match="holds more than a model"):
+    with pytest.raises(FileExistsError, match="holds other files too"):
         save_model(encoder, tmp_path, overwrite=True)
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.txt"]
 

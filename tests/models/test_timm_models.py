@@ -29,7 +29,7 @@ def test_dense_features_are_the_patches_tokens(name: str, patch: int, prefix: in
     config = encoder.vit.pretrained_cfg
     assert (encoder.patch_size, encoder.vit.num_prefix_tokens) == (patch, prefix)
     assert (encoder.mean, encoder.std) == (config["mean"], config["std"])
-    images = torch.rand(1, 3, 5 * patch, 8 * patch)
+    images = torch.randn(1, 3, 5 * patch, 8 * patch)
     with torch.inference_mode():
         tokens = encoder.vit.forward_features(images)
         assert tokens.shape[1] == prefix + 5 * 8

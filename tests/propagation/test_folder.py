@@ -318,6 +318,10 @@ def test_starting_over_leaves_other_pictures_alone(tmp_path: Path, encoder: Enco
     with pytest.raises(FileExistsError, match=r"holds other pictures too \(holiday.png\)"):
         run(tmp_path, encoder, size=48, restart=True)
     assert len(contents(tmp_path)) == 7
+    for mask in tmp_path.glob("0*.png"):
+        mask.unlink()
+    with pytest.raises(FileExistsError, match=rf"{tmp_path} holds other pictures too \(holiday.png\)"):  # the only picture
+        run(tmp_path, encoder, size=48)
 
 
 @pytest.mark.parametrize("start", [0, 4])

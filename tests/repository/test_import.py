@@ -60,7 +60,8 @@ def run(code: str) -> str:
 
 
 def test_public_names() -> None:
-    assert siammae.__all__ == sorted(NAMES + FOLDERS)
+    assert siammae.__all__ == sorted([*NAMES, *FOLDERS, "output"])
+    assert siammae.output is siammae.labels.output
     assert all(getattr(siammae, name).__name__ == name for name in NAMES)
     assert all(getattr(siammae, folder).__name__ == f"siammae.{folder}" for folder in FOLDERS)
     assert dir(siammae) == siammae.__all__

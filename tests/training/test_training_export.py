@@ -121,7 +121,7 @@ def test_nothing_is_overwritten_unasked(checkpoint: Path, tmp_path: Path) -> Non
     assert siammae.load_model(str(folder), device="cpu").metadata["training"]["steps"] == 5
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "tiny8"]
     (folder / "thesis.txt").write_text("years of work")
-    with pytest.raises(FileExistsError, match="holds more than a model"):
+    with pytest.raises(FileExistsError, match="holds other files too"):
         export(checkpoint, folder, overwrite=True)
     assert (folder / "thesis.txt").exists()
 

@@ -257,7 +257,7 @@ def test_an_export_keeps_statistics_and_the_start(config: TrainConfig, folder: P
     assert "\nbase_model: owner/base\n" in card
     assert "Made smaller." in card
     assert str(tmp_path) not in card
-    images = torch.rand(1, 3, 32, 40)
+    images = torch.randn(1, 3, 32, 40)
     folded = load_model(plain, device="cpu")
     assert folded.architecture == "vit_small_patch8_224"
     with torch.inference_mode():

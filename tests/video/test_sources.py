@@ -261,7 +261,7 @@ def test_float_grey_pictures_are_frames(tmp_path: Path) -> None:
 @pytest.mark.parametrize("address", ["https://example.org/clip.mp4", "rtsp://10.0.0.1/live", "HTTP://example.org/a.png"])
 @pytest.mark.parametrize("read", [read_frames, read_image, as_frame, as_mask])
 def test_an_address_is_answered_with_what_to_do(address: str, read: Any) -> None:
-    with pytest.raises(VideoError, match=r"is an address, but only files are read; download it first.* as an iterator"):
+    with pytest.raises(VideoError, match=r"but only files are read: pass .*allow_network=True.* download .* as an iterator"):
         read(address)
 
 

@@ -114,6 +114,25 @@ def test_ids_are_readable_on_any_colour(shade: int) -> None:
     assert pixels.max() - pixels.min() > 200  # white with a black edge
 
 
+@pytest.mark.parametrize("width", [0, 1, 3])
+def test_an_outline_is_so_many_pixels_wide(width: int) -> None:
+    ids = np.zeros((20, 30), dtype=np.uint8)
+    ids[2:18, 3:14], ids[5:15, 14:27] = 1, 2  # side by side
+    plain = overlay(np.zeros((20, 30, 3), dtype=np.uint8), ids, outline=0)
+    changed = (overlay(np.zeros((20, 30, 3), dtype=np.uint8), ids, outline=width) != plain).any(axis=2)
+    padded = np.pad(ids, width, mode="edge")
+    for y, x in np.argwhere(ids):
+        rows, columns = padded[y : y + 2 * width + 1, x + width], padded[y + width, x : x + 2 * width + 1]
+        near = len({*rows.tolist(), *columns.tolist()}) > 1
+        assert changed[y, x] == near, (y, x)
+    assert not changed[ids == 0].any()
+
+
+def test_an_outline_is_not_negative() -> None:
+    with pytest.raises(ValueError, match="outline is -1; expected a width in pixels, 0 or more"):
+        overlay(np.zeros((4, 4, 3), dtype=np.uint8), np.ones((4, 4), dtype=np.uint8), outline=-1)
+
+
 def test_an_overlay_without_objects_is_the_frame(texture: Picture) -> None:
     frame = texture[:33, :45]
     assert np.array_equal(overlay(frame, np.zeros((33, 45), dtype=np.uint8), numbers=True), frame)

@@ -85,7 +85,7 @@ class Jhmdb(Dataset):
             missing = np.asarray(np.isnan(tracks).any(axis=-1))  # [T, K]
             visible = np.where(missing[..., None], np.nan, video.points)
             tracks[0] = np.nan
-            annotated = np.isfinite(video.points).all(axis=-1)
+            annotated = np.asarray(np.isfinite(video.points).all(axis=-1))  # [T, K]
             num_annotated += int(annotated[1:].sum())
             unit = BOX_SHARE * _diagonals(visible)
             scaled = keypoint_distances(video.points, tracks, np.where(unit == 0, 1, unit))

@@ -34,8 +34,8 @@ def change_appearance(frames: Tensor, config: AppearanceConfig, seed: list[int])
     alike = frames if config.shared else frames.flatten(0, 1).unsqueeze(1)
     for sample in alike:  # [1 + T, 3, S, S] or [1, 3, S, S]
         changed.append(_blurred(_colored(sample, config.color, rng), config.blur, rng))
-    result: Tensor = torch.cat(changed).unflatten(0, (samples, times))
-    return result
+    whole: Tensor = torch.cat(changed).unflatten(0, (samples, times))
+    return whole
 
 
 def _colored(frames: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
