@@ -8,8 +8,9 @@ of its own, so it is as large as that of so many videos, while the frames that a
 Every process opens the index, loads the first micro-batch of a run, and one from its middle as after a restart. All stay alive
 until all have been measured; --at-a-time of them work at the same time.
 
-The processes are forked from one that has imported the readers, so `more` is what a reader needs beyond the import. The index
-is mapped into memory, so the processes of a machine share its pages.
+Times are of a core, so processes that wait for one another on a busy machine do not change them much. The processes are forked
+from one that has imported the readers, so "more" is what a reader needs beyond the import. The index is mapped into memory, so
+the processes of a machine share its pages.
 """
 
 import argparse
@@ -40,9 +41,9 @@ CHUNK = 500_000  # clips whose rows are written at a time
 STEPS = 100_000  # of the run before the restart
 IMPORT = """
 import re, time
-start = time.perf_counter()
+start = time.process_time()
 import siammae.training.data.shards
-print(time.perf_counter() - start)
+print(time.process_time() - start)
 print(sum(map(int, re.findall(r"Private_\\w+: +(\\d+)", open("/proc/self/smaps_rollup").read()))))
 """
 
@@ -93,21 +94,21 @@ def read(rank: int, folder: Path, options: argparse.Namespace, turn: Semaphore, 
     """Do the work of one process, and report its times and its memory."""
     config = DataConfig(path=str(folder), kind="shards", gap=(0.125, 1.5))
     with turn:
-        start = time.perf_counter()
+        start = time.process_time()
         store = Store(str(folder))
         index = open_index(store)
         index.check_shards(store)
         size = {"size": options.pairs, "side": options.side, "futures": 1, "seed": 0}
         batches = ShardMicroBatches(store, index, config, **size)
-        opened = time.perf_counter()
+        opened = time.process_time()
         assert batches[rank].frames.shape == (options.pairs, 2, 3, options.side, options.side)
-        first = time.perf_counter()
+        first = time.process_time()
         restarted = ShardMicroBatches(store, index, config, **size)
         _ = restarted[STEPS * options.processes + rank]
-        restart = time.perf_counter()
+        restart = time.process_time()
         del restarted
         _ = batches[options.processes + rank]
-        next_one = time.perf_counter()
+        next_one = time.process_time()
     everyone.wait()
     times = {"open": opened - start, "first": first - opened, "restart": restart - first, "next": next_one - restart}
     results.put(times | memory())
@@ -130,7 +131,7 @@ def main() -> None:
         write_real_shards(folder, options.frames)
         size = enlarge(folder / "shards", options.clips)
         print(f"index of {options.clips:,} clips of {options.frames} frames: {size / 1e9:.3f} GB, {size / options.clips:.0f} B")
-        print(f"import of the readers: {float(imported[0]):.1f} s, {int(imported[1]) / 1000:.0f} MB", flush=True)
+        print(f"import of the readers: {float(imported[0]):.1f} s of a core, {int(imported[1]) / 1000:.0f} MB", flush=True)
         context = multiprocessing.get_context("fork")
         turn, everyone = context.Semaphore(options.at_a_time), context.Barrier(options.processes)
         results = context.SimpleQueue()
@@ -150,7 +151,7 @@ def main() -> None:
         "next": "next micro-batch",
     }.items():
         values = [row[name] for row in rows]
-        print(f"{words:45} median {statistics.median(values):7.3f} s, most {max(values):7.3f} s")
+        print(f"{words:45} median {statistics.median(values):7.3f} s, most {max(values):7.3f} s of a core")
     private, share = [row["private"] for row in rows], [row["share"] for row in rows]
     print(f"memory of a process: {statistics.median(private):.0f} MB more than the import, most {max(private):.0f} MB")
     print(f"memory of all {len(rows)}, forked: {sum(share) / 1000:.2f} GB, what they share of the index included")

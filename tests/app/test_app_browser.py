@@ -393,6 +393,11 @@ def test_everything_that_matters_is_above_the_fold(browser: Any, address: str, c
             assert area["x"] >= 0
             assert area["x"] + area["width"] <= width
             assert area["y"] + area["height"] <= height, name
+        _box(page, (100, 40), (130, 70))
+        _propagate(page)
+        assert page.evaluate("document.documentElement.scrollHeight") <= height
+        area = page.locator("#frame").bounding_box()
+        assert area["y"] + area["height"] <= height
         assert page.locator("#stage").bounding_box()["height"] > 0.6 * height
 
 

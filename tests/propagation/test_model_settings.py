@@ -42,37 +42,6 @@ def test_settings_that_a_model_cannot_have_are_an_error(encoder: Encoder, textur
         LabelPropagator(texture, np.tri(*texture.shape[:2], dtype=np.uint8), model)
 
 
-PRESETS = {
-    "dino": {
-        "context_frames": 7, "top_k": 5, "radius": 12, "window": "square", "temperature": 0.1, "strict": False,
-        "restrict_anchors": True, "keep_ties": True, "pad_with_anchor": False, "first_labels": "nearest", "decode_at": "input",
-        "nearest_pixel": "center", "normalize_objects": True, "resize": "bilinear_uint8",
-    },
-    "crw": {
-        "context_frames": 20, "top_k": 10, "radius": 12, "window": "circle", "temperature": 0.05, "strict": True,
-        "restrict_anchors": False, "keep_ties": False, "pad_with_anchor": True, "first_labels": "bilinear",
-        "decode_at": "input", "nearest_pixel": "corner", "normalize_objects": False, "resize": "bilinear",
-        "point_maps": "crw", "point_sigma": 0.5, "point_top_k": 3,
-    },
-}  # fmt: skip
-PRESETS["cropmae"] = PRESETS["crw"] | {"top_k": 7, "radius": 20, "temperature": 0.7, "point_top_k": 5}
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_presets_have_the_values_of_the_scripts(name: str) -> None:
-    config = asdict(PropagationConfig.preset(name))
-    assert {key: config[key] for key in PRESETS[name]} == PRESETS[name]
-    same = {
-        "layer": -1,
-        "edges": "none",
-        "keep_lost": True,
-        "point_radius": float("inf"),
-        "point_redraw": 0,
-        "point_lost_below": 0,
-    }
-    assert {key: config[key] for key in same} == same
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -114,6 +114,7 @@ def test_numbers_of_all_processes_are_exchanged() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_gets_the_same_micro_batches_numbers_and_crops() -> None:
     gpu = torch.device("cuda")
     prefetcher = Prefetcher(batches([]), gpu)

@@ -57,8 +57,9 @@ function row(number, name, look, act) {
 }
 
 export function showFrame(state, labels) {
-  const told = labels.anchor || labels.pointAnchor ? 'Labelled by hand' : labels.mask || labels.points.length ? 'Propagated' : 'No labels yet';
-  $('frame-info').textContent = `Frame ${labels.frame}: ${told.toLowerCase()}`;
+  const done = state.done.some(([first, last]) => first <= labels.frame && labels.frame <= last);
+  const told = labels.anchor || labels.pointAnchor ? 'labelled by hand' : done ? 'propagated' : 'no labels yet';
+  $('frame-info').textContent = `Frame ${labels.frame}: ${told}`;
   $('clear').disabled = !(labels.anchor || labels.pointAnchor);
 }
 

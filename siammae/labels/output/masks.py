@@ -170,7 +170,7 @@ def _sources(masks: Any) -> tuple[Sequence[MaskLike], list[str], str]:
         raise ValueError(f"masks are a {type(masks).__name__}; expected a folder, ids [T, H, W] or a list of masks")
     if not len(masks):
         raise ValueError("there are no masks; expected one for each frame")
-    return masks, [f"{position:05d}" for position in range(len(masks))], "the masks"
+    return list(masks), [f"{position:05d}" for position in range(len(masks))], "the masks"
 
 
 def read_ids(mask: MaskLike, label: str, void_id: int | None) -> NDArray[np.int64]:

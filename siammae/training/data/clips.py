@@ -21,7 +21,6 @@ from siammae.video.pictures import images_in, open_picture
 from siammae.video.pixels import as_pixels
 
 Frame = NDArray[np.uint8]  # [H, W, 3], RGB
-VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
 
 
 class UnusableClip(ValueError):

@@ -7,10 +7,11 @@ import numpy as np
 from torch import Tensor
 
 from siammae.training.config import DataConfig
-from siammae.training.data.clips import VIDEO_SUFFIXES, UnusableClip, VideoClip, folder_clip, read_image
+from siammae.training.data.clips import UnusableClip, VideoClip, folder_clip, read_image
 from siammae.training.data.finish import Finish
 from siammae.training.data.samples import draw_crop_pairs, draw_samples
 from siammae.training.data.visits import Visit, VisitMicroBatches, VisitSource
+from siammae.video.frames import VIDEO_SUFFIXES
 from siammae.video.pictures import IMAGE_SUFFIXES
 
 

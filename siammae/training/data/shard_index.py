@@ -2,7 +2,7 @@
 
 A shard is a plain tar file. The members of a clip stand one behind the other: its frames (KEY.000000.jpg, KEY.000001.jpg, ...)
 or its video (KEY.mp4), then KEY.json, which names the source. The index are three arrays that are mapped into memory, so all
-processes of a machine share them: 36 bytes for each clip, 4 for each member and 8 for each shard.
+processes of a machine share them: 40 bytes for each clip, 4 for each member and 8 for each shard.
 
 Letters: N clips, M members, S shards.
 """

@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from siammae.training.data.clips import VIDEO_SUFFIXES
 from siammae.training.data.shard_index import shard_name, write_index
 from siammae.training.data.shard_writer import ShardSettings, record_name, write_shard
 from siammae.training.data.store_lock import held
 from siammae.training.data.stores import Store
+from siammae.video.frames import VIDEO_SUFFIXES
 
 BEGUN, SKIPPED = "settings.json", "skipped.csv"
 
