@@ -16,21 +16,7 @@ from playwright.sync_api import sync_playwright
 
 IMAGES = Path(__file__).with_name("images")
 FRAME = 432, 240  # width and height of the example clip
-KOI = [(207, 146), (217, 125), (242, 119), (290, 115), (313, 117), (342, 114), (348, 119), (325, 126), (304, 138), (279, 150)]
-KOI += [(259, 161), (238, 165), (221, 166), (211, 161)]
-TURTLE = [
-    (72, 121),
-    (74, 96),
-    (97, 71),
-    (122, 67),
-    (151, 76),
-    (167, 100),
-    (172, 130),
-    (159, 150),
-    (138, 165),
-    (105, 171),
-    (80, 150),
-]
+ANIMALS = {"koi": ((200, 104), (358, 178)), "turtle": ((60, 52), (206, 180))}  # corners of a box around each
 
 
 def main() -> None:
@@ -46,11 +32,11 @@ def main() -> None:
         page.goto(address.group())
         page.click("#example")
         page.locator("#stage[aria-label^='Frame 0 of 35']").wait_for()
-        for number, (name, corners) in enumerate((("koi", KOI), ("turtle", TURTLE)), 1):
+        for number, (name, corners) in enumerate(ANIMALS.items(), 1):
             if number > 1:
                 page.click("#add")
                 page.locator(f"#objects li[data-number='{number}'].chosen").wait_for()
-            _outline(page, corners)
+            _drag(page, *corners)
             page.locator(f"#stage[aria-label*='Object {number}']").wait_for()
             page.fill(f"[aria-label='Name of object {number}']", name)
             page.keyboard.press("Enter")
@@ -68,16 +54,15 @@ def main() -> None:
         app.terminate()
 
 
-def _outline(page: Any, corners: list[tuple[int, int]]) -> None:
-    page.click("[data-tool=polygon]")
+def _drag(page: Any, *corners: tuple[int, int]) -> None:
     area = page.locator("#stage").bounding_box()
     scale = min(area["width"] / FRAME[0], area["height"] / FRAME[1])
     left, top = (
         area[at] + (area[side] - size * scale) / 2 for at, side, size in zip("xy", ("width", "height"), FRAME, strict=True)
     )
-    for x, y in corners:
-        page.mouse.click(left + x * scale, top + y * scale)
-    page.keyboard.press("Enter")
+    for act, (x, y) in zip((page.mouse.down, page.mouse.up), corners, strict=True):
+        page.mouse.move(left + x * scale, top + y * scale)
+        act()
 
 
 def _save(page: Any, name: str) -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
-from siammae import extract_features, load_model, propagate_keypoints, propagate_labels, read_frames, visualize
+from siammae import extract_features, load_model, propagate_keypoints, propagate_labels, read_frames, segment, visualize
 from siammae.encoder import Encoder
 from siammae.labels.shapes import draw_shapes
 from siammae.video import write_picture, write_video
@@ -56,6 +56,11 @@ POINTS = [
     [452, 480],
     [730, 615],
 ]  # snout, crown, neck, back, front knee, hind foot
+BOXES = {  # left, top, right, bottom
+    "G0073-Walk": (212, 112, 785, 640),
+    "ZP0632-Walk": (280, 200, 720, 545),
+    "ZG0658-Walk": (255, 205, 760, 540),
+}
 
 
 class Pictures:
@@ -116,6 +121,16 @@ class Pictures:
             "teaser", visualize.contact_sheet([*(frames[i] for i in (0, 8, 16, 24)), *(pictures[i] for i in (0, 8, 16, 24))], 4)
         )
 
+    def boxes(self) -> None:
+        drawn = []
+        for name, box in BOXES.items():
+            frame = self.frames(name)[0]
+            image = Image.fromarray(frame)
+            ImageDraw.Draw(image).rectangle(box, outline=(255, 220, 0), width=8)
+            mask = segment(frame, box=box, model=self.model)
+            drawn.append(visualize.overlay(image, mask, COLORS, opacity=0.35, outline=5))
+        self.write("boxes", visualize.contact_sheet(drawn, columns=3))
+
     def parts(self) -> None:
         pictures = self.labelled("G0073-Walk", PARTS)
         self.write("parts", visualize.contact_sheet([pictures[i] for i in (0, 12, 18, 24)], columns=2))
@@ -153,7 +168,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clips", type=Path, help="folder with the clips of KABR's page")
     parser.add_argument("out", type=Path, help="folder for the pictures")
-    names = ["teaser", "before_after", "zebras", "parts", "trails", "pca", "correspondence", "attention"]
+    names = ["teaser", "before_after", "boxes", "zebras", "parts", "trails", "pca", "correspondence", "attention"]
     parser.add_argument("names", nargs="*", default=names, choices=names, help="pictures to make; all by default")
     options = parser.parse_args()
     pictures = Pictures(options.clips, options.out)

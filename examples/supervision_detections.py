@@ -25,13 +25,6 @@ if args.video and not args.mask:
     parser.error("a video needs the mask of its first frame")
 
 
-def detections(ids):
-    """Return the objects of a mask [H, W], with their ids as `tracker_id`."""
-    objects = np.unique(ids[ids != 0])
-    masks = ids == objects[:, None, None]  # [N, H, W]
-    return sv.Detections(sv.mask_to_xyxy(masks), mask=masks, class_id=np.zeros(len(objects), int), tracker_id=objects)
-
-
 annotators = [cls(color_lookup=sv.ColorLookup.TRACK) for cls in (sv.MaskAnnotator, sv.BoxAnnotator)]
 captions = sv.LabelAnnotator(color_lookup=sv.ColorLookup.TRACK)
 
@@ -47,6 +40,7 @@ def annotated(frame, objects):
 frames = siammae.read_frames(args.video or render_clip(24).frames)
 masks = siammae.propagate_labels(frames, args.mask or render_clip(1).masks[0], args.model, size=args.size)
 args.out.parent.mkdir(parents=True, exist_ok=True)
-pictures = (annotated(frame, detections(mask)) for frame, mask in zip(frames, masks, strict=True))
+objects = (siammae.output.to_detections(mask, names="object") for mask in masks)
+pictures = (annotated(frame, detections) for frame, detections in zip(frames, objects, strict=True))
 write_video(args.out, pictures, frames.fps or 24)
 print(f"{len(masks)} frames in {args.out}")

@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from conftest import FullDisk
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -175,3 +176,12 @@ def test_the_form_of_frames_and_masks_changes_nothing(encoder: Encoder, form: st
     frozen.setflags(write=False)
     for mask in (np.asfortranarray(MASK), wide[:, :96], np.ascontiguousarray(MASK[::-1])[::-1], frozen, MASK.astype(">i4")):
         assert np.array_equal(siammae.propagate_labels(FRAMES[:2], mask, encoder, size=64), expected[:2])
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".gif", ".jpg", ".png", ".ppm", ".tif", ".webp", ".mp4"])
+def test_a_full_disk_leaves_no_part_of_a_file(tmp_path: Path, full_disk: FullDisk, suffix: str) -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+    path = tmp_path / f"file{suffix}"
+    with full_disk(2000), pytest.raises(OSError, match=rf"file\{suffix} cannot be written: "):
+        write_video(path, [frame] * 9, 25) if suffix == ".mp4" else write_picture(path, frame)
+    assert not list(tmp_path.iterdir())

@@ -1,24 +1,30 @@
 """The results of a session as files to download."""
 
 import csv
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from siammae.app.labels import MAX_OBJECTS
 from siammae.app.palette import COLORS
 from siammae.app.session import Session
 from siammae.files import atomic
 from siammae.labels.keypoints import write_tracks
 from siammae.labels.masks import as_mask
+from siammae.labels.output import FormatName, export_masks
 from siammae.video.encode import write_video
+from siammae.visualize.cutouts import write_cut_outs
 from siammae.visualize.masks import overlay
 from siammae.visualize.points import draw_keypoints
 
+FORMATS: dict[str, FormatName] = {f"{name}.zip": name for name in get_args(FormatName)}
+CUT_OUT = "cut-out.webm"
 PALETTE = [0, 0, 0, *chain.from_iterable(COLORS)]
 
 
@@ -30,12 +36,35 @@ def downloads(session: Session) -> list[str]:
     return [*names, "overlay.mp4"] if names else []
 
 
+def formats(session: Session) -> list[str]:
+    """List the files for other tools that `export` can make now, by name: the masks with the pictures of their frames."""
+    return [*FORMATS, CUT_OUT] if session.results.masks else []
+
+
 def export(session: Session, name: str) -> Path:
-    """Write one of the files that `downloads` lists, and return its path; ValueError for any other name."""
-    if name not in downloads(session):
+    """Write one of the files that `downloads` and `formats` list, and return its path.
+
+    Raises:
+        ValueError: there is no file of this name yet; a package is missing that the format needs; results that change
+            meanwhile.
+    """
+    if name not in (*downloads(session), *formats(session)):
         raise ValueError(f"there is no {name} yet: propagate first")
+    try:
+        return _write(session, name)
+    except ImportError as error:
+        raise ValueError(f"{name} cannot be made: {error}") from error
+    except FileNotFoundError as error:
+        raise ValueError(f"the results changed while {name} was made: try again when the propagation has ended") from error
+
+
+def _write(session: Session, name: str) -> Path:
     target = session.folder / name
-    if name == "overlay.mp4":
+    if name in FORMATS:
+        _write_format(target, session)
+    elif name == CUT_OUT:
+        write_cut_outs(target, session.frames(), session.folder / "masks", fps=session.fps / session.trim[2])
+    elif name == "overlay.mp4":
         aspect = session.frames().pixel_aspect
         write_video(target, _drawn(session), session.fps / session.trim[2], pixel_aspect=aspect)
     elif name == "points.csv":
@@ -50,6 +79,17 @@ def _write_zip(target: Path, session: Session, numbers: list[int]) -> None:
     with atomic(target) as draft, zipfile.ZipFile(draft, "w") as archive:
         for number in numbers:
             archive.write(session.results.path(number), f"{number:05d}.png")
+
+
+def _write_format(target: Path, session: Session) -> None:
+    """Write the masks and the pictures of their frames for another tool, in a folder named like the video."""
+    title, masks = Path(session.name).stem, session.folder / "masks"
+    names = {number: session.labels.objects.get(number, f"object {number}") for number in range(1, MAX_OBJECTS + 1)}
+    with tempfile.TemporaryDirectory(dir=session.folder, prefix=".export-") as scratch:
+        folder = export_masks(masks, Path(scratch) / title, FORMATS[target.name], names=names, frames=session.video)
+        with atomic(target) as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted(folder.rglob("*")):
+                archive.write(path, path.relative_to(folder.parent))
 
 
 def _write_areas(target: Path, session: Session, numbers: list[int]) -> None:

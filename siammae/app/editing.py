@@ -39,11 +39,12 @@ class Editing(Project):
                 raise ValueError(f"the mask holds the id {outside[-1]}; the app takes ids from 0 to {MAX_OBJECTS}")
             return self._set_mask(index, ids.astype(np.uint8))
 
-    def _set_mask(self, index: int, ids: Ids) -> Change:
+    def _set_mask(self, index: int, ids: Ids, prompts: dict[int, Any] | None = None) -> Change:
+        """Make ids [H, W] the labels of a frame; prompts that did not lead to them are dropped."""
         objects = self.labels.objects
         for number in np.unique(ids[ids > 0]).tolist():
             objects.setdefault(number, f"Object {number}")
-        return self._change({("mask", index): pack(ids), ("objects", 0): objects})
+        return self._change({("mask", index): pack(ids), ("objects", 0): objects, ("prompts", index): prompts})
 
     def place_point(self, index: int, number: int, place: Sequence[float] | None) -> Change:
         """Set point `number` of a frame to (x, y), which makes the frame an anchor, or remove it there if None."""
@@ -62,7 +63,7 @@ class Editing(Project):
         """Remove the hand-made labels of a frame."""
         with self._open():
             self._check_index(index)
-            return self._change({("mask", index): None, ("points", index): None})
+            return self._change({("mask", index): None, ("points", index): None, ("prompts", index): None})
 
     def name_object(self, number: int, name: str) -> Change:
         """Add an object, or give it another name."""
@@ -83,6 +84,9 @@ class Editing(Project):
                 if ids is not None and (ids == number).any():
                     left = np.where(ids == number, 0, ids).astype(np.uint8)
                     values["mask", index] = pack(left) if left.any() else None
+            for index in self.labels.frames("prompts"):
+                prompts = {key: prompt for key, prompt in self.labels.get("prompts", index).items() if key != number}
+                values["prompts", index] = prompts or None
             return self._change(values)
 
     def set_trim(self, start: int, stop: int, step: int) -> Change:

@@ -39,6 +39,10 @@ EDITS: dict[str, Callable[[Session, Wish], Change]] = {
     "draw": lambda session, wish: session.draw(
         _int(wish, "frame"), wish["shape"], wish["path"], _int(wish, "object"), _number(wish, "width")
     ),
+    "fit": lambda session, wish: session.fit_box(_int(wish, "frame"), wish["path"], _int(wish, "object")),
+    "click": lambda session, wish: session.fit_click(
+        _int(wish, "frame"), wish["place"], _int(wish, "object"), plus=bool(_int(wish, "plus"))
+    ),
     "point": lambda session, wish: session.place_point(_int(wish, "frame"), _int(wish, "number"), wish["place"]),
     "clear": lambda session, wish: session.discard(_int(wish, "frame")),
     "name": lambda session, wish: session.name_object(_int(wish, "object"), str(wish["name"])),

@@ -1,4 +1,4 @@
-"""The labels that a person makes: masks, points and names of objects, with unlimited undo and redo."""
+"""The labels that a person makes: masks, points, prompts and names of objects, with unlimited undo and redo."""
 
 import io
 import json
@@ -12,9 +12,10 @@ from PIL import Image
 
 from siammae.files import atomic, remove_drafts
 from siammae.labels.masks import as_mask, write_mask
+from siammae.video.pictures import read_image
 
 Ids = NDArray[np.uint8]
-Kind = Literal["mask", "points", "objects", "trim"]
+Kind = Literal["mask", "points", "prompts", "objects", "trim"]
 Key = tuple[Kind, int]
 Change = dict[Key, tuple[Any, Any]]  # the value before, the value after; None where there is none
 
@@ -25,8 +26,9 @@ MAX_POINTS = 64
 class Labels:
     """A store of values by kind and frame, in a folder; each change can be undone.
 
-    The values are: "mask", ids [H, W] packed by `pack`; "points", {number: (x, y)}; and of frame 0 "objects", {id: name}, and
-    "trim", {0: first frame, 1: last frame + 1, 2: step}. A value is replaced, never changed.
+    The values are: "mask", ids [H, W] packed by `pack`; "points", {number: (x, y)}; "prompts", {id of an object: its Prompt};
+    and of frame 0 "objects", {id: name}, and "trim", {0: first frame, 1: last frame + 1, 2: step}. A value is replaced, never
+    changed.
 
     Attributes:
         folder: folder that keeps the values: masks as anchors/00012.png, the others in labels.json.
@@ -130,4 +132,4 @@ def pack(ids: Ids) -> bytes:
 
 def unpack(packed: bytes) -> Ids:
     """Return the ids [H, W] that `pack` compressed."""
-    return np.array(Image.open(io.BytesIO(packed), formats=["PNG"]))
+    return np.array(read_image(io.BytesIO(packed)))

@@ -130,7 +130,7 @@ class Routes:
         def apply() -> Response:
             session = self._session(request)
             change = apply_edit(session, wish)
-            frames = sorted({index for kind, index in change if kind in ("mask", "points")})
+            frames = sorted({index for kind, index in change if kind in ("mask", "points", "prompts")})
             return _state(session, request.path_params["key"], {"touched": frames})
 
         return await run_in_threadpool(apply)

@@ -6,7 +6,7 @@ Letters: H x W pixels, K points.
 import shutil
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siammae.app.cached import CachedEncoder
+from siammae.app.drawing import check_path
 from siammae.app.editing import Editing
+from siammae.app.fitting import Fitter, Prompt, with_box, with_click
 from siammae.app.job import Job
-from siammae.app.labels import Change, Ids, Kind
+from siammae.app.labels import MAX_OBJECTS, Change, Ids, Kind
 from siammae.app.project import as_rows
 from siammae.app.steps import Plan, plan_steps, propagate_masks, propagate_points
 from siammae.app.turns import Turns
@@ -34,14 +36,24 @@ class Session(Editing):
         folder: the project's folder.
         encoder, size: the model and its input size.
         turns: queue for propagation, shared by all sessions of a process.
+        fitter: maker of masks from prompts, shared by them too.
 
     Attributes:
         job: the last propagation that was started in the background, or None.
     """
 
-    def __init__(self, folder: Path, encoder: Encoder, *, size: InputSize = None, turns: Turns | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        encoder: Encoder,
+        *,
+        size: InputSize = None,
+        turns: Turns | None = None,
+        fitter: Fitter | None = None,
+    ) -> None:
         super().__init__(folder)
         self.encoder, self.size, self._turns = encoder, size, turns or Turns()
+        self._fitter = fitter or Fitter(encoder, size)
         self.job: Job | None = None
         self._propagating = threading.Lock()
         self._running: list[tuple[int, Iterator[int]]] = []  # steps left, and the steps, of what was begun
@@ -54,6 +66,7 @@ class Session(Editing):
         if job is not None:
             job.stop()
             job.wait()
+        self._fitter.forget(self.video)
         with self.lock:
             self._running = []
             if remove:
@@ -64,12 +77,51 @@ class Session(Editing):
             self._running = []
         return super()._note(change)
 
+    def fit_box(self, index: int, path: Sequence[Sequence[float]], number: int) -> Change:
+        """Fit an object's mask to a box on a frame, which becomes an anchor; the object's own mask there is replaced.
+
+        Args:
+            index: number of the frame.
+            path: (x, y) of places in pixels that the box spans.
+            number: id of the object; a new one is added.
+
+        Raises:
+            ValueError: nothing fits; see `siammae.prompts.Segmenter`.
+        """
+        return self._fit(index, number, with_box(path, self.frame_size))
+
+    def fit_click(self, index: int, place: Sequence[float], number: int, *, plus: bool) -> Change:
+        """Fit an object's mask to one more click at (x, y), on the object if `plus`, else beside it; see `fit_box`."""
+        with self._open():
+            ids, (x, y) = self.mask(index), check_path([place], self.frame_size)[0].round().astype(int)
+            other = int(ids[y, x])
+            if plus and other not in (0, number):
+                name = self.labels.objects.get(other, f"object {other}")
+                raise ValueError(f"{name} is there already: choose it in the list, or erase it first")
+            known = (self.labels.get("prompts", index) or {}).get(number)
+            prompt = with_click(known, place, plus, self.frame_size, has_mask=bool((ids == number).any()))
+        return self._fit(index, number, prompt)
+
+    def _fit(self, index: int, number: int, prompt: Prompt) -> Change:
+        with self._open():
+            self._check_number(number, MAX_OBJECTS, "object")
+            before = self.mask(index) == number
+        with self._errors():
+            fitted = self._fitter.fit(self.video, self.frames(), index, number, prompt, before)
+        with self._open():
+            ids = self.mask(index)
+            ids[ids == number] = 0
+            ids[fitted & (ids == 0)] = number  # other objects keep their pixels
+            prompts = {**(self.labels.get("prompts", index) or {}), number: prompt}
+            return self._set_mask(index, ids, dict(sorted(prompts.items())))
+
     def prepare(self, index: int) -> None:
-        """Encode the frames that the first preview needs: the anchors, this frame and the next."""
+        """Encode what the next steps need: this frame for boxes and clicks, the anchors and the next frame for propagation."""
         with self._open():
             self._check_index(index)
             anchors = self.labels.frames("mask")
         with self._errors():
+            self._fitter.prepare(self.video, self.frames(), index)
             for number in sorted({*anchors, index, min(index + 1, self.num_frames - 1)}):
                 extract_features([self.frames()[number]], self.encoder, size=self.size, progress=False)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from siammae.app.fitting import Fitter
 from siammae.app.job import SessionEnded
 from siammae.app.project import Project
 from siammae.app.session import Session
@@ -42,6 +43,7 @@ class Sessions:
     ) -> None:
         self.root, self.encoder, self.size, self.keep = root, encoder, size, keep
         self._clock, self._turns, self._lock = clock, Turns(), threading.RLock()
+        self._fitter = Fitter(encoder, size)
         self._open: dict[str, tuple[Session, float]] = {}  # and the time of the last use
 
     def create(self, source: Path, *, name: str | None = None, move: bool = False) -> tuple[str, Session]:
@@ -55,7 +57,7 @@ class Sessions:
         folder = self.root / key
         Project.create(source, folder, name=name, move=move)
         try:
-            session = Session(folder, self.encoder, size=self.size, turns=self._turns)
+            session = Session(folder, self.encoder, size=self.size, turns=self._turns, fitter=self._fitter)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -69,7 +71,7 @@ class Sessions:
             if key in self._open:
                 session = self._open[key][0]
             elif self.keep and re.fullmatch(r"[A-Za-z0-9-]+", key) and (self.root / key / "project.json").is_file():
-                session = Session(self.root / key, self.encoder, size=self.size, turns=self._turns)
+                session = Session(self.root / key, self.encoder, size=self.size, turns=self._turns, fitter=self._fitter)
             else:
                 raise SessionEnded("this project was closed")
             self._open[key] = session, self._clock()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from siammae.app.downloads import downloads
+from siammae.app.downloads import downloads, formats
 from siammae.app.labels import pack
 from siammae.app.session import Session
 from siammae.app.views import MAX_VIEW
@@ -49,6 +49,7 @@ def state_of(session: Session) -> dict[str, Any]:
             "lost": {number: spans(frames) for number, frames in lost.items()},
             "doubtful": {number: spans(frames) for number, frames in doubtful.items()},
             "files": downloads(session),
+            "formats": formats(session),
             "doubtBelow": CONFIDENT,
             "estimate": session.estimate(),
             "job": session.job and session.job.status(),
@@ -69,6 +70,7 @@ def frame_state(session: Session, index: int) -> dict[str, Any]:
             "frame": index,
             "mask": base64.b64encode(pack(ids)).decode() if ids.any() else None,
             "points": [[round(x, 2), round(y, 2)] if np.isfinite(x + y) else None for x, y in points.tolist()],
+            "prompts": session.labels.get("prompts", index) or {},
             "scores": {number: [round(score, 3), lost] for number, (score, lost) in scores.items()},
             "anchor": session.labels.get("mask", index) is not None,
             "pointAnchor": session.labels.get("points", index) is not None,

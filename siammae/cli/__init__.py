@@ -12,7 +12,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from siammae.cli import app, export, machine, mask, models, pictures, propagate, sweep, train, video
+from siammae.cli import app, export, machine, mask, models, pictures, propagate, shards, sweep, train, video
 from siammae.cli.checks import CheckedApp, check_word, out_of_memory
 from siammae.cli.evaluate import evaluate_app
 from siammae.cli.options import stop
@@ -112,6 +112,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     models.models,
     models.info,
     train.train,
+    shards.shards,
     train.export_run,
     sweep.sweep,
     models.convert,

@@ -8,7 +8,7 @@ from tyro.conf import Positional, arg
 
 from siammae.cli.checks import ModelName, Readable
 from siammae.cli.options import Json, Out, load_named, print_json
-from siammae.models.registry import EMBEDDED, ModelInfo, list_models, model_info
+from siammae.models.registry import EMBEDDED, REGISTRY, ModelInfo, list_models, model_info
 
 
 def convert(
@@ -198,7 +198,7 @@ def info(name: Annotated[Positional[str], arg(metavar="NAME")], as_json: Json = 
     Args:
         name: Name of the model, as `siammae models` lists it, or folder of a training run.
     """
-    facts = asdict(model_info(name)) if not Path(name).is_dir() else _run_facts(name)
+    facts = _run_facts(name) if Path(name).is_dir() and name not in REGISTRY else asdict(model_info(name))
     if as_json:
         print_json(facts)
         return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 from tyro.conf import Positional, arg
 
 from siammae.cli.checks import ModelName, ReadableVideo
-from siammae.models.registry import DEFAULT_MODEL
+from siammae.models.registry import DEFAULT_MODEL, REGISTRY
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,7 +98,7 @@ def load_named(name: str, **options: Any) -> "Encoder":
     """Load a model by its name, as `load_model` does, or the encoder of a training run's folder, checkpoint or snapshot."""
     from siammae.models.load import load_model
 
-    if Path(name).exists():
+    if name not in REGISTRY and Path(name).exists():
         from siammae.training.folder import is_run, load_run
 
         if is_run(name):

@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter
 
 from siammae.evaluation.datasets.sequences import MaskSequence
 from siammae.files import atomic_folder
-from siammae.video.pictures import read_image
+from siammae.video.pictures import encode_picture, read_image
 
 Random = np.random.Generator
 BLUR = 2.5  # deviation in pixels, at a shorter side of 480
@@ -105,5 +105,6 @@ def write_distorted(sequences: Sequence[MaskSequence], distortion: Distortion, r
                         target.write_bytes(source.read_bytes())
                     else:
                         picture = distortion.change(read_image(source).convert("RGB"), place, random)
-                        picture.save(target.with_suffix(".jpg"), quality=QUALITY, subsampling=0)
+                        content = encode_picture(picture, ".jpg", quality=QUALITY, subsampling=0)
+                        target.with_suffix(".jpg").write_bytes(content)
     return order

@@ -4,15 +4,17 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from siammae.evaluation.datasets.sequences import PathLike, PointSequence, TrackSequence, check_complete
 from siammae.labels.keypoints import read_tracks
 
-S = TypeVar("S", PointSequence, TrackSequence)
+if TYPE_CHECKING:
+    from siammae.evaluation.datasets.sequences import PathLike, PointSequence, TrackSequence
+
+S = TypeVar("S", "PointSequence", "TrackSequence")
 THRESHOLDS = 0.1, 0.2, 0.3, 0.4, 0.5
 PIXELS = 3  # threshold in pixels
 
@@ -126,13 +128,15 @@ class KeypointScores:
         }
 
 
-def read_predictions(sequences: Sequence[S], folder: PathLike) -> Iterator[tuple[S, NDArray[np.float64]]]:
+def read_predictions(sequences: Sequence[S], folder: "PathLike") -> Iterator[tuple[S, NDArray[np.float64]]]:
     """Read the predicted points [T, K, 2] of each sequence from the file NAME.csv of a folder.
 
     Raises:
         FileNotFoundError: files that are missing, all of them named, before any is read.
         ValueError: a file with other frames or points.
     """
+    from siammae.evaluation.datasets.sequences import check_complete  # whose front door imports this module
+
     files = [Path(folder) / f"{sequence.name}.csv" for sequence in sequences]
     check_complete(folder, [path.name for path in files if not path.is_file()], "NAME.csv for every sequence")
     for sequence, path in zip(sequences, files, strict=True):

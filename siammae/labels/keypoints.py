@@ -55,8 +55,14 @@ def write_tracks(
 
     The cells x and y of a lost point (NaN) stay empty. `frames` numbers the T frames; None counts from 0. With `names` of the
     points there is a column name after point.
+
+    Raises:
+        ValueError: other numbers of points, scores, frames or names.
     """
-    numbers = range(len(points)) if frames is None else frames
+    numbers = list(range(len(points)) if frames is None else frames)
+    if points.shape[:2] != scores.shape or len(numbers) != len(points) or (names is not None and len(names) != points.shape[1]):
+        counts = f"{len(numbers)} frames, {'no' if names is None else len(names)} names and scores {list(scores.shape)}"
+        raise ValueError(f"points have shape {list(points.shape)}, but there are {counts}; expected as many of each")
     labels = [[name] for name in names] if names is not None else [[] for _ in range(points.shape[1])]
     with atomic(path) as draft, open(draft, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

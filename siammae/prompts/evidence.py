@@ -15,6 +15,7 @@ from torch import Tensor
 SHARPNESS = 0.085  # difference of cosine similarity at which a step is e times less likely
 RIDGE = 1e-6  # chance that a walk ends at each step, so that the system can always be solved
 LEAK = 0.003  # the same where only clicks are given, and no background
+TRUST = 0.5  # weight of a rough mask's share of a cell, beside the weights of all similar cells
 REACH = 0.15  # difference of similarity to a click at which its influence is e times less
 NEAR = 4.0  # deviation of the distance from a click at which it has influence, in cells
 CERTAIN = 1.5  # evidence, in deviations, that a click gives at its own place
@@ -54,13 +55,23 @@ def chance_to_reach(weights: Tensor, ends: Tensor) -> Tensor:
     return chance
 
 
+def smooth_shares(weights: Tensor, shares: Tensor) -> Tensor:
+    """Average the shares [n] of a rough mask over similar cells: a share moves to those of the cells that look like its own.
+
+    This is the random walker with a prior (Grady, Multilabel Random Walker Image Segmentation Using Prior Models, 2005).
+    """
+    degrees = weights.sum(dim=1)
+    system = torch.diag(degrees * (1 + TRUST)) - weights
+    smooth: Tensor = torch.linalg.solve(system, TRUST * degrees * shares)
+    return smooth
+
+
 def standardize(values: Tensor) -> Tensor:
     """Turn values [m] into evidence: 0 at their threshold, in units of their deviation; equal values are all evidence of 1."""
-    logs = values.log()
-    deviation = logs.std() if len(logs) > 1 else logs.new_zeros(())
+    deviation = values.std() if len(values) > 1 else values.new_zeros(())
     if not bool(deviation > 1e-4):
-        return torch.ones_like(logs)
-    return (logs - split(logs)) / deviation
+        return torch.ones_like(values)
+    return (values - split(values)) / deviation
 
 
 def split(values: Tensor) -> float:

@@ -17,6 +17,7 @@ from siammae.labels.masks import MaskLike, as_mask
 Numbers: TypeAlias = Sequence[Any] | NDArray[Any]
 BoxLike: TypeAlias = Numbers | Mapping[int, Numbers]  # left, top, right, bottom; several of them; or the box of each id
 PointsLike: TypeAlias = Numbers | Mapping[int, Numbers]  # [K, 2], or that of each id
+Box: TypeAlias = tuple[float, float, float, float]  # left, top, right, bottom, pixels
 LabelsLike: TypeAlias = Numbers | Mapping[int, Numbers]  # [K], or that of each id
 
 HIGHEST_ID = 255  # that uint8 holds
@@ -49,7 +50,7 @@ class Prompt:
         mask: rough mask [H, W], bool, or None.
     """
 
-    box: tuple[float, float, float, float] | None
+    box: Box | None
     clicks: tuple[Click, ...]
     mask: NDArray[np.bool_] | None
 
@@ -112,7 +113,7 @@ def _array(values: Any, name: str, expected: str) -> NDArray[np.float64]:
     return array
 
 
-def _read_boxes(box: BoxLike | None, size: tuple[int, int]) -> dict[int, tuple[float, float, float, float]]:
+def _read_boxes(box: BoxLike | None, size: tuple[int, int]) -> dict[int, Box]:
     if box is None:
         return {}
     expected = "left, top, right, bottom in pixels, several such boxes, or a box for each id"
@@ -126,7 +127,7 @@ def _read_boxes(box: BoxLike | None, size: tuple[int, int]) -> dict[int, tuple[f
     return {label: _read_box(row, label, size, expected) for label, row in rows.items()}
 
 
-def _read_box(row: NDArray[np.float64], label: int, size: tuple[int, int], expected: str) -> tuple[float, float, float, float]:
+def _read_box(row: NDArray[np.float64], label: int, size: tuple[int, int], expected: str) -> Box:
     if row.shape != (4,):
         raise ValueError(f"box {label} has shape {list(row.shape)}; expected {expected}")
     left, top, right, bottom = row.tolist()

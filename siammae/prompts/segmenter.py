@@ -1,8 +1,9 @@
 """Segmenter: the features of one frame, and the masks that fit the prompts given for it.
 
-Letters: H x W pixels, h x w cells, n = h w cells, m unknown cells, D channels, N boxes, K clicks, L objects.
+Letters: H x W pixels, n cells of a view, N boxes, K clicks, L objects.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,55 +13,58 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from siammae.encoder import Encoder
-from siammae.features import descriptors
 from siammae.geometry import Geometry, InputSize, frame_size
-from siammae.labels.edges import EdgeFilter
-from siammae.labels.grid import labels_to_grid
-from siammae.labels.masks import Mask, MaskLike
+from siammae.labels.masks import MaskLike
 from siammae.models.load import as_encoder
 from siammae.models.registry import DEFAULT_MODEL
 from siammae.prompts import evidence
-from siammae.prompts.prompt import BoxLike, Click, LabelsLike, PointsLike, Prompt, read_prompts
+from siammae.prompts.prompt import Box, BoxLike, Click, LabelsLike, PointsLike, Prompt, read_prompts
+from siammae.prompts.view import View, Window, size_of, window_around
 from siammae.video.pictures import as_frame
 
 MAX_CELLS = 8192  # of a grid: the weights between all its cells are kept, 256 MiB
+MAX_VIEWS = 8  # views that are kept
+FEW_CELLS = 200  # a box of fewer cells is looked at closely
 NEVER = -20.0  # evidence of cells that cannot belong to the object
+BEYOND = 3.0  # cells that an object may reach beyond its rough mask
 CLICKED = 5.0  # evidence of clicked cells where only clicks are given
 SOFTNESS = 0.5  # evidence at which a cell is e times more likely of the object than not
-EDGES = {"color": 0.15, "radius": 0.017, "eps": 1e-4}  # of the filter, as in propagation
 
 
 class Segmenter:
-    """The features of one frame, from which each prompt gets its mask within milliseconds.
+    """The features of one frame, from which each prompt gets its mask within a fraction of a second.
 
     It helps to mark one object: it knows no kinds of objects and was not trained to segment. It finds which cells in the
     prompt look unlike the surroundings and like one another, and follows the edges of the picture.
+
+    The frame is encoded once. For a small box the part of the frame around it is encoded too, with as many cells as the frame;
+    the last eight such views are kept, so that a click on the same object needs no encoding.
 
     Args:
         model: an Encoder, or a name for `load_model`.
         frame: an array [H, W, 3], a tensor [3, H, W], a PIL image or a path.
         size: shorter side in pixels, or (H, W), at which the encoder sees the frame; None is the model's default.
+        prepare: encode the whole frame at once; otherwise when a prompt first needs it.
 
     Attributes:
-        geometry: sizes of the frame and of the grid.
+        geometry: sizes of the frame and of its grid.
 
     Raises:
         ValueError: a bad frame or size, or a grid of more than 8,192 cells.
     """
 
-    @torch.no_grad()
-    def __init__(self, model: str | Encoder, frame: Any, *, size: InputSize = None) -> None:
-        encoder, picture = as_encoder(model), as_frame(frame)
-        self.geometry = Geometry.of(frame_size(picture), encoder, size)
+    def __init__(self, model: str | Encoder, frame: Any, *, size: InputSize = None, prepare: bool = True) -> None:
+        self._encoder, self._frame = as_encoder(model), as_frame(frame)
+        self.geometry = Geometry.of(frame_size(self._frame), self._encoder, size)
         rows, columns = self.geometry.grid
         if rows * columns > MAX_CELLS:
             raise ValueError(
                 f"the grid has {rows} x {columns} cells, more than {MAX_CELLS}; pass a size below "
                 f"{min(self.geometry.input)} pixels"
             )
-        self._features = descriptors(encoder, [picture], self.geometry)[0].flatten(1).T.contiguous()  # [n, D]
-        self._weights = evidence.affinity(self._features)
-        self._edges = EdgeFilter(picture.to(encoder.device), self.geometry.grid, **EDGES)
+        self._views: OrderedDict[Window, View] = OrderedDict()
+        if prepare:
+            self._view(None)
 
     @torch.no_grad()
     def segment(
@@ -79,8 +83,7 @@ class Segmenter:
                 is cut off.
             points: clicks [K, 2], (x, y) in pixels; or a mapping from ids to the clicks of each object.
             labels: for each click 1, a place of the object, or 0, none; a mapping if `points` is one. None is 1 for all.
-            mask: a rough mask: ids [H, W], each an object, 0 the background. Its object may reach a little beyond it.
-                Prompts of one id belong together: give the last mask and the next click to correct it.
+            mask: a rough mask: ids [H, W], each an object, 0 the background. Prompts of one id belong together.
 
         Returns:
             Ids [H, W], uint8, 0 where no object is. A mask stays within its box.
@@ -90,134 +93,120 @@ class Segmenter:
                 clicks in one cell that contradict each other; ids that are not 1 to 255.
         """
         prompts = read_prompts(self.geometry.frame, box, points, labels, mask)
-        clicks = self._cells(prompts)
-        regions = {label: self._region(label, prompt) for label, prompt in prompts.items()}
-        maps = [self._evidence(label, prompts[label], regions[label], clicks) for label in prompts]
-        return self._draw(prompts, torch.stack(maps))
-
-    def _cells(self, prompts: Mapping[int, Prompt]) -> dict[int, dict[int, bool]]:
-        """Find the clicked cells of each object, and whether they are inside; ValueError for contradicting clicks."""
-        cells: dict[int, dict[int, bool]] = {label: {} for label in prompts}
-        clicks: dict[int, tuple[int, Click]] = {}  # the first plus click by cell
-        for label, click in ((label, click) for label, prompt in prompts.items() for click in prompt.clicks):
-            cell = self._cell(click)
-            if click.inside and not prompts[label].contains(click):
-                raise ValueError(
-                    f"{click} of object {label} lies outside its box, where the object cannot be; draw a larger box"
-                )
-            if cells[label].setdefault(cell, click.inside) != click.inside:
-                raise ValueError(
-                    f"object {label} has a plus and a minus click in one cell, at ({click.x:g}, {click.y:g}); {self._remedy()}"
-                )
-            owner, first = clicks.setdefault(cell, (label, click)) if click.inside else (label, click)
-            if owner != label:
-                raise ValueError(
-                    f"objects {owner} and {label} have plus clicks in one cell, at ({first.x:g}, {first.y:g}) and "
-                    f"({click.x:g}, {click.y:g}); {self._remedy()}"
-                )
-        return cells
-
-    def _cell(self, click: Click) -> int:
-        rows, columns = self.geometry.grid
-        place = self.geometry.to_grid(torch.tensor([click.x, click.y], device="cpu"))
-        column, row = (round(float(value)) for value in place)
-        return min(max(row, 0), rows - 1) * columns + min(max(column, 0), columns - 1)
-
-    def _remedy(self) -> str:
-        (height, width), (rows, columns) = self.geometry.frame, self.geometry.grid
-        return (
-            f"a cell is {width / columns:.0f} x {height / rows:.0f} pixels: pass a larger size than {min(self.geometry.input)} "
-            "for smaller ones, or change the prompt"
-        )
-
-    def _region(self, label: int, prompt: Prompt) -> Tensor | None:
-        """Find the cells [n] that can belong to an object; None if only clicks mark it.
-
-        Raises:
-            ValueError: there is no such cell, or no other.
-        """
-        if prompt.box is not None:
-            left, top, right, bottom = prompt.box
-            (height, width), (rows, columns) = self.geometry.frame, self.geometry.grid
-            shares = torch.outer(_overlap(rows, height, top, bottom), _overlap(columns, width, left, right))
-        elif prompt.mask is not None:
-            rough = Mask(prompt.mask, "numpy", prompt.mask.dtype)
-            shares = labels_to_grid(rough, [1], self.geometry.grid)[0]
-        else:
-            return None
-        region = (shares > 0.5).flatten().to(self._weights.device)
-        if not bool(region.any()):
-            raise ValueError(f"object {label} is lost on the grid: it fills no cell by half; {self._remedy()}")
-        if bool(region.all()):
-            raise ValueError(f"object {label} fills the whole frame: nothing is left that is surely background; mark it closer")
-        return region
-
-    def _evidence(self, label: int, prompt: Prompt, region: Tensor | None, clicks: Mapping[int, Mapping[int, bool]]) -> Tensor:
-        """Weigh the evidence [n] for an object: above 0 where it is, NEVER where it cannot be."""
-        others = {cell: False for other in clicks if other != label for cell, plus in clicks[other].items() if plus}
-        marks = {**others, **clicks[label]}
-        cells = torch.tensor(list(marks), dtype=torch.int64, device=self._weights.device)  # [K]
-        inside = torch.tensor(list(marks.values()), dtype=torch.bool, device=self._weights.device)  # [K]
-        result = torch.full_like(self._weights[0], NEVER)  # [n]
-        if region is None:
-            ends = torch.zeros_like(result)
-            ends[cells] = torch.where(inside, 1.0, -1.0)
-            unknown = ends == 0
-            result[unknown] = evidence.standardize(evidence.chance_to_reach(self._weights, ends)[unknown])
-            result[cells] = torch.where(inside, CLICKED, -CLICKED)
-            return result
-        if prompt.box is None:
-            result.fill_(-evidence.CERTAIN)  # clicks may add to a rough mask
-        result[region] = evidence.standardize(evidence.steps_to_background(self._weights, region))
-        if len(cells):
-            similarity = self._features @ self._features[cells].T  # [n, K]
-            places = self._places()
-            distance = torch.cdist(places, places[cells])
-            result = evidence.correct(result, similarity, distance, cells, inside)
-        return result
-
-    def _places(self) -> Tensor:
-        """Return row and column [n, 2] of every cell."""
-        rows, columns = (torch.arange(length, device=self._weights.device) for length in self.geometry.grid)
-        return torch.cartesian_prod(rows, columns).float()
-
-    def _draw(self, prompts: Mapping[int, Prompt], maps: Tensor) -> NDArray[np.uint8]:
-        """Draw the ids [H, W] that evidence [L, n] stands for, along the edges of the picture; ValueError if one is missing."""
-        height, width = self.geometry.frame
-        ids = torch.zeros(height, width, dtype=torch.uint8, device=maps.device)
-        best = torch.full((height, width), 0.5, device=maps.device)
-        for (label, prompt), map_ in zip(prompts.items(), maps, strict=True):
-            shares = torch.sigmoid(map_ / SOFTNESS).view(1, *self.geometry.grid)
-            plane = self._edges(shares, (height, width))[0]
+        ids = torch.zeros(self.geometry.frame, dtype=torch.uint8, device=self._encoder.device)  # [H, W]
+        best = torch.full(self.geometry.frame, 0.5, device=self._encoder.device)  # [H, W], share of the strongest label
+        for label, prompt in prompts.items():
+            view = self._view(prompt.box if prompt.mask is None else None)
+            shares = view.enlarge(torch.sigmoid(self._evidence(view, label, prompts) / SOFTNESS))
+            left, top, right, bottom = view.window
             if prompt.box is not None:
-                plane = torch.where(_inside(prompt.box, (height, width)).to(plane.device), plane, 0)
-            better = plane > best
-            ids, best = torch.where(better, label, ids), torch.where(better, plane, best)
+                shares = torch.where(_inside(prompt.box, view.window).to(shares.device), shares, 0)
+            part, strongest = ids[top:bottom, left:right], best[top:bottom, left:right]
+            better = shares > strongest
+            part[better], strongest[better] = label, shares[better]
         drawn: NDArray[np.uint8] = ids.cpu().numpy()
         missing = set(prompts) - set(np.unique(drawn).tolist())
         if missing:
             raise ValueError(
                 f"no pixel is left for objects {sorted(missing)}: their prompts fit the background, or another object, better; "
-                f"{self._remedy()}"
+                "change them, or add a click"
             )
         return drawn
 
+    @torch.no_grad()
+    def _view(self, box: Box | None) -> View:
+        """Return the surroundings of a small box, or else the whole frame."""
+        (height, width), (rows, columns) = self.geometry.frame, self.geometry.grid
+        window, size = (0, 0, width, height), self.geometry.input
+        if box is not None and (box[2] - box[0] + 1) * (box[3] - box[1] + 1) * rows * columns < FEW_CELLS * width * height:
+            window = window_around(box, self.geometry.frame)
+            size = size_of(window, self.geometry, self._encoder.patch_size)
+        if window not in self._views:
+            self._views[window] = View(self._encoder, self._frame, window, size)
+        self._views.move_to_end(window)
+        if len(self._views) > MAX_VIEWS:
+            self._views.popitem(last=False)
+        return self._views[window]
 
-def _overlap(num_cells: int, num_pixels: int, first: float, last: float) -> Tensor:
-    """Compute the share of each cell that the pixels from `first` to `last` cover along one axis: [num_cells]."""
-    side = num_pixels / num_cells
-    edges = torch.arange(num_cells + 1, device="cpu") * side - 0.5
-    return ((edges[1:].clamp(max=last + 0.5) - edges[:-1].clamp(min=first - 0.5)) / side).clamp(min=0)
+    def _evidence(self, view: View, label: int, prompts: Mapping[int, Prompt]) -> Tensor:
+        """Weigh the evidence [n] for an object: above 0 where it is, NEVER where it cannot be."""
+        prompt, marks = prompts[label], _marks(view, label, prompts)
+        cells = torch.tensor(list(marks), dtype=torch.int64, device=view.weights.device)  # [K]
+        inside = torch.tensor(list(marks.values()), dtype=torch.bool, device=view.weights.device)  # [K]
+        result = torch.full_like(view.weights[0], NEVER)  # [n]
+        if prompt.box is None and prompt.mask is None:
+            ends = torch.zeros_like(result)
+            ends[cells] = torch.where(inside, 1.0, -1.0)
+            unknown = ends == 0
+            result[unknown] = evidence.standardize(evidence.chance_to_reach(view.weights, ends)[unknown].log())
+            result[cells] = torch.where(inside, CLICKED, -CLICKED)
+            return result
+        places, region = view.places(), _region(view, label, prompt)
+        if prompt.mask is None:
+            result[region] = evidence.standardize(evidence.steps_to_background(view.weights, region).log())
+        else:
+            allowed = region if prompt.box is not None else torch.cdist(places, places[region]).amin(dim=1) <= BEYOND
+            shares = view.mask_shares(prompt.mask).to(result.device)
+            result[allowed] = evidence.standardize(evidence.smooth_shares(view.weights, shares)[allowed])
+            if prompt.box is None:
+                result[~allowed] = -evidence.CERTAIN  # clicks may add to a rough mask
+        if len(cells):
+            similarity, distance = view.features @ view.features[cells].T, torch.cdist(places, places[cells])  # [n, K]
+            result = evidence.correct(result, similarity, distance, cells, inside)
+        return result
 
 
-def _inside(box: tuple[float, float, float, float], size: tuple[int, int]) -> Tensor:
-    """Find the pixels [H, W] that a box touches."""
+def _marks(view: View, label: int, prompts: Mapping[int, Prompt]) -> dict[int, bool]:
+    """Find the clicked cells of an object, and whether they are inside it; a plus click of another object is outside.
+
+    Raises:
+        ValueError: a plus click outside the box, or clicks in one cell that contradict each other.
+    """
+    marks: dict[int, tuple[bool, Click, int]] = {}
+    for owner, prompt in sorted(prompts.items(), key=lambda item: item[0] != label):
+        for click in prompt.clicks:
+            cell = view.cell(click)
+            if owner == label and click.inside and not prompt.contains(click):
+                raise ValueError(f"{click} of object {label} lies outside its box; draw a larger box")
+            if cell is None or not (owner == label or click.inside):
+                continue
+            inside, first, other = marks.setdefault(cell, (owner == label and click.inside, click, owner))
+            if inside != (owner == label and click.inside):
+                raise ValueError(
+                    f"{first} of object {other} and {click} of object {owner} contradict each other: they lie in one cell of "
+                    f"the grid. {_remedy(view)}"
+                )
+    return {cell: inside for cell, (inside, _, _) in marks.items()}
+
+
+def _region(view: View, label: int, prompt: Prompt) -> Tensor:
+    """Find the cells [n] that a box or rough mask covers by half; ValueError if there are none, or no others."""
+    if prompt.box is not None:
+        shares = view.box_shares(prompt.box)
+    else:
+        assert prompt.mask is not None
+        shares = view.mask_shares(prompt.mask)
+    region = (shares > 0.5).to(view.weights.device)
+    if not bool(region.any()):
+        raise ValueError(f"object {label} is lost on the grid: it fills no cell by half. {_remedy(view)}")
+    if bool(region.all()):
+        raise ValueError(f"object {label} fills the whole frame: nothing is left that is surely background; mark it closer")
+    return region
+
+
+def _remedy(view: View) -> str:
+    (height, width), (rows, columns) = view.geometry.frame, view.geometry.grid
+    return f"A cell has {width / columns:.1f} x {height / rows:.1f} pixels: change the prompt, or pass a larger size"
+
+
+def _inside(box: Box, window: Window) -> Tensor:
+    """Find the pixels [H, W] of a view that a box touches."""
+    columns = torch.arange(window[0], window[2], device="cpu")
+    rows = torch.arange(window[1], window[3], device="cpu")
     left, top, right, bottom = box
-    rows, columns = (torch.arange(length, device="cpu") for length in size)
     return torch.outer((rows >= top - 0.5) & (rows <= bottom + 0.5), (columns >= left - 0.5) & (columns <= right + 0.5))
 
 
-@torch.no_grad()
 def segment(
     frame: Any,
     *,
@@ -245,4 +234,4 @@ def segment(
     Raises:
         ValueError: a bad frame, size or prompt.
     """
-    return Segmenter(model, frame, size=size).segment(box=box, points=points, labels=labels, mask=mask)
+    return Segmenter(model, frame, size=size, prepare=False).segment(box=box, points=points, labels=labels, mask=mask)

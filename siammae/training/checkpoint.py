@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 STATE = "run.json"
+RETIRED = "streams", "shuffle_buffer"  # fields of data.shards that configurations no longer have
 
 
 class CheckpointError(RuntimeError):
@@ -67,6 +68,9 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
         state: dict[str, Any] = json.loads((checkpoint / STATE).read_text())
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{checkpoint} is not a checkpoint: {error}") from error
+    shards = state.get("config", {}).get("data", {}).get("shards", {})
+    for name in RETIRED:
+        shards.pop(name, None)
     return state
 
 

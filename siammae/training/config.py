@@ -38,15 +38,15 @@ class CacheConfig(Section):
 
 @dataclass(frozen=True)
 class ShardsConfig(Section):
-    """Readers of tar shards."""
+    """Reader of shards."""
 
     prefix: ClassVar[str] = "data.shards."
-    streams: int = 8  # readers of each process, shared out over its workers
-    shuffle_buffer: int = 1000  # clips held back in each process to be mixed
+    timeout: float = 60.0  # seconds within which a store answers; the run ends with an error after two tries
 
     def __post_init__(self) -> None:
-        if min(self.streams, self.shuffle_buffer) < 1:
-            raise ValueError("data.shards.streams and data.shards.shuffle_buffer are at least 1")
+        super().__post_init__()
+        if self.timeout <= 0:
+            raise ValueError(f"data.shards.timeout is {self.timeout:g}; expected seconds above 0")
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,10 @@ class DataConfig(Section):
     """Source of pairs, and the way they are drawn."""
 
     prefix: ClassVar[str] = "data."
-    path: str = ""  # a folder, a file, a list of paths in a .txt file, or a tar pattern (shard-{0000..0099}.tar)
+    path: str = ""  # a folder, a file, or a list of paths in a .txt file; shards: a folder or an address (s3://bucket/folder)
     kind: Literal["videos", "frames", "images", "shards"] = "videos"
     gap: tuple[float, float] = (4 / 30, 48 / 30)  # seconds between the frames; the paper: 4 to 48 frames at 30 per second
-    fps: float = 30.0  # rate of frame folders and of frames in shards, which do not say it themselves
+    fps: float = 30.0  # rate of frame folders, which do not say it themselves
     scale: tuple[float, float] = (0.5, 1.0)  # area of the crop as a share of the frame's
     ratio: tuple[float, float] = (3 / 4, 4 / 3)  # width / height of the crop before it is resampled to a square
     local_scale: tuple[float, float] = (0.3, 1.0)  # images: area of the masked crop as a share of the visible one's
@@ -250,6 +250,8 @@ def config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
         config = adapter.validate_python(values)
     except ValidationError as error:
         raise ValueError(_explain(error)) from None
+    except OverflowError as error:
+        raise ValueError(f"a whole number is too large: {error}") from None
     _refuse_booleans(values, config)
     return config
 

@@ -229,6 +229,14 @@ def write_picture(path: PathLike, frame: Any) -> None:
         ValueError: another suffix, and what `as_frame` raises.
         FileNotFoundError: the folder of `path` does not exist.
     """
-    check_output(path, IMAGE_SUFFIXES | {".gif"})
+    suffix = check_output(path, IMAGE_SUFFIXES | {".gif"})
+    content = encode_picture(Image.fromarray(as_picture(frame)), suffix)
     with atomic(path) as draft:
-        Image.fromarray(as_picture(frame)).save(draft)
+        draft.write_bytes(content)
+
+
+def encode_picture(picture: Image.Image, suffix: str, **options: Any) -> bytes:
+    """Return a picture file of the format that a suffix names; what Pillow writes to a full disk itself may end in silence."""
+    encoded = BytesIO()
+    picture.save(encoded, format=Image.registered_extensions()[suffix], **options)
+    return encoded.getvalue()

@@ -1,21 +1,26 @@
 """The session behind the app: what a person does with it, without a browser."""
 
 import csv
+import sys
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
 from siammae.app.cached import CachedEncoder
-from siammae.app.downloads import downloads, export
+from siammae.app.downloads import downloads, export, formats
 from siammae.app.insight import attention, feature_colors
 from siammae.app.project import Project
 from siammae.app.session import Session
 from siammae.app.sessions import Sessions
-from siammae.encoder import Encoder, build_encoder
+from siammae.encoder import Encoder
+from siammae.models.build import build_encoder
+from siammae.prompts import segment
 from siammae.propagation import LabelPropagator, propagate_keypoints, propagate_labels
 from siammae.video import read_frames, write_video
 
@@ -123,6 +128,113 @@ def test_results_become_files(session: Session) -> None:
     assert len(list(read_frames(paths["overlay.mp4"]))) == NUM_FRAMES
 
 
+def test_results_become_files_of_other_tools(session: Session) -> None:
+    assert formats(session) == []
+    session.draw(0, "box", [(30, 20), (60, 45)], 1, 1)
+    session.name_object(1, "fish")
+    session.set_trim(0, NUM_FRAMES, 2)
+    list(session.propagate())
+    contents = {}
+    for name in formats(session):
+        if name.endswith(".zip") and (name != "coco.zip" or find_spec("pycocotools")):
+            with zipfile.ZipFile(export(session, name)) as archive:
+                contents[name] = archive.namelist()
+                pictures = [entry for entry in archive.namelist() if entry.endswith(".jpg")]
+                assert len(pictures) == 3, name
+                assert Image.open(archive.open(pictures[0])).size == (112, 80)
+                if name == "yolo.zip":
+                    assert "fish" in archive.read("clip/data.yaml").decode()
+    assert "clip/annotations.xml" in contents["cvat.zip"]
+    assert "clip/gt/gt.txt" in contents["mot.zip"]
+    with av.open(str(export(session, "cut-out.webm"))) as container:
+        assert container.streams.video[0].metadata.get("alpha_mode") == "1"
+        assert len(list(container.decode(video=0))) == 3
+    assert not list(session.folder.glob(".export-*"))
+    with pytest.raises(ValueError, match=r"there is no gif\.zip yet"):
+        export(session, "gif.zip")
+
+
+def test_a_missing_package_is_named(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    session.draw(0, "box", [(30, 20), (60, 45)], 1, 1)
+    list(session.propagate())
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    with pytest.raises(ValueError, match=r"coco\.zip cannot be made: .*pycocotools"):
+        export(session, "coco.zip")
+
+
+@pytest.fixture
+def scene(encoder: Encoder, tmp_path: Path) -> Session:
+    """A session whose frames are red, with a green block of 40 x 32 pixels and a blue one of 16 x 16."""
+    picture = np.full((80, 112, 3), (200, 30, 30), np.uint8)
+    picture[24:56, 32:72], picture[8:24, 88:104] = (30, 200, 30), (30, 30, 200)
+    write_video(tmp_path / "scene.mp4", [picture] * 2, 10)
+    return open_session(tmp_path / "scene.mp4", tmp_path / "scene", encoder)
+
+
+def _overlap(mask: NDArray[np.bool_], rows: slice, columns: slice) -> float:
+    truth = np.zeros_like(mask)
+    truth[rows, columns] = True
+    return float((mask & truth).sum() / (mask | truth).sum())
+
+
+def test_a_box_is_fitted_and_clicks_correct_it(scene: Session) -> None:
+    change = scene.fit_box(0, [(76, 60), (24, 16)], 2)
+    assert {key[0] for key in change} == {"mask", "objects", "prompts"}
+    fitted = scene.mask(0) == 2
+    expected = segment(scene.frames()[0], box=(24, 16, 76, 60), model=scene.encoder, size=80)
+    assert np.array_equal(fitted, expected == 1)
+    assert _overlap(fitted, slice(24, 56), slice(32, 72)) > 0.8
+
+    scene.fit_click(0, (28, 20), 2, plus=False)
+    clicks = {2: [(28, 20)]}
+    again = segment(scene.frames()[0], box={2: (24, 16, 76, 60)}, points=clicks, labels={2: [0]}, model=scene.encoder, size=80)
+    assert np.array_equal(scene.mask(0), again)
+    assert scene.labels.get("prompts", 0)[2]["clicks"] == [[28, 20, 0]]
+    scene.undo()
+    assert np.array_equal(scene.mask(0) == 2, fitted)
+    assert scene.labels.get("prompts", 0)[2]["clicks"] == []
+    scene.undo()
+    assert not scene.mask(0).any()
+    assert scene.labels.get("prompts", 0) is None
+
+
+def test_a_fitted_object_leaves_the_others_and_strokes_end_its_prompts(scene: Session) -> None:
+    scene.draw(0, "box", [(32, 24), (51, 55)], 1, 1)
+    first = scene.mask(0) == 1
+    scene.fit_box(0, [(24, 16), (76, 60)], 2)
+    assert np.array_equal(scene.mask(0) == 1, first)
+    assert (scene.mask(0) == 2).any()
+    with pytest.raises(ValueError, match="Object 1 is there already: choose it in the list, or erase it first"):
+        scene.fit_click(0, (40, 40), 2, plus=True)
+    scene.draw(0, "eraser", [(70, 30)], 2, 3)
+    assert scene.labels.get("prompts", 0) is None
+    scene.fit_click(0, (60, 40), 2, plus=True)
+    assert scene.labels.get("prompts", 0)[2]["base"]
+
+
+def test_a_click_beside_nothing_and_a_box_without_area_are_refused(scene: Session) -> None:
+    with pytest.raises(
+        ValueError, match="there is nothing to take away from yet: drag a box around the object, or click on it"
+    ):
+        scene.fit_click(0, (40, 40), 1, plus=False)
+    with pytest.raises(ValueError, match="has no area"):
+        scene.fit_box(0, [(10, 10), (10, 10)], 1)
+    with pytest.raises(ValueError, match="there is no frame 2"):
+        scene.fit_box(2, [(10, 10), (40, 40)], 1)
+    with pytest.raises(ValueError, match="object 65: expected 1 to 64"):
+        scene.fit_box(0, [(10, 10), (40, 40)], 65)
+    assert not scene.labels.frames("mask")
+    assert scene.labels.undoable == 0
+
+
+def test_prompts_are_kept_with_the_project(scene: Session) -> None:
+    scene.fit_box(0, [(24, 16), (76, 60)], 2)
+    again = Session(scene.folder, scene.encoder, size=80)
+    assert again.labels.get("prompts", 0) == {2: {"box": [24, 16, 76, 60], "clicks": [], "base": False}}
+    scene.remove_object(2)
+    assert scene.labels.get("prompts", 0) is None
+
+
 def test_views_of_the_features(session: Session, encoder: Encoder) -> None:
     session.encoder = encoder
     assert attention(session, 1).shape == (2 * 80 + 4, 2 * 112 + 4, 3)
@@ -135,6 +247,9 @@ def test_frames_are_encoded_before_they_are_asked_for(clip: Path, tmp_path: Path
     encoder.vit.patch_embed.register_forward_hook(lambda *_: encoded.append(1))
     session = open_session(clip, tmp_path / "project", CachedEncoder(encoder))
     session.prepare(0)
+    assert len(encoded) == 2
+    session.fit_box(0, [(30, 20), (60, 45)], 1)
+    session.undo()
     assert len(encoded) == 2
     session.draw(0, "box", [(30, 20), (60, 45)], 1, 1)
     run = session.propagate()

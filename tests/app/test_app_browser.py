@@ -84,7 +84,7 @@ def opened(browser: Any, address: str, width: int = 1440, height: int = 900, **o
     """The page in a tab of its own; nothing may be fetched from elsewhere, and no script may fail."""
     context = browser.new_context(viewport={"width": width, "height": height}, **options)
     tab = context.new_page()
-    tab.set_default_timeout(20_000)
+    tab.set_default_timeout(60_000)
     faults: list[str] = []
     tab.on("request", lambda request: None if _is_local(request.url, address) else faults.append(request.url))
     tab.on("pageerror", lambda error: faults.append(str(error)))
@@ -142,7 +142,9 @@ def _choose(page: Any, tool: str) -> None:
 
 
 def _box(page: Any, *corners: tuple[float, float]) -> None:
-    _choose(page, "box")
+    """Draw a box that is not fitted."""
+    _choose(page, "select")
+    page.locator("#fit").uncheck()
     _stroke(page, *corners)
 
 
@@ -345,7 +347,7 @@ def test_masks_are_loaded_and_frames_chosen(page: Any, clip: Path, tmp_path: Pat
     _shows(page, 4, "Object 9 3.1 %")
     page.fill("#trim-step", "3")
     page.press("#trim-step", "Tab")
-    page.get_by_text("4 frames").wait_for()
+    page.locator("#estimate", has_text="4 frames").wait_for()
     assert "Done: 4 frames" in _propagate(page)
     with zipfile.ZipFile(io.BytesIO(_download(page, "masks.zip"))) as files:
         assert files.namelist() == [f"{frame:05d}.png" for frame in (0, 3, 4, 6)]
@@ -391,6 +393,11 @@ def test_everything_that_matters_is_above_the_fold(browser: Any, address: str, c
             assert area["x"] >= 0
             assert area["x"] + area["width"] <= width
             assert area["y"] + area["height"] <= height, name
+        _box(page, (100, 40), (130, 70))
+        _propagate(page)
+        assert page.evaluate("document.documentElement.scrollHeight") <= height
+        area = page.locator("#frame").bounding_box()
+        assert area["y"] + area["height"] <= height
         assert page.locator("#stage").bounding_box()["height"] > 0.6 * height
 
 
@@ -421,8 +428,48 @@ def test_a_phone_scrolls_past_the_picture_and_pinches_it(browser: Any, address: 
         assert int(page.locator("#zoom-fit").inner_text().removesuffix(" %")) > 200
 
 
+def test_a_box_is_fitted_and_clicks_correct_it(page: Any, tmp_path: Path) -> None:
+    picture = np.full((120, 212, 3), (200, 30, 30), np.uint8)
+    picture[32:88, 72:128] = (30, 200, 30)
+    write_video(tmp_path / "block.mp4", [picture] * NUM_FRAMES, 24)
+    _open(page, tmp_path / "block.mp4")
+    _choose(page, "select")
+    assert page.locator("#fit").is_checked()
+    _stroke(page, (60, 22), (140, 98))
+    _shows(page, 0, "Object 1")
+    fitted = _shares(page)["Object 1"]
+    assert abs(fitted - 100 * 56 * 56 / (120 * 212)) < 2.5
+    with page.expect_response("**/edit") as answer:
+        page.mouse.click(*_at(page, 66, 28), button="right")
+    assert answer.value.json()["touched"] == [0]
+    page.get_by_role("radio", name="Take away").click()
+    with page.expect_response("**/edit") as answer:
+        page.mouse.click(*_at(page, 134, 92))
+    assert page.evaluate("fetch(`/api/projects/${location.hash.slice(1)}/frames/0`).then((answer) => answer.json())")[
+        "prompts"
+    ]["1"]["clicks"] == [
+        [pytest.approx(66, abs=1), pytest.approx(28, abs=1), 0],
+        [pytest.approx(134, abs=1), pytest.approx(92, abs=1), 0],
+    ]
+    for _ in range(3):
+        page.click("#undo")
+    page.locator("#undo:disabled").wait_for()
+    _shows(page, 0, "no labels")
+    page.get_by_role("radio", name="Add").click()
+    with page.expect_response("**/edit") as answer:
+        page.mouse.click(*_at(page, 100, 60))
+    _shows(page, 0, "Object 1")
+    assert "Done:" in _propagate(page)
+    page.select_option("#format", "yolo.zip")
+    with page.expect_download() as download:
+        page.click("#get-format")
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert len([name for name in archive.namelist() if name.endswith(".txt")]) == NUM_FRAMES
+
+
 def test_it_is_used_by_keyboard_alone(page: Any, clip: Path) -> None:
     _open(page, clip)
+    page.locator("#fit").uncheck()
     page.locator("body").click(position={"x": 400, "y": 10})
     for _ in range(60):
         page.keyboard.press("Tab")

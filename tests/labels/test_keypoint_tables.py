@@ -1,6 +1,7 @@
 """Tables of keypoints in the dialects that people have, and DeepLabCut's."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,3 +125,20 @@ def test_tracks_of_a_frame_without_a_number(tmp_path: Path, frame: str) -> None:
     (tmp_path / "tracks.csv").write_text(f"frame,point,x,y\n{frame},0,1,2\n")
     with pytest.raises(ValueError, match=r"tracks\.csv does not hold 1 frames of 1 points"):
         read_tracks(tmp_path / "tracks.csv", 1, 1)
+
+
+def test_decimal_commas_between_spaces(tmp_path: Path) -> None:
+    (tmp_path / "points.csv").write_text("x y\n310,5 142\n388 97,25\n")
+    assert read_points(tmp_path / "points.csv").tolist() == [[310.5, 142], [388, 97.25]]
+
+
+def test_every_point_has_a_name_or_none_has(tmp_path: Path) -> None:
+    for options, message in (
+        ({"names": ["nose"]}, r"there are 2 frames, 1 names and scores \[2, 2\]"),
+        ({"frames": [0]}, r"there are 1 frames, no names and scores"),
+        ({"scores": np.ones((2, 1))}, r"points have shape \[2, 2, 2\], but there are 2 frames, no names and scores \[2, 1\]"),
+    ):
+        given: dict[str, Any] = {"scores": np.ones((2, 2)), **options}
+        with pytest.raises(ValueError, match=message):
+            write_tracks(tmp_path / "tracks.csv", np.zeros((2, 2, 2)), **given)
+    assert not list(tmp_path.iterdir())

@@ -13,6 +13,7 @@ from siammae.labels import (
     davis_palette,
     grid_to_points,
     labels_to_grid,
+    points_to_crw_grid,
     points_to_grid,
     redraw_points,
     resize_nearest,
@@ -187,3 +188,28 @@ def test_redrawn_points_are_a_mix_of_gaussian_and_map() -> None:
     expected = 0.25 * points_to_grid(points, (5, 9), 0.75) + 0.75 * heat / heat.amax(dim=(1, 2), keepdim=True)
     assert torch.equal(mixed[:2], expected[:2])
     assert torch.equal(mixed[2:], heat[2:])  # a lost point, and an empty map
+
+
+def test_normalized_maps_span_0_to_1_each() -> None:
+    soft = torch.tensor([[[0.5, 0.9, 0.6, 0.7]], [[0.2, 0.3, 0.4, 0.3]], [[0.3, 0.1, 0.3, 0.3]]])
+    assert strongest_label(soft, (1, 4)).tolist() == [[0, 0, 0, 0]]
+    assert strongest_label(soft, (1, 4), normalize=True).tolist() == [[2, 0, 1, 2]]  # 0, 1, .25, .5 | 0, .5, 1, .5 | 1, 0, 1, 1
+
+
+@pytest.mark.parametrize("sigma", [0.5, 0.75])
+def test_crws_maps_are_gaussians_around_whole_cells(sigma: float) -> None:
+    size = int(np.ceil(6 * sigma + 1))
+    (heat,) = points_to_crw_grid(torch.tensor([[7.0, 6.0]]), (20, 24), sigma)
+    rows, columns = heat.nonzero().unbind(dim=1)
+    assert (len(rows), heat.max()) == (size**2, 1)
+    row, column = divmod(int(heat.argmax()), 24)
+    for y, x in zip(rows.tolist(), columns.tolist(), strict=True):
+        assert float(heat[y, x]) == pytest.approx(np.exp(-((y - row) ** 2 + (x - column) ** 2) / (2 * sigma**2)), rel=1e-5)
+
+
+def test_bool_masks_hold_two_ids() -> None:
+    mask = as_mask(np.eye(2, dtype=bool))
+    mask.check_ids([0, 1])
+    for label in (-1, 2):
+        with pytest.raises(ValueError, match="do not all fit into the bool"):
+            mask.check_ids([0, label])

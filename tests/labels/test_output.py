@@ -24,7 +24,8 @@ from siammae.propagation import propagate_to_folder
 from siammae.synthetic import render_clip
 
 SIZE = 37, 52
-READER = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of other projects
+# other projects warn of what changes in numpy and pandas, and supervision of a missing OpenCV
+READER = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore:OpenCV")
 NAMES = {1: "sea horse", 7: 'cod "& co" <b>', 300: "sea horse"}
 
 
@@ -104,6 +105,7 @@ def test_coco_is_read_by_supervision(folder: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(detections.mask if expected else [], expected)
 
 
+@READER
 def test_yolo_is_read_by_supervision(folder: Path, tmp_path: Path) -> None:
     supervision = pytest.importorskip("supervision")
     path = export_masks(folder, tmp_path / "out", "yolo", names=NAMES, frames=frames())
@@ -352,6 +354,7 @@ def test_frames_are_matched_by_name_and_may_be_a_longer_video(folder: Path, tmp_
     np.testing.assert_allclose(np.array(Image.open(path / "images" / "00001.jpg")).mean(), frames()[1].mean(), atol=3)
 
 
+@READER
 def test_detections_keep_ids_names_and_confidence() -> None:
     pytest.importorskip("supervision")
     found = to_detections(drawn()[1], names=NAMES, scores={1: 0.5, 7: 0.25, 300: 0.75, 8: 0})
@@ -364,6 +367,7 @@ def test_detections_keep_ids_names_and_confidence() -> None:
     assert found.area.tolist() == [36, 40, 1]
 
 
+@READER
 def test_detections_without_names_are_numbered_by_ids_and_may_be_none() -> None:
     pytest.importorskip("supervision")
     assert to_detections(drawn()[1]).class_id.tolist() == [1, 7, 300]

@@ -77,6 +77,13 @@ def test_the_chance_to_reach_a_click_is_that_of_the_markov_chain() -> None:
     torch.testing.assert_close(evidence.chance_to_reach(weights, ends).double(), chance, rtol=1e-3, atol=1e-6)
 
 
+def test_shares_mix_between_similar_cells_alone() -> None:
+    weights = torch.tensor([[0.0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]])
+    smooth = evidence.smooth_shares(weights, torch.tensor([1.0, 0, 0, 0]))
+    trust = evidence.TRUST
+    torch.testing.assert_close(smooth, torch.tensor([1 + trust, 1, 0, 0]) / (2 + trust))
+
+
 def test_the_split_has_the_largest_variance_between_its_groups() -> None:
     values = torch.cat([torch.randn(30, generator=torch.Generator().manual_seed(1)), torch.tensor([8.0, 9.0, 8.5])])
     threshold = evidence.split(values)
@@ -123,6 +130,13 @@ def test_a_rough_mask_becomes_the_object_under_it(red_disk: Segmenter) -> None:
     assert iou(red_disk.segment(mask=rough) == 1, draw_disk(*DISK)) > 0.9
 
 
+def test_a_mask_that_fits_stays_and_a_click_corrects_it(red_disk: Segmenter) -> None:
+    disk = draw_disk(*DISK)
+    assert iou(red_disk.segment(mask=disk) == 1, disk) > 0.93
+    too_much = disk | draw_disk(20, 20, 14)
+    assert iou(red_disk.segment(mask=too_much, points=[[20, 20]], labels=[0]) == 1, disk) > 0.9
+
+
 def test_clicks_add_to_a_box_and_take_away(colors: Encoder) -> None:
     red, blue = draw_disk(48, 60, 20), draw_disk(48, 110, 20)
     segmenter = Segmenter(colors, draw_frame((red, (200, 60, 50)), (blue, (60, 60, 220))), size=96)
@@ -165,11 +179,11 @@ def test_frames_of_every_form_give_one_mask(colors: Encoder, red_disk: Segmenter
         ({"box": {"dog": (10, 10, 40, 40)}}, "an id of box is 'dog'"),
         ({"box": {}}, "box is empty"),
         ({"box": (0, 0, 159, 95)}, "object 1 fills the whole frame"),
-        ({"box": (10, 10, 12, 12)}, "object 1 is lost on the grid"),
+        ({"mask": draw_disk(10, 10, 1)}, "object 1 is lost on the grid"),
         ({"box": BOX, "points": [[160, 10]]}, r"point \(160, 10\) of object 1 lies outside the frame"),
         ({"box": BOX, "points": [[20, 20]]}, "outside its box"),
-        ({"points": [[20, 20], [22, 22]], "labels": [1, 0]}, "a plus and a minus click in one cell"),
-        ({"points": {1: [[20, 20]], 2: [[22, 22]]}}, "objects 1 and 2 have plus clicks in one cell"),
+        ({"points": [[20, 20], [22, 22]], "labels": [1, 0]}, "contradict each other: they lie in one cell"),
+        ({"points": {1: [[20, 20]], 2: [[22, 22]]}}, "of object 1 and .* of object 2 contradict each other"),
         ({"points": [[20, 20]], "labels": [0]}, "only minus clicks"),
         ({"points": [[20, 20]], "labels": [2]}, r"labels of object 1 are \[2\]"),
         ({"points": [[20, 20]], "labels": [1, 1]}, "for each of 1 points"),
@@ -192,3 +206,31 @@ def test_prompts_that_cannot_be(red_disk: Segmenter, prompt: dict[str, Any], rea
 def test_a_grid_that_is_too_fine_is_refused(colors: Encoder) -> None:
     with pytest.raises(ValueError, match="more than 8192"):
         Segmenter(colors, draw_frame(), size=720)
+
+
+def test_a_small_box_is_looked_at_closely_and_its_view_is_kept(colors: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = draw_disk(30, 50, 9)
+    seen: list[torch.Size] = []
+    plain = type(colors).forward
+
+    def forward(self: Encoder, images: torch.Tensor, *, layer: int = -1) -> torch.Tensor:
+        seen.append(images.shape)
+        return plain(self, images, layer=layer)
+
+    monkeypatch.setattr(type(colors), "forward", forward)
+    segmenter = Segmenter(colors, draw_frame((small, (200, 60, 50))), size=96)
+    assert seen == [(1, 3, 96, 160)]
+    box = (39, 19, 61, 41)
+    assert iou(segmenter.segment(box=box) == 1, small) > 0.9
+    assert len(seen) == 2
+    assert seen[1][2] > 3 * 45 * 96 / 160
+    segmenter.segment(box=box, points=[[50, 30]])
+    assert len(seen) == 2
+
+
+def test_one_call_encodes_a_small_box_alone(colors: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    plain = type(colors).forward
+    monkeypatch.setattr(type(colors), "forward", lambda self, images, layer=-1: calls.append(1) or plain(self, images))
+    segment(draw_frame((draw_disk(30, 50, 9), (200, 60, 50))), box=(39, 19, 61, 41), model=colors, size=96)
+    assert len(calls) == 1

@@ -16,10 +16,11 @@ from conftest import FullDisk
 from numpy.typing import NDArray
 from PIL import Image
 
-from siammae.encoder import Encoder, build_encoder
+from siammae.encoder import Encoder
 from siammae.errors import VideoError
 from siammae.labels import as_mask, davis_palette, write_mask
 from siammae.models import load_model
+from siammae.models.build import build_encoder
 from siammae.propagation import LabelPropagator, propagate_labels, propagate_to_folder, read_folder
 from siammae.propagation import folder as runs
 from siammae.propagation.folder import RECORD_FILE, STATE_FILE
@@ -318,6 +319,10 @@ def test_starting_over_leaves_other_pictures_alone(tmp_path: Path, encoder: Enco
     with pytest.raises(FileExistsError, match=r"holds other pictures too \(holiday.png\)"):
         run(tmp_path, encoder, size=48, restart=True)
     assert len(contents(tmp_path)) == 7
+    for mask in tmp_path.glob("0*.png"):
+        mask.unlink()
+    with pytest.raises(FileExistsError, match=rf"{tmp_path} holds other pictures too \(holiday.png\)"):  # the only picture
+        run(tmp_path, encoder, size=48)
 
 
 @pytest.mark.parametrize("start", [0, 4])

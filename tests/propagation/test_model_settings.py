@@ -4,6 +4,7 @@ import copy
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,3 +40,18 @@ def test_settings_that_a_model_cannot_have_are_an_error(encoder: Encoder, textur
     model.metadata = {"propagation": {"top_k": 0}}
     with pytest.raises(ValueError, match="top_k is 0; expected a whole number, 1 or more"):
         LabelPropagator(texture, np.tri(*texture.shape[:2], dtype=np.uint8), model)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"top_k": "5"}, "top_k is '5'; expected a whole number, 1 or more$"),
+        ({"top_k": 0}, "top_k is 0; expected a whole number, 1 or more$"),
+        ({"top_k": 10**13}, "top_k is 10000000000000; expected a whole number, 1 or more and at most 1000000000000$"),
+        ({"context_frames": -1}, "context_frames is -1; expected a whole number, 0 or more$"),
+    ],
+)
+def test_whole_numbers_have_limits(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PropagationConfig(**changes)
+    assert PropagationConfig(context_frames=0, top_k=10**12).top_k == 10**12

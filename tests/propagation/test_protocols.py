@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from siammae import LabelPropagator, PropagationConfig, propagate_keypoints, propagate_labels
-from siammae.encoder import Encoder, build_encoder
+from siammae.encoder import Encoder
 from siammae.features import Resize, preprocess
+from siammae.models.build import build_encoder
 from siammae.synthetic import Clip, render_clip
 
 Ids = NDArray[np.uint8]

@@ -1,6 +1,7 @@
 """Doubt: objects that are lost are named, get no pixels, and are found again; what is kept does not grow."""
 
 import csv
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from siammae.encoder import Encoder
 from siammae.models import load_model
 from siammae.propagation import folder as folders
 from siammae.propagation import propagate_to_folder
+from siammae.propagation.scores import Looks
 from siammae.propagation.table import DRAFT_FILE, SCORES_FILE, describe_lost, read_lost
 from siammae.synthetic import render_clip
 from siammae.visualize import overlay
@@ -191,3 +193,69 @@ def test_an_overlay_marks_lost_objects_in_red() -> None:
     assert marked[50, 50, 0] > plain[50, 50, 0]
     assert (marked[:20] != plain[:20]).any()  # the line that names the object
     assert np.array_equal(overlay(frame, mask, lost=[]), plain)
+
+
+def unit(*degrees: float) -> torch.Tensor:
+    """Features [2, 1, w] of unit length, by their angles."""
+    angles = torch.deg2rad(torch.tensor(degrees))
+    return torch.stack([angles.cos(), angles.sin()])[:, None]
+
+
+def test_signals_by_hand() -> None:
+    looks = Looks(exclusive=False)
+    looks.anchor(unit(0, 10, 90, 90), torch.tensor([[[1.0, 1.0, 0.0, 0.0]]]))
+    high = np.cos(np.deg2rad(10))
+    low = (0 + np.cos(np.deg2rad(80))) / 2
+    inside = torch.tensor([[True, True, False, False]])
+
+    def cosines(*degrees: float) -> float:
+        return float(np.cos(np.deg2rad(degrees)).mean())
+
+    agreement, likeness, coverage = looks.signals(unit(-30, 60, 90, 90), inside, 0)  # type: ignore[misc]
+    assert agreement == 0.5  # the cell at 60 degrees is nearer to 90 than to 10
+    assert likeness == pytest.approx((cosines(30, 50) - low) / (high - low), abs=1e-5)
+    assert coverage == pytest.approx((cosines(30, 40) - low) / (high - low), abs=1e-5)
+    looks.remember(unit(-30, -30, -60, -60), torch.tensor([[[1.0, 1.0, 0.0, 0.0]]]), [0])
+    again = looks.signals(unit(-30, 60, 90, 90), inside, 0)
+    assert again is not None
+    assert again[1:] == pytest.approx((likeness, coverage), abs=1e-5)  # by the anchor alone
+    assert looks.signals(unit(0, 0, 0, 0), torch.zeros(1, 4, dtype=torch.bool), 0) is None
+
+
+def test_an_object_smaller_than_a_cell_is_known_by_its_strongest_cells() -> None:
+    looks, cells = Looks(exclusive=True), unit(0, 90, 90, 90)
+    looks.anchor(cells, torch.tensor([[[0.7, 1.0, 1.0, 1.0]], [[0.3, 0.0, 0.0, 0.0]], [[0.0, 0.0, 0.0, 0.0]]]))
+    assert looks.signals(cells, torch.tensor([[True, False, False, False]]), 1) is not None
+    assert looks.signals(cells, torch.tensor([[True, False, False, False]]), 2) is None  # nowhere at all
+
+
+def test_area_of_soft_labels_counts_pixels_from_one_half_on(colours: Encoder, texture: Frames) -> None:
+    soft = np.zeros((1, 64, 96), np.float32)
+    soft[0, 8:24, 8:32], soft[0, 40:48, 40:64] = 1, 0.4
+    soft[0, 32:40, 8:16] = 0.5
+    frames = np.stack([texture[:64, :96]] * 2)
+    _, scores = propagate_labels(frames, soft, colours, size=(64, 96), config=CONFIG, return_scores=True)
+    assert (scores.area[0, 0], scores.box[0, 0].tolist()) == (16 * 24 + 64, [8, 8, 32, 40])
+
+
+def test_many_ranges_of_lost_frames_are_shortened() -> None:
+    (sentence,) = describe_lost({frame: {3} for frame in (1, 2, 5, 7, 9, 11, 13, 14, 17, 20)})
+    assert sentence == "object 3 is lost in frames 1 to 2, 5, 7, 9, 11, 13 to 14 and 2 more ranges"
+
+
+@pytest.mark.parametrize("name", [SCORES_FILE, DRAFT_FILE])
+def test_lost_objects_are_read_by_frame_and_object(tmp_path: Path, name: str) -> None:
+    rows = ["4,2,0.1000,1,0,0 0 0 0", "4,9,0.0500,1,0,0 0 0 0", "5,2,0.9000,0,7,1 1 3 5", "17,9,0.1500,1,0,0 0 0 0"]
+    lines = (
+        [f"{place},{row}" for place, row in enumerate(rows)]
+        if name == DRAFT_FILE
+        else ["frame,object,score,lost,area,box", *rows]
+    )
+    (tmp_path / name).write_text("\n".join(lines) + "\n")
+    assert read_lost(tmp_path) == {4: {2, 9}, 17: {9}}
+    assert read_lost(tmp_path / "nowhere") == {}
+
+
+def test_settings_cannot_be_changed_in_place() -> None:
+    with pytest.raises(FrozenInstanceError):
+        PropagationConfig().top_k = 3  # type: ignore[misc]

@@ -37,9 +37,9 @@ def copied() -> list[Path]:
 
 
 def is_sent(path: str) -> bool:
-    """Whether .dockerignore leaves a file in what is sent to Docker: the last line that matches decides."""
+    """Tell whether Dockerfile.dockerignore leaves a file in what is sent to Docker: the last line that matches decides."""
     sent = True
-    for line in (ROOT / ".dockerignore").read_text().split():
+    for line in DOCKERFILE.with_name("Dockerfile.dockerignore").read_text().split():
         pattern = line.removeprefix("!").replace("**/", "*")
         if any(fnmatch.fnmatch(part, pattern) for part in (path, *map(str, Path(path).parents))):
             sent = line.startswith("!")

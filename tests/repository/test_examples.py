@@ -193,6 +193,30 @@ def test_embed_with_ray(clip: Clip, video: str, tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in files.values()} == written
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the test kills a process by a signal")
+def test_a_killed_embedder_is_started_again(clip: Clip, video: str, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason='embed_with_ray.py needs pip install "ray[data]"')
+    psutil = pytest.importorskip("psutil")
+    names = [f"{k}.mp4" for k in range(6)]
+    (tmp_path / "videos").mkdir()
+    for name in names:
+        (tmp_path / "videos" / name).write_bytes((tmp_path / video).read_bytes())
+    environment = os.environ | ENVIRONMENT | {"RAY_worker_niceness": "0"}
+    words = command("embed_with_ray.py", "videos", "-o", "made", "--every", 1, "--size", 64)
+    with subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while "0.mp4: [" not in (line := process.stdout.readline()):
+            assert line, "it ended before the first video was done"
+        children = psutil.Process(process.pid).children(recursive=True)
+        actors = [child for child in children if "MapWorker" in " ".join(child.cmdline())]
+        assert len(actors) == 1
+        actors[0].kill()
+        printed = process.stdout.read()
+    assert process.returncode == 0
+    assert all(f"{name}: [7, 192, 8, 14]" in printed for name in names[1:])
+    assert sorted(path.name for path in (tmp_path / "made").iterdir()) == [f"{name}.safetensors" for name in names]
+
+
 def test_export_onnx(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     onnxruntime = pytest.importorskip("onnxruntime")

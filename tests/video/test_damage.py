@@ -270,6 +270,19 @@ def test_a_missing_segment_is_named(tmp_path: Path) -> None:
     assert "joined.ts is damaged: frame 4 cannot be decoded (4 frames are missing here)" in message
 
 
+def test_one_missing_frame_is_named(tmp_path: Path) -> None:
+    first, second, _ = segments(tmp_path)
+    later = tmp_path / "later.ts"
+    with av.open(str(second)) as file, av.open(str(later), "w", options={"muxdelay": "0"}) as copy:
+        stream = copy.add_stream_from_template(file.streams.video[0])
+        for packet in file.demux(video=0):
+            if packet.size:
+                packet.pts, packet.dts, packet.stream = packet.pts + 3600, packet.dts + 3600, stream
+                copy.mux(packet)
+    _, message = read_until_damage(joined(tmp_path / "joined.ts", [first, later]))
+    assert "frame 4 cannot be decoded (1 frame is missing here)" in message
+
+
 def test_joined_segments_of_another_size_are_answered_with_both_sizes(tmp_path: Path) -> None:
     path = joined(tmp_path / "joined.ts", [segments(tmp_path)[0], segments(tmp_path, size=(64, 96))[1]])
     frames, message = read_until_damage(path)
@@ -355,6 +368,31 @@ def test_frames_after_damage_keep_their_numbers(tmp_path: Path, suffix: str, cod
     with pytest.raises(VideoError, match="frame 15 cannot be decoded"):
         for _ in read_frames(path):
             pass
+
+
+def test_damage_is_told_once_and_numbers_past_the_end_are_refused(tmp_path: Path) -> None:
+    path, whole = damaged_in_the_middle(tmp_path)
+    source = read_frames(path, on_damage="skip")
+    with pytest.warns(UserWarning, match="frames 15 to 19 are skipped"):
+        assert torch.equal(source[18], whole[23])
+    assert torch.equal(source[16], whole[21])  # without another warning
+    assert source.pixel_aspect == 1
+    with pytest.raises(VideoError, match="holds only 35 frames; frame 99 was asked for"):
+        source.at([99])
+
+
+def test_frames_at_uneven_times_keep_their_numbers(tmp_path: Path) -> None:
+    times = [0, 4, 8, 30, 31, 32, 90, 94, 200, 204, 900, 904]
+    path = write(tmp_path / "clip.mkv", [picture(i) for i in range(12)], times=times, options={"bf": "0", "g": "4"})
+    whole = list(read_frames(path))
+    data, (start, size) = bytearray(path.read_bytes()), packets(path)[5]
+    data[start + 8 : start + size] = np.random.default_rng(0).bytes(size - 8)
+    path.write_bytes(data)
+    source = read_frames(path, on_damage="skip")
+    with pytest.warns(UserWarning, match="frames 5 to 7 are skipped"):
+        frames = each(source)
+    assert [source.number(index) for index in range(9)] == [0, 1, 2, 3, 4, 8, 9, 10, 11]
+    assert equal(frames, whole[:5] + whole[8:])
 
 
 TIMED = [

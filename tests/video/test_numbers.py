@@ -242,3 +242,18 @@ def test_a_file_whose_packets_are_not_its_frames_is_counted_through(tmp_path: Pa
     for numbers in (range(COUNT), [17, 44], [44, 3]):
         assert equal(read_frames(path).at(numbers), [expected[index] for index in numbers])
     assert equal(read_frames(path).backwards(COUNT), expected[::-1])
+
+
+def test_parts_in_reversed_order_are_read_by_number(tmp_path: Path) -> None:
+    path = write(tmp_path / "clip.mp4", [picture(index) for index in range(12)], options={"g": "4"})
+    whole = list(read_frames(path))
+    backwards = read_frames(path)[10:2:-2]
+    assert len(backwards) == 4
+    for found, number in zip(backwards.at([0, 3, 1]), (10, 4, 8), strict=True):
+        assert torch.equal(found, whole[number])
+
+
+def test_videos_are_read_without_a_limit_of_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "clip.mp4", [picture(index) for index in range(3)])
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert len(list(read_frames(path))) == 3

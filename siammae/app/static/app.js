@@ -9,10 +9,10 @@ import { showStart, uploads, wireStart } from './start.js';
 import { Timeline } from './timeline.js';
 
 const $ = (id) => document.getElementById(id);
-const look = { tool: 'box', object: 1, width: 16, opacity: 0.45, hidden: false, colors: ['#3f90da'], point: 1, space: false };
+const look = { tool: 'select', object: 1, width: 16, opacity: 0.45, hidden: false, colors: ['#3f90da'], point: 1, click: 1, space: false };
 const stage = new Stage($('stage'), look);
 const timeline = new Timeline((index) => visit(index));
-let project = null, frames = null, state = null, limits = null, follow = false, polling = null, working = 0;
+let project = null, frames = null, state = null, limits = null, follow = false, polling = null, resting = null, working = 0;
 let queue = Promise.resolve(); // changes go to the server one after another
 
 // ---- opening and leaving
@@ -57,12 +57,12 @@ async function begin(opened, first) {
   look.object = state.objects[kept.object] ? kept.object : Number(Object.keys(state.objects)[0]);
   view('work');
   stage.open(state.width, state.height);
-  choose(kept.tool ?? (matchMedia('(pointer: coarse)').matches ? 'move' : 'box'));
+  choose(kept.tool ?? (matchMedia('(pointer: coarse)').matches ? 'move' : 'select'));
   take(state);
   const index = timeline.nearest(Math.min(kept.frame ?? state.anchors[0] ?? state.trim[0], state.frames - 1));
   timeline.at(index);
   await frames.go(index);
-  project?.prepare(index).then(refresh).catch(() => {});
+  prepare(project, index);
   poll();
 }
 
@@ -129,7 +129,14 @@ function show(shown) {
 async function visit(index) {
   follow = false;
   stage.strokes.drop();
+  clearTimeout(resting);
   await frames.go(index);
+  resting = setTimeout(prepare, 400, project, index);
+}
+
+// Let the server encode the frame at hand, so that the first box or click there is quick.
+function prepare(mine, index) {
+  if (mine && mine === project && frames.index === index && !timeline.timer) mine.prepare(index).then(() => mine === project && refresh()).catch(() => {});
 }
 
 function complain(error) {
@@ -189,8 +196,9 @@ const acts = {
   run: () => change(async () => { follow = true; return project.propagate(); }),
   stop: () => project.stop().then(take).then(poll).catch(complain),
   async download(name, button) {
+    const text = button.textContent;
     button.disabled = true;
-    button.textContent = `Making ${name}…`;
+    button.textContent = 'Making…';
     try {
       const link = document.createElement('a');
       link.href = URL.createObjectURL(await project.file(name));
@@ -201,7 +209,7 @@ const acts = {
       complain(error);
     } finally {
       button.disabled = false;
-      button.textContent = name;
+      button.textContent = text;
     }
   },
 };
@@ -212,6 +220,10 @@ $('stage').addEventListener('gesture', ({ detail }) => {
   if (detail.kind === 'point') {
     change(() => project.edit({ do: 'point', frame, number: detail.number, place: detail.place }));
     if (!detail.moved) look.point = (look.point % $('point').length) + 1;
+  } else if (detail.kind === 'click') {
+    change(() => project.edit({ do: 'click', frame, object, place: detail.place, plus: detail.plus }));
+  } else if (detail.kind === 'box' && $('fit').checked) {
+    change(() => project.edit({ do: 'fit', frame, object, path: detail.path }));
   } else {
     const shape = detail.kind === 'stroke' ? look.tool : detail.kind;
     change(() => project.edit({ do: 'draw', frame, object, shape, path: detail.path, width: look.width }));
@@ -253,6 +265,13 @@ for (const group of document.querySelectorAll('[role=radiogroup]')) {
   });
 }
 document.querySelectorAll('[data-tool]').forEach((button) => button.addEventListener('click', () => choose(button.dataset.tool)));
+document.querySelectorAll('[data-click]').forEach((button) => button.addEventListener('click', () => {
+  look.click = Number(button.dataset.click);
+  document.querySelectorAll('[data-click]').forEach((other) => {
+    other.setAttribute('aria-checked', other === button);
+    other.tabIndex = other === button ? 0 : -1;
+  });
+}));
 $('width').addEventListener('input', () => setWidth(Number($('width').value)));
 $('opacity').addEventListener('input', () => { look.opacity = $('opacity').value / 100; stage.recolor(); });
 $('point').addEventListener('change', () => { look.point = Number($('point').value); });
@@ -265,6 +284,7 @@ $('redo').addEventListener('click', acts.redo);
 $('add').addEventListener('click', acts.add);
 $('run').addEventListener('click', acts.run);
 $('stop').addEventListener('click', acts.stop);
+$('get-format').addEventListener('click', () => acts.download($('format').value, $('get-format')));
 $('clear').addEventListener('click', () => change(() => project.edit({ do: 'clear', frame: frames.index })));
 for (const id of ['trim-start', 'trim-stop', 'trim-step']) {
   $(id).addEventListener('change', () => acts.trim(Number($('trim-start').value), Number($('trim-stop').value) + 1, Number($('trim-step').value)));

@@ -1,7 +1,7 @@
 // Shortcuts.
 
 export function wireKeys({ look, stage, timeline, acts, choose, setWidth, isOpen, objects }) {
-  const tools = { h: 'move', s: 'box', b: 'brush', e: 'eraser', p: 'polygon', k: 'points' };
+  const tools = { h: 'move', s: 'select', b: 'brush', e: 'eraser', p: 'polygon', k: 'points' };
   const keys = {
     '[': () => setWidth(look.width / 1.25 - 0.5),
     ']': () => setWidth(look.width * 1.25 + 0.5),

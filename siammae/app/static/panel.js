@@ -57,8 +57,9 @@ function row(number, name, look, act) {
 }
 
 export function showFrame(state, labels) {
-  const told = labels.anchor || labels.pointAnchor ? 'Labelled by hand' : labels.mask || labels.points.length ? 'Propagated' : 'No labels yet';
-  $('frame-info').textContent = `Frame ${labels.frame}: ${told.toLowerCase()}`;
+  const done = state.done.some(([first, last]) => first <= labels.frame && labels.frame <= last);
+  const told = labels.anchor || labels.pointAnchor ? 'labelled by hand' : done ? 'propagated' : 'no labels yet';
+  $('frame-info').textContent = `Frame ${labels.frame}: ${told}`;
   $('clear').disabled = !(labels.anchor || labels.pointAnchor);
 }
 
@@ -103,8 +104,13 @@ function toldOf(job, state) {
   return job.total ? `Done: ${job.done} frames in ${span(job.seconds)}, ${speed}${changed}` : `Everything was propagated already${changed}`;
 }
 
+const FORMATS = {
+  'coco.zip': 'COCO, with pictures', 'yolo.zip': 'YOLO, with pictures', 'cvat.zip': 'CVAT, with pictures', 'label-studio.zip': 'Label Studio, with pictures',
+  'davis.zip': 'DAVIS, with pictures', 'mot.zip': 'MOT boxes, with pictures', 'cut-out.webm': 'Cut-out video (WebM with alpha)',
+};
+
 export function showFiles(state, act) {
-  const place = $('files'), key = state.files.join();
+  const place = $('files'), key = [...state.files, ...state.formats].join();
   if (place.dataset.key === key && place.childNodes.length) return;
   place.dataset.key = key;
   place.replaceChildren(...state.files.map((name) => {
@@ -115,5 +121,9 @@ export function showFiles(state, act) {
     button.addEventListener('click', () => act.download(name, button));
     return button;
   }));
+  $('other-files').hidden = !state.formats.length;
+  if (state.formats.length && !$('format').length) {
+    $('format').replaceChildren(...state.formats.map((name) => new Option(FORMATS[name] ?? name, name)));
+  }
   if (!state.files.length) place.textContent = 'Masks, tables and a video, once propagated.';
 }

@@ -8,7 +8,7 @@ export class Stage {
   constructor(canvas, look) {
     this.canvas = canvas;
     this.pen = canvas.getContext('2d');
-    this.look = look; // { tool, object, width, opacity, hidden, colors, point }: what the person chose
+    this.look = look; // { tool, object, width, opacity, hidden, colors, point, click }: what the person chose
     this.shown = null;
     this.view = { scale: 1, x: 0, y: 0 }; // of a pixel of the frame, and of its top left corner on the canvas, in CSS pixels
     this.fitted = true;
@@ -137,6 +137,26 @@ export class Stage {
       }
     }
     shown.labels.points.forEach((point, i) => point && badge(point[0], point[1], String(i + 1), this.colorOf(i + 1), true));
+    const prompt = look.tool === 'select' && shown.labels.prompts[look.object];
+    if (!prompt) return;
+    pen.lineWidth = 2 * dot;
+    if (prompt.box) this.dashed(() => pen.rect(prompt.box[0], prompt.box[1], prompt.box[2] - prompt.box[0], prompt.box[3] - prompt.box[1]), dot);
+    for (const [x, y, plus] of prompt.clicks) {
+      pen.fillStyle = plus ? '#ffffff' : '#000000';
+      pen.strokeStyle = plus ? '#000000' : '#ffffff';
+      pen.beginPath();
+      pen.arc(x, y, 6 * dot, 0, 7);
+      pen.fill();
+      pen.stroke();
+      pen.beginPath();
+      pen.moveTo(x - 3 * dot, y);
+      pen.lineTo(x + 3 * dot, y);
+      if (plus) {
+        pen.moveTo(x, y - 3 * dot);
+        pen.lineTo(x, y + 3 * dot);
+      }
+      pen.stroke();
+    }
   }
 
   // Stroke a path so that it shows on any ground.

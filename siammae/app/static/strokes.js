@@ -46,7 +46,7 @@ export class Strokes {
   down(event) {
     if (!this.stage.shown) return;
     const moves = this.look.tool === 'move' || event.button === 1 || this.look.space;
-    if (event.button === 2) return;
+    if (event.button === 2 && this.look.tool !== 'select') return;
     if (!(moves && event.pointerType === 'touch')) event.preventDefault();
     this.pointers.set(event.pointerId, event);
     this.stage.cursor = null;
@@ -61,6 +61,7 @@ export class Strokes {
     const place = this.stage.place(event);
     if (this.look.tool === 'polygon') return this.addCorner(place);
     this.path = [place];
+    this.minus = event.button === 2 || event.altKey;
     this.held = this.look.tool === 'points' ? this.pointAt(place) : null;
     this.stage.draw();
   }
@@ -97,8 +98,9 @@ export class Strokes {
     if (!path) return;
     const [first, last] = [path[0], path[path.length - 1]];
     const far = Math.hypot(last[0] - first[0], last[1] - first[1]) * this.stage.view.scale;
-    if (tool === 'box') {
+    if (tool === 'select') {
       if (far > DRAG) this.tell({ kind: 'box', path: [first, last] });
+      else this.tell({ kind: 'click', place: last, plus: this.minus ? 0 : this.look.click });
     } else if (tool === 'points') {
       this.tell({ kind: 'point', number: this.held ?? this.look.point, moved: this.held !== null, place: last });
     } else this.tell({ kind: 'stroke', path });
@@ -145,8 +147,8 @@ export class Strokes {
     else if (event.key === 'Enter' && !event.ctrlKey && this.corners.length >= 3 && this.look.tool === 'polygon' && !stage.cursor) this.close();
     else if (!stage.cursor) return;
     else if (by) stage.cursor = stage.cursor.map((at, axis) => Math.min(Math.max(at + by[axis], 0), stage.size[axis] - 1));
-    else if (event.key === 'Enter' && !event.ctrlKey) this.press();
-    else if (event.key.toLowerCase() === 'x' && this.look.tool === 'box') {
+    else if (event.key === 'Enter' && !event.ctrlKey) this.press(event.shiftKey || event.altKey);
+    else if (event.key.toLowerCase() === 'x' && this.look.tool === 'select') {
       if (this.corner) this.tell({ kind: 'box', path: [this.corner, stage.cursor] });
       this.corner = this.corner ? null : stage.cursor;
     } else return;
@@ -155,9 +157,10 @@ export class Strokes {
     stage.draw();
   }
 
-  press() {
+  press(minus) {
     const place = this.stage.cursor, { tool } = this.look;
-    if (tool === 'points') this.tell({ kind: 'point', number: this.look.point, moved: false, place });
+    if (tool === 'select') this.tell({ kind: 'click', place, plus: minus ? 0 : this.look.click });
+    else if (tool === 'points') this.tell({ kind: 'point', number: this.look.point, moved: false, place });
     else if (tool === 'polygon') this.addCorner(place);
     else if (tool === 'brush' || tool === 'eraser') this.tell({ kind: 'stroke', path: [place] });
   }
@@ -166,7 +169,7 @@ export class Strokes {
   paint(pen, dot) {
     const { look, path, stage } = this, color = stage.colorOf(look.object);
     pen.lineJoin = pen.lineCap = 'round';
-    if (path && look.tool === 'box') {
+    if (path && look.tool === 'select') {
       const [x, y] = path[0], [x1, y1] = path[path.length - 1];
       stage.dashed(() => pen.rect(x, y, x1 - x, y1 - y), dot);
     } else if (path && (look.tool === 'brush' || look.tool === 'eraser')) {

@@ -74,12 +74,27 @@ def polygon(mask: NDArray[np.bool_]) -> Points:
     Holes, and parts that lie apart, are joined to it by lines that run there and back, between their nearest corners.
     """
     rings = outlines(mask)
-    joined = max(rings, key=len)
-    rings = [ring for ring in rings if ring is not joined]
-    while rings:
-        gaps = [np.abs(joined[:, None] - ring[None]).sum(axis=-1) for ring in rings]
-        nearest = min(range(len(rings)), key=lambda index: int(gaps[index].min()))
-        here, there = np.unravel_index(gaps[nearest].argmin(), gaps[nearest].shape)
-        ring = np.roll(rings.pop(nearest), -there, axis=0)
+    corners = np.concatenate(rings)  # [C, 2]
+    owner = np.repeat(np.arange(len(rings)), [len(ring) for ring in rings])
+    first = max(range(len(rings)), key=lambda index: len(rings[index]))
+    joined = added = rings[first]
+    waiting = owner != first
+    gap = np.full(len(corners), np.inf)  # of each corner to the nearest one that is joined already
+    nearest = np.zeros_like(corners)
+    while waiting.any():
+        gaps = sum(np.abs(corners[:, None, axis] - added[None, :, axis]) for axis in (0, 1))  # [C, corners of the last ring]
+        closest = gaps.argmin(axis=1)
+        closer = gaps.min(axis=1) < gap
+        gap[closer], nearest[closer] = gaps.min(axis=1)[closer], added[closest[closer]]
+        corner = int(np.where(waiting, gap, np.inf).argmin())
+        added = rings[owner[corner]]
+        waiting &= owner != owner[corner]
+        ring = np.roll(added, -_place(added, corners[corner]), axis=0)
+        here = _place(joined, nearest[corner])
         joined = np.concatenate([joined[: here + 1], ring, ring[:1], joined[here:]])
     return joined if len(joined) >= 3 else np.resize(joined, (3, 2))
+
+
+def _place(points: Points, point: Points) -> int:
+    """Find where a point [2] stands among points [N, 2]."""
+    return int((points == point).all(axis=1).argmax())

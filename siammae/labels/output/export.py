@@ -12,7 +12,7 @@ from siammae.labels.masks import MaskLike
 from siammae.labels.output import coco, cvat, davis, label_studio, mot, yolo
 from siammae.labels.output.masks import Names, VideoMasks
 from siammae.video.frames import Frames, FrameSource, read_frames
-from siammae.video.pictures import as_picture
+from siammae.video.pictures import as_picture, encode_picture
 
 FormatName: TypeAlias = Literal["coco", "yolo", "cvat", "label-studio", "davis", "mot"]
 FPS = 25.0  # where the video does not say
@@ -92,7 +92,7 @@ def _write_pictures(folder: Path, masks: VideoMasks, frames: Frames, picture: Ca
     for position, frame in match_frames(frames, masks):
         path = folder / picture(masks, position)
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(as_picture(frame)).save(path, quality=QUALITY)
+        path.write_bytes(encode_picture(Image.fromarray(as_picture(frame)), path.suffix, quality=QUALITY))
 
 
 def match_frames(frames: Frames, masks: VideoMasks) -> Iterator[tuple[int, Tensor]]:

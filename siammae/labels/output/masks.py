@@ -4,6 +4,7 @@ import csv
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -169,7 +170,7 @@ def _sources(masks: Any) -> tuple[Sequence[MaskLike], list[str], str]:
         raise ValueError(f"masks are a {type(masks).__name__}; expected a folder, ids [T, H, W] or a list of masks")
     if not len(masks):
         raise ValueError("there are no masks; expected one for each frame")
-    return masks, [f"{position:05d}" for position in range(len(masks))], "the masks"
+    return list(masks), [f"{position:05d}" for position in range(len(masks))], "the masks"
 
 
 def read_ids(mask: MaskLike, label: str, void_id: int | None) -> NDArray[np.int64]:
@@ -202,11 +203,11 @@ def name_objects(names: Names, ids: Sequence[int]) -> dict[int, str]:
         return {label: f"object {label}" for label in ids}
     given = dict.fromkeys(ids, names) if isinstance(names, str) else dict(names)
     for label, name in given.items():
-        if isinstance(label, bool) or not isinstance(label, int) or label < 1:
+        if isinstance(label, bool) or not isinstance(label, Integral) or label < 1:
             raise ValueError(f"names has the id {label!r}; expected the id of an object, a whole number above 0")
         if not isinstance(name, str) or not name.strip() or not name.isprintable():
             raise ValueError(f"object {label} is called {name!r}; expected a name of one line")
     if missing := [label for label in ids if label not in given]:
         remedy = ", ".join(f'{label}: "NAME"' for label in missing[:3])
         raise ValueError(f"objects {missing} have no name; give one to every object: {remedy}")
-    return given
+    return {int(label): name for label, name in given.items()}

@@ -42,13 +42,29 @@ class Source(Protocol):
 
 
 def load(dataset: Dataset[Batch], workers: int, pin: bool, **options: Any) -> Iterator[Batch]:
-    """Yield the data set's batches, made ahead in worker processes."""
+    """Yield the data set's batches, made ahead in worker processes; an error of a worker comes as it was raised there."""
     if workers:
         options |= {"prefetch_factor": 2, "worker_init_fn": _leave_signals_to_parent}
         options["multiprocessing_context"] = "forkserver"
-    loader: DataLoader[Batch] = DataLoader(dataset, batch_size=None, num_workers=workers, pin_memory=pin, **options)
-    for frames, names, skipped, masks in loader:
+    loader: DataLoader[Batch] = DataLoader(_Caught(dataset), batch_size=None, num_workers=workers, pin_memory=pin, **options)
+    for item in loader:
+        if isinstance(item, Exception):
+            raise item
+        frames, names, skipped, masks = item
         yield Batch(frames, list(names), [tuple(pair) for pair in skipped], masks)
+
+
+class _Caught(Dataset[Any]):
+    """A data set whose errors about the data are values: DataLoader would add a worker's traceback to their line."""
+
+    def __init__(self, dataset: Dataset[Batch]) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, index: int) -> Batch | ValueError | OSError:
+        try:
+            return self._dataset[index]
+        except (ValueError, OSError) as error:
+            return error
 
 
 def _leave_signals_to_parent(worker: int) -> None:

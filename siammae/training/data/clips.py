@@ -21,7 +21,6 @@ from siammae.video.pictures import images_in, open_picture
 from siammae.video.pixels import as_pixels
 
 Frame = NDArray[np.uint8]  # [H, W, 3], RGB
-VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
 
 
 class UnusableClip(ValueError):
@@ -49,6 +48,7 @@ class VideoClip:
             self.close()
             raise UnusableClip(f"{self.name}: the file does not say how long it is")
         self.seconds = max(0.0, self._video.duration - 1 / self._video.fps)  # time of the last frame
+        self.fps = self._video.fps  # frames per second on average
         self.size: tuple[int, int] | None = self._video.size  # what the header says; frames decide
 
     def __enter__(self) -> "VideoClip":

@@ -1,27 +1,18 @@
-"""Files: samples from videos, folders of frames or images on a disk, in an order that a seed fixes.
+"""Files: samples from videos, folders of frames or images on a disk."""
 
-An item is one visit of one file and gives `repeats` samples. Item number n of a run is file n modulo their number of
-the n-th epoch's permutation, drawn with a random generator of its own, so the number of loader workers and resumes do not
-change it.
-"""
-
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from siammae.training.config import DataConfig
-from siammae.training.data.batches import Batch, load
-from siammae.training.data.clips import VIDEO_SUFFIXES, UnusableClip, VideoClip, folder_clip, read_image
-from siammae.training.data.finish import Finish, FinishedBatches
+from siammae.training.data.clips import UnusableClip, VideoClip, folder_clip, read_image
+from siammae.training.data.finish import Finish
 from siammae.training.data.samples import draw_crop_pairs, draw_samples
+from siammae.training.data.visits import Visit, VisitMicroBatches, VisitSource
+from siammae.video.frames import VIDEO_SUFFIXES
 from siammae.video.pictures import IMAGE_SUFFIXES
-
-MAX_UNUSABLE = 100  # files in a row that may fail before the data set counts as unusable
 
 
 def find_files(config: DataConfig) -> list[Path]:
@@ -52,58 +43,24 @@ def _some(found: list[Path], config: DataConfig, reason: str) -> list[Path]:
     return found
 
 
-class FileMicroBatches(Dataset[Batch]):
-    """Micro-batches of a run by number; each is loaded whole by one worker.
-
-    A file that turns out unusable is replaced by the next one of a permutation that the item's number fixes, and
-    reported with the batch.
-    """
+class FileMicroBatches(VisitMicroBatches):
+    """Micro-batches of a run from files."""
 
     def __init__(self, files: Sequence[Path], config: DataConfig, *, size: int, side: int, futures: int, seed: int) -> None:
-        if size % config.repeats:
-            raise ValueError(f"{size} pairs of one backward pass are no multiple of data.repeats {config.repeats}")
-        self._files, self._config = list(files), config
-        self._items = size // config.repeats
-        self._side, self._futures, self._seed = side, futures, seed
-        self._unusable: dict[int, str] = {}
-        self._epoch = -1
-        self._order = np.empty(0, dtype=np.int64)
+        super().__init__(len(files), config, size=size, side=side, futures=futures, seed=seed)
+        self._files = list(files)
 
-    def __getitem__(self, micro_batch: int) -> Batch:
-        samples: list[Tensor] = []
-        names: list[str] = []
-        skipped: list[tuple[str, str]] = []
-        for item in range(micro_batch * self._items, (micro_batch + 1) * self._items):
-            drawn, file = self._draw(item, skipped)
-            samples += drawn
-            names += [str(file)] * len(drawn)
-        return Batch(torch.stack(samples), names, skipped)
+    def name(self, index: int) -> str:
+        return str(self._files[index])
 
-    def _draw(self, item: int, skipped: list[tuple[str, str]]) -> tuple[list[Tensor], Path]:
-        for index in self._candidates(item):
-            if index in self._unusable:
-                continue
-            file, rng = self._files[index], np.random.default_rng([self._seed, 2, item])
+    def visit(self, visits: Sequence[Visit]) -> list[list[Tensor] | UnusableClip]:
+        results: list[list[Tensor] | UnusableClip] = []
+        for index, item in visits:
             try:
-                return self._samples(file, rng), file
+                results.append(self._samples(self._files[index], self.rng(item)))
             except UnusableClip as error:
-                self._unusable[index] = str(error)
-                skipped.append((str(file), str(error)))
-        reasons = "; ".join(list(self._unusable.values())[:3])
-        raise ValueError(f"no usable file: {len(self._unusable)} of {len(self._files)} tried, such as {reasons}")
-
-    def _candidates(self, item: int) -> Iterator[int]:
-        """Yield the item's own file, then others to take its place."""
-        epoch, position = divmod(item, len(self._files))
-        if epoch != self._epoch:
-            rng = np.random.default_rng([self._seed, 3, epoch])
-            self._epoch, self._order = epoch, rng.permutation(len(self._files))
-        yield int(self._order[position])
-        others = np.random.default_rng([self._seed, 4, item])
-        if len(self._files) <= MAX_UNUSABLE:
-            yield from map(int, others.permutation(len(self._files)))
-        else:
-            yield from map(int, others.integers(len(self._files), size=MAX_UNUSABLE))
+                results.append(error)
+        return results
 
     def _samples(self, file: Path, rng: np.random.Generator) -> list[Tensor]:
         config = self._config
@@ -114,19 +71,12 @@ class FileMicroBatches(Dataset[Batch]):
             return list(draw_samples(clip, config, side=self._side, futures=self._futures, rng=rng))
 
 
-class FileSource:
-    """Micro-batches of a run from files, loaded ahead by `data.workers` processes, and finished there if `finish` is given."""
+class FileSource(VisitSource):
+    """Micro-batches of a run from files."""
 
     def __init__(
         self, files: Sequence[Path], config: DataConfig, *, size: int, side: int, futures: int, seed: int, pin: bool,
         finish: Finish | None = None,
     ) -> None:  # fmt: skip
-        batches: Dataset[Batch] = FileMicroBatches(files, config, size=size, side=side, futures=futures, seed=seed)
-        self._dataset = FinishedBatches(batches, finish) if finish else batches
-        self._workers, self._pin = config.workers, pin
-        self.num_files: int | None = len(files)
-        self.skipped: tuple[tuple[str, str], ...] = ()
-
-    def micro_batches(self, first: int, stride: int) -> Iterator[Batch]:
-        """Yield the micro-batches first, first + stride, first + 2 * stride, ... without end."""
-        yield from load(self._dataset, self._workers, self._pin, sampler=itertools.count(first, stride))
+        dataset = FileMicroBatches(files, config, size=size, side=side, futures=futures, seed=seed)
+        super().__init__(dataset, len(files), config.workers, pin, finish)

@@ -16,7 +16,7 @@ from siammae.training.data.crops import Box, moved_box, random_box, resized
 
 
 class Clip(Protocol):
-    """Frames by time: a video file, a folder of frames, a clip in a shard."""
+    """Frames by time: a video file, or a folder of frames."""
 
     name: str
     seconds: float  # time of the last frame
@@ -64,7 +64,10 @@ def draw_samples(clip: Clip, config: DataConfig, *, side: int, futures: int, rng
     sizes = [clip.size or (1, 1)] * config.repeats
     while True:
         rng.bit_generator.state = state
-        plans = [plan_sample(clip, size, config, futures, rng) for size in sizes]
+        try:
+            plans = [plan_sample(clip.seconds, size, config, futures, rng) for size in sizes]
+        except UnusableClip as error:
+            raise UnusableClip(f"{clip.name}: {error}") from error
         frames = clip.read([time for plan in plans for time in plan.times])
         samples = [frames[k : k + 1 + futures] for k in range(0, len(frames), 1 + futures)]
         read = [(sample[0].shape[0], sample[0].shape[1]) for sample in samples]
@@ -75,12 +78,20 @@ def draw_samples(clip: Clip, config: DataConfig, *, side: int, futures: int, rng
         yield crop(list(zip(sample, plan.boxes, strict=True)), plan.flip, side)
 
 
-def plan_sample(clip: Clip, size: tuple[int, int], config: DataConfig, futures: int, rng: np.random.Generator) -> Plan:
-    """Draw times, boxes and flip of one sample of a clip whose frames have `size`; UnusableClip if the clip is too short."""
-    try:
-        times = draw_times(clip.seconds, config.gap, futures, rng)
-    except UnusableClip as error:
-        raise UnusableClip(f"{clip.name}: {error}") from error
+def plan_sample(seconds: float, size: tuple[int, int], config: DataConfig, futures: int, rng: np.random.Generator) -> Plan:
+    """Draw times, boxes and flip of one sample of a clip.
+
+    Args:
+        seconds: time of its last frame.
+        size: height and width of its frames, in pixels.
+        config: gap, crop, jitter and flip.
+        futures: T.
+        rng: source of the random numbers.
+
+    Raises:
+        UnusableClip: the clip is shorter than the shortest gap.
+    """
+    times = draw_times(seconds, config.gap, futures, rng)
     box = random_box(*size, config.scale, rng, config.ratio)
     boxes = [box, *(moved_box(box, *size, config.jitter, rng) for _ in range(futures))]
     return Plan(times, boxes, bool(rng.random() < config.flip))

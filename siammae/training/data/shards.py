@@ -1,193 +1,165 @@
-"""Shards: samples streamed from tar files on a disk or an object store, read by webdataset.
+"""Shards: samples from the tar files that `siammae shards` writes, on a disk or in an object store.
 
-A tar sample is a short clip (`name.mp4`), or its frames in order (`name.0000.jpg`, `name.0001.jpg`, ... at `data.fps`).
-
-The shards of every epoch are permuted by the seed and dealt to `data.shards.streams` readers in each process. A reader mixes
-its clips in a buffer and produces every `streams`-th micro-batch of its process, so that the run does not depend on how
-many workers share the readers. A resumed run reads past what was used before, without decoding it.
+Times, boxes and flips of a micro-batch are drawn from the index alone. Then the parts of shards that hold its frames are read,
+all at the same time, and nothing else of them.
 """
 
-import itertools
 import tarfile
-from collections import deque
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
-import numpy as np
-import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset, get_worker_info
 
 from siammae.training.config import DataConfig
-from siammae.training.data.batches import Batch, load
-from siammae.training.data.clips import VIDEO_SUFFIXES, FramesClip, UnusableClip, VideoClip
-from siammae.training.data.files import MAX_UNUSABLE
-from siammae.training.data.samples import draw_samples
-from siammae.video.pictures import IMAGE_SUFFIXES
+from siammae.training.data.clips import Frame, UnusableClip, VideoClip, read_image
+from siammae.training.data.finish import Finish
+from siammae.training.data.samples import Plan, crop, plan_sample
+from siammae.training.data.shard_index import BLOCK, Member, ShardIndex, open_index, shard_name
+from siammae.training.data.stores import Range, Store
+from siammae.training.data.visits import Visit, VisitMicroBatches, VisitSource
 
-Item = tuple[str, dict[str, bytes]]  # name of a clip and its encoded files by suffix
+
+@dataclass(frozen=True)
+class ShardClip:
+    """A clip of a shard, known from the index: JPEG frames, one a member, or one video at `rate` frames a second."""
+
+    name: str
+    shard: str
+    frames: int
+    fps: float  # of the source, or of the shards if that is less
+    rate: float
+    members: list[Member]
+    video: bool
+
+    def numbers(self, times: Sequence[float]) -> list[int]:
+        """Return the number of the frame shown at each of `times`."""
+        return [min(self.frames - 1, int(time * self.fps + 1e-6)) for time in times]
+
+    def wanted(self, times: Sequence[float]) -> list[int]:
+        """List the numbers of the members that hold the frames at `times`."""
+        return [0] if self.video else sorted(set(self.numbers(times)))
+
+    def range(self, number: int) -> Range:
+        """Return the part of the shard that holds a member with its header."""
+        member = self.members[number]
+        return self.shard, member.header, member.header + BLOCK + member.size
+
+    def read(self, times: list[float], contents: dict[int, bytes | FileNotFoundError]) -> list[Frame]:
+        """Read the frame shown at each of `times` from the members that hold them, each with its header.
+
+        Raises:
+            UnusableClip: a member is missing, cut off or another one, or cannot be decoded.
+        """
+        files = {number: self._checked(number, content) for number, content in contents.items()}
+        if self.video:
+            with VideoClip(files[0], self.name) as clip:
+                return clip.read([(number + 0.5) / self.rate for number in self.numbers(times)])
+        images = {number: read_image(file, f"{self.name}, frame {number}") for number, file in files.items()}
+        return [images[number] for number in self.numbers(times)]
+
+    def _checked(self, number: int, content: bytes | FileNotFoundError) -> bytes:
+        """Return the bytes of a member behind its header; UnusableClip if they are not what the index says."""
+        member = self.members[number]
+        if isinstance(content, FileNotFoundError):
+            raise UnusableClip(f"{self.name}: unreadable shard ({content})")
+        if len(content) < BLOCK + member.size:
+            raise UnusableClip(f"{self.name}: the shard ends within {member.name}; copy or write {self.shard} again")
+        try:
+            header = tarfile.TarInfo.frombuf(content[:BLOCK], "utf-8", "strict")
+            same = (header.name, header.size) == (member.name, member.size)
+        except (tarfile.TarError, ValueError):
+            same = False
+        if not same:
+            raise UnusableClip(
+                f"{self.name}: the shard does not hold {member.name} where the index says; {self.shard} was changed or damaged"
+            )
+        return content[BLOCK:]
 
 
-def find_shards(path: str) -> list[str]:
-    """List the tar files that `path` names: a folder, or a pattern with braces such as s3-shards-{0000..0099}.tar.
+class PlannedVisit(NamedTuple):
+    """A visit of a clip before its frames are read."""
 
-    A pattern may be an address or a command that webdataset opens: https://..., pipe:aws s3 cp s3://... -
+    clip: ShardClip
+    plans: list[Plan]
+    wanted: list[int]  # members to read
+    unusable: str  # the reason, or nothing
+
+
+class ShardMicroBatches(VisitMicroBatches):
+    """Micro-batches of a run from a store of shards."""
+
+    def __init__(
+        self, store: Store, index: ShardIndex, config: DataConfig, *, size: int, side: int, futures: int, seed: int
+    ) -> None:
+        super().__init__(len(index), config, size=size, side=side, futures=futures, seed=seed)
+        self._store, self._index = store, index
+
+    def name(self, index: int) -> str:
+        row = self._index.clips[index]
+        return f"{self._store.url}/{shard_name(int(row['shard']))}:{int(row['key']):08d}"
+
+    def visit(self, visits: Sequence[Visit]) -> list[list[Tensor] | UnusableClip]:
+        planned = [self._plan(visit) for visit in visits]
+        wanted = [(k, number) for k, planned_visit in enumerate(planned) for number in planned_visit.wanted]
+        contents: list[dict[int, bytes | FileNotFoundError]] = [{} for _ in planned]
+        parts = self._store.read_ranges([planned[k].clip.range(number) for k, number in wanted])
+        for (k, number), content in zip(wanted, parts, strict=True):
+            contents[k][number] = content
+        return [self._samples(*pair) for pair in zip(planned, contents, strict=True)]
+
+    def _plan(self, visit: Visit) -> PlannedVisit:
+        """Draw the samples of a visit, without reading."""
+        row, rng, repeats = self._index.clips[visit[0]], self.rng(visit[1]), range(self._config.repeats)
+        frames, fps, size = int(row["frames"]), float(row["fps"]), (int(row["height"]), int(row["width"]))
+        name, shard = self.name(visit[0]), shard_name(int(row["shard"]))
+        members, video = self._index.members(visit[0]), self._index.format == "clips"
+        clip = ShardClip(name, shard, frames, fps, self._index.fps, members, video)
+        try:
+            if self._config.gap[0] * fps < 1 - 1e-3:
+                raise UnusableClip(
+                    f"its {fps:.3g} frames a second are too few for the shortest gap of {self._config.gap[0]:.3g} s"
+                )
+            plans = [plan_sample((frames - 1) / fps, size, self._config, self._futures, rng) for _ in repeats]
+        except UnusableClip as error:
+            return PlannedVisit(clip, [], [], str(error))
+        times = [time for plan in plans for time in plan.times]
+        return PlannedVisit(clip, plans, clip.wanted(times), "")
+
+    def _samples(self, planned: PlannedVisit, contents: dict[int, bytes | FileNotFoundError]) -> list[Tensor] | UnusableClip:
+        """Cut the samples of a planned visit."""
+        if planned.unusable:
+            return UnusableClip(f"{planned.clip.name}: {planned.unusable}")
+        try:
+            frames = planned.clip.read([time for plan in planned.plans for time in plan.times], contents)
+        except UnusableClip as error:
+            return error
+        length = 1 + self._futures
+        return [
+            crop(list(zip(frames[k * length : (k + 1) * length], plan.boxes, strict=True)), plan.flip, self._side)
+            for k, plan in enumerate(planned.plans)
+        ]
+
+
+class ShardSource(VisitSource):
+    """Micro-batches of a run from a store of shards.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the store has no index, a shard is missing or was changed, or the gap is shorter than a frame.
+        StoreError: the store cannot be read.
     """
-    import_webdataset()
-    from webdataset.shardlists import expand_urls
-
-    if Path(path).is_dir():
-        found = [str(shard) for shard in sorted(Path(path).rglob("*.tar"))]
-    else:
-        found = list(expand_urls(path))
-        found = [url for url in found if ":" in url or Path(url).exists()]
-    if not found:
-        raise ValueError(f"no shards found: data.path {path!r} is no folder with .tar files and no pattern of them")
-    return found
-
-
-def import_webdataset() -> Any:
-    """Import webdataset, or raise an error that says how to install it."""
-    try:
-        import webdataset
-    except ImportError as error:
-        raise ImportError('tar shards need webdataset; install it with: pip install "siammae[train]"') from error
-    return webdataset
-
-
-class ShardMicroBatches(IterableDataset[Batch]):
-    """The micro-batches of one process, from number `first` on, of `processes` in all."""
 
     def __init__(
-        self, shards: Sequence[str], config: DataConfig, *, size: int, side: int, futures: int, seed: int,
-        first: int, processes: int,
+        self, store: Store, config: DataConfig, *, size: int, side: int, futures: int, seed: int, pin: bool,
+        finish: Finish | None = None,
     ) -> None:  # fmt: skip
-        if size % config.repeats:
-            raise ValueError(f"{size} pairs of one backward pass are no multiple of data.repeats {config.repeats}")
-        if config.workers and config.shards.streams % config.workers:
-            raise ValueError(f"data.shards.streams {config.shards.streams} is no multiple of data.workers {config.workers}")
-        self._shards, self._config = list(shards), config
-        self._items, self._side, self._futures, self._seed = size // config.repeats, side, futures, seed
-        self._done, self._rank = divmod(first, processes)  # micro-batches that this process has used before
-        self._processes = processes
-
-    def __iter__(self) -> Iterator[Batch]:
-        info = get_worker_info()
-        worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        streams = self._config.shards.streams
-        readers: dict[int, Iterator[Batch]] = {}
-        number = self._done + worker  # counted in this process from the start of the run; the loader takes turns
-        while True:
-            stream = number % streams
-            if stream not in readers:
-                used = len(range(stream, self._done, streams))  # micro-batches that this reader has given before
-                readers[stream] = self._read(stream, used)
-            yield next(readers[stream])
-            number += workers
-
-    def _read(self, stream: int, used: int) -> Iterator[Batch]:
-        """Yield the micro-batches of one reader without end, after the first `used` ones.
-
-        A micro-batch owns as many clips as it has items, usable or not, so that a resume knows how many were used. The place
-        of an unusable clip is taken by another of its own or, if there is none, by the newest before it.
-        """
-        skipped: list[tuple[str, str]] = []
-        clips = self._mixed(stream, skipped)
-        earlier: deque[Item] = deque(maxlen=MAX_UNUSABLE)
-        for number in itertools.count():
-            own = list(itertools.islice(clips, self._items))
-            if number < used:
-                skipped.clear()
-            else:
-                samples: list[Tensor] = []
-                names: list[str] = []
-                for k in range(self._items):
-                    rng = np.random.default_rng([self._seed, 5, self._rank, stream, number * self._items + k])
-                    name, drawn = self._draw([*own[k:], *own[:k], *reversed(earlier)], rng, skipped)
-                    samples += drawn
-                    names += [name] * len(drawn)
-                yield Batch(torch.stack(samples), names, list(skipped))
-                skipped.clear()
-            earlier.extend(own)
-
-    def _draw(
-        self, candidates: list[Item], rng: np.random.Generator, skipped: list[tuple[str, str]]
-    ) -> tuple[str, list[Tensor]]:
-        """Draw the samples of the first usable candidate; returns its name and them."""
-        reason = ""
-        for name, content in candidates:
-            try:
-                with self._open(name, content) as clip:
-                    return name, list(draw_samples(clip, self._config, side=self._side, futures=self._futures, rng=rng))
-            except UnusableClip as error:
-                reason = str(error)
-                skipped.append((name, reason))
-        raise ValueError(f"no usable clip among {len(candidates)}, such as {reason}")
-
-    def _mixed(self, stream: int, skipped: list[tuple[str, str]]) -> Iterator[Item]:
-        """Yield the clips of one reader in an order mixed by a buffer: a clip leaves it when another one comes."""
-        rng = np.random.default_rng([self._seed, 6, self._rank, stream])
-        buffer: list[Item] = []
-        size = max(1, self._config.shards.shuffle_buffer // self._config.shards.streams)
-        for item in self._clips(stream, skipped):
-            buffer.append(item)
-            if len(buffer) >= size:
-                place = int(rng.integers(len(buffer)))
-                buffer[place], buffer[-1] = buffer[-1], buffer[place]
-                yield buffer.pop()
-
-    def _clips(self, stream: int, skipped: list[tuple[str, str]]) -> Iterator[Item]:
-        """Yield the clips of the shards dealt to one reader, epoch after epoch."""
-        from webdataset.gopen import gopen
-        from webdataset.tariterators import group_by_keys, tar_file_expander
-
-        reader, readers = self._rank * self._config.shards.streams + stream, self._processes * self._config.shards.streams
-        unreadable = 0
-        for number in itertools.count(reader, readers):
-            epoch, position = divmod(number, len(self._shards))
-            order = np.random.default_rng([self._seed, 7, epoch]).permutation(len(self._shards))
-            shard = self._shards[int(order[position])]
-            empty = True
-            try:
-                with gopen(shard) as stream:
-                    for sample in group_by_keys(tar_file_expander([{"url": shard, "stream": stream}])):
-                        empty = False
-                        content = {key: value for key, value in sample.items() if isinstance(value, bytes)}
-                        yield f"{shard}:{sample['__key__']}", content
-            except (OSError, ValueError, tarfile.TarError, EOFError) as error:
-                skipped.append((shard, f"{shard}: unreadable shard ({error})"))
-            unreadable = unreadable + 1 if empty else 0
-            if unreadable > 2 * len(self._shards):
-                reason = skipped[-1][1] if skipped else "they are empty"
-                raise ValueError(f"no usable clip in {len(self._shards)} shards, such as {reason}")
-
-    def _open(self, name: str, content: dict[str, bytes]) -> VideoClip | FramesClip:
-        videos = [value for key, value in content.items() if f".{key}" in VIDEO_SUFFIXES]
-        if videos:
-            return VideoClip(videos[0], name)
-        frames = [content[key] for key in sorted(content) if f".{key.rpartition('.')[2]}" in IMAGE_SUFFIXES]
-        if not frames:
-            raise UnusableClip(f"{name}: neither a video nor images in this sample")
-        return FramesClip(name, frames, self._config.fps)
-
-
-class ShardSource:
-    """Micro-batches of a run from shards, loaded ahead by `data.workers` processes."""
-
-    def __init__(
-        self, shards: Sequence[str], config: DataConfig, *, size: int, side: int, futures: int, seed: int, pin: bool
-    ) -> None:
-        self._arguments = {"size": size, "side": side, "futures": futures, "seed": seed}
-        self._shards, self._config, self._pin = shards, config, pin
-        self.num_files: int | None = None
-        self.skipped: tuple[tuple[str, str], ...] = ()
-        ShardMicroBatches(shards, config, first=0, processes=1, **self._arguments)  # raises now what cannot work
-
-    def micro_batches(self, first: int, stride: int) -> Iterator[Batch]:
-        """Yield the micro-batches first, first + stride, ... without end; `stride` is the number of processes."""
-        dataset = ShardMicroBatches(self._shards, self._config, first=first, processes=stride, **self._arguments)
-        yield from load(dataset, self._config.workers, self._pin)
+        index = open_index(store)
+        index.check_shards(store)
+        if config.gap[0] * index.fps < 1 - 1e-3:
+            raise ValueError(
+                f"data.gap begins at {config.gap[0]:.3g} s, less than a frame of {store.url} at {index.fps:g} a second; "
+                f"set data.gap to {1 / index.fps:.3g} s or more, or write shards with a higher --fps"
+            )
+        self.digest = index.digest
+        dataset = ShardMicroBatches(store, index, config, size=size, side=side, futures=futures, seed=seed)
+        super().__init__(dataset, len(index), config.workers, pin, finish)

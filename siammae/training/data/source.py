@@ -1,18 +1,22 @@
 """From a run's configuration to its source of batches."""
 
+import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from siammae.files import atomic
+from siammae.training.checkpoint import checkpoints
 from siammae.training.config import TrainConfig
 from siammae.training.data.batches import Source
 from siammae.training.data.cache import CachedSource, FrameCache, build_cache
 from siammae.training.data.files import FileSource, find_files
 from siammae.training.data.finish import build_finish
-from siammae.training.data.shards import ShardSource, find_shards
+from siammae.training.data.shards import ShardSource
+from siammae.training.data.stores import Store
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -32,12 +36,38 @@ def build_source(config: TrainConfig, size: int, processes: "Accelerator", *, si
     data, model, pin = config.data, config.model, processes.device.type == "cuda"
     common = {"size": size, "side": side, "futures": model.futures, "seed": config.seed}
     if data.kind == "shards":
-        return ShardSource(find_shards(data.path), data, pin=pin, **common)
+        return _open_shards(config, processes, pin=pin, finish=build_finish(config), **common)
     files = find_files(data)
     if data.cache.kind == "none":
         return FileSource(files, data, pin=pin, finish=build_finish(config), **common)
     cache = _load_cache(list(dict.fromkeys(files)), config, processes)
     return CachedSource(cache, data, weights=Counter(map(str, files)), **common)
+
+
+def _open_shards(config: TrainConfig, processes: "Accelerator", **options: Any) -> ShardSource:
+    """Open shards; one process of each machine copies a remote index while the others wait.
+
+    Raises:
+        ValueError: the run in `output` began with other shards.
+    """
+    store = Store(config.data.path, config.data.shards.timeout)
+    source = ShardSource(store, config.data, **options) if processes.is_local_main_process else None
+    processes.wait_for_everyone()
+    source = source or ShardSource(store, config.data, **options)
+    output = Path(config.output)
+    noted = output / "shards.json"
+    if config.resume and checkpoints(output) and noted.exists():
+        began = json.loads(noted.read_text())
+        if began["digest"] != source.digest:
+            raise ValueError(
+                f"the shards in {store.url} are not those that the run in {output} began with ({began['clips']} clips then, "
+                f"{source.num_files} now); restore them, or choose another output for a run on the new ones"
+            )
+    elif processes.is_main_process:
+        output.mkdir(parents=True, exist_ok=True)
+        with atomic(noted) as draft:
+            draft.write_text(json.dumps({"path": store.url, "clips": source.num_files, "digest": source.digest}))
+    return source
 
 
 def _load_cache(files: list[Path], config: TrainConfig, processes: "Accelerator") -> FrameCache:
