@@ -1,141 +1,156 @@
 """Calibration of doubt: the scores of objects beside the J of their masks, on DAVIS sequences and on failures made from them.
 
-Run: python benchmarks/doubt.py DAVIS FEATURES [--frames 60]
+    python benchmarks/doubt.py DAVIS CACHE --model vits8 --frames 40
 
-FEATURES holds SEQUENCE.npy [T, D, h, w] for each sequence, the features of all its frames at the model's default size
-(`siammae.extract_features`). J is that of the grid. Failures: the masks of every fifth frame shifted at random, and frames of
-other sequences in place of every fifth. Weights are fitted to J (logistic), cross-validated: each sequence is scored by weights
-fitted to the others. The figures of "shipped" are those of the weights in siammae/propagation/scores.py.
+Labels are propagated as in benchmarks/search.py, with the model's own settings, and J is that of the mask with edges; the score
+sees features without the projection, as in `siammae.propagation`. Failures: masks shifted at random, and frames of other
+sequences, black and white frames in place of the frame. Weights are fitted to J (logistic), cross-validated: each sequence is
+scored by weights fitted to the others. The figures of "shipped" are those of the weights in siammae/propagation/scores.py.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import numpy as np
 import torch
+from matches import Sequence, features, loaded
 from numpy.typing import NDArray
-from PIL import Image
 from scipy.stats import pearsonr, spearmanr
 from torch import Tensor
 from torch.nn import functional as F
 
-from siammae import Encoder, Geometry, PropagationConfig
-from siammae.labels.grid import labels_to_grid
-from siammae.labels.masks import as_mask
-from siammae.propagation.context import SoftPropagator
-from siammae.propagation.scores import BIAS, WEIGHTS, Judge
+from siammae.evaluation.datasets import Davis
+from siammae.evaluation.datasets.sequences import MaskSequence, first_mask
+from siammae.evaluation.metrics import region_similarity
+from siammae.features import encode
+from siammae.labels import EdgeFilter, as_mask, labels_to_grid, strongest_label
+from siammae.models.registry import DEFAULT_MODEL
+from siammae.propagation import PropagationConfig
+from siammae.propagation.config import as_config
+from siammae.propagation.scores import BIAS, CONFIDENT, MEMORY_EVERY, WEIGHTS, Looks, logistic
+from siammae.video import as_frame
 
-Rows = list[tuple[str, str, float, tuple[float, float, float]]]  # sequence, kind, J, signals
+Row = tuple[str, str, float, tuple[float, ...]]  # sequence, kind, J, signals
 
 
 def jaccard(mine: Tensor, truth: Tensor) -> float:
-    """Compute J of masks [h, w]; two empty masks agree."""
-    union = int((mine | truth).sum())
-    return int((mine & truth).sum()) / union if union else 1.0
+    """Compute J of masks [h, w] of the grid; two empty masks agree."""
+    return region_similarity(truth.numpy(), mine.numpy())
 
 
-def read_features(path: Path, frames: int) -> Tensor:
-    """Read features [T, D, h, w] of unit length."""
-    return F.normalize(torch.from_numpy(np.load(path, mmap_mode="r")[:frames].astype(np.float32)), dim=1)
+def collect(one: MaskSequence, model: str, cache: Path, every: int, strangers: dict[str, Tensor]) -> list[Row]:
+    """Propagate a sequence; returns the signals of every so many frames, and of failures made from every other of them."""
+    encoder = loaded(model)
+    config = as_config({}, encoder)
+    matches = Sequence(one, model, 240, config, cache)
+    plain = F.normalize(features(one, encoder, matches.geometry, config.layer, cache).float(), dim=1)
+    mask = first_mask(one.annotations[0])
+    ids, grid = [0, 1], matches.geometry.grid
+    mask = replace(mask, values=np.uint8(mask.values > 0))
+    soft = matches.propagate(labels_to_grid(mask, ids, grid), config)
+    looks, rows, generator = Looks(exclusive=True), [], torch.Generator().manual_seed(0)
+    looks.anchor(plain[0], soft[0])
+
+    def add(kind: str, seen: Tensor, labels: Tensor, j: float) -> None:
+        inside = labels.argmax(dim=0) == 1
+        if (signals := looks.signals(seen, inside, 1)) is not None:
+            rows.append((one.name, kind, j, (*signals, looks.overlap(seen, inside, 1))))
+
+    for t in range(1, len(soft)):
+        if t % every == 0:
+            truth = np.uint8(as_mask(one.annotations[t], empty=True).values > 0)
+            add("real", plain[t], soft[t], region_similarity(truth > 0, enlarged(one, t, soft[t], config, truth.shape)))
+            if t % (2 * every) == 0:
+                dy, dx = (int(torch.randint(-n, n + 1, (1,), generator=generator)) for n in (12, 25))
+                shifted = soft[t].roll((dy, dx), (1, 2))
+                real = labels_to_grid(as_mask(truth, empty=True), ids, grid).argmax(dim=0) == 1
+                add("shifted", plain[t], shifted, jaccard(shifted.argmax(dim=0) == 1, real))
+                names = [name for name, stranger in strangers.items() if name != one.name and stranger.shape == plain[t].shape]
+                frames = [names[t // every % (len(names) - 2)], "black", "white"]
+                for name in frames:
+                    add(name if name in ("black", "white") else "foreign", strangers[name], soft[t], 0.0)
+        if t % MEMORY_EVERY == 0 and looks.confidence(plain[t], soft[t].argmax(dim=0) == 1, 1) >= CONFIDENT:
+            looks.remember(plain[t], soft[t], [1])
+    return rows
 
 
-def collect(davis: Path, folder: Path, frames: int) -> tuple[Rows, dict[str, tuple[float, float]]]:
-    """Propagate every sequence; returns signals, and the mean J of each with and without keeping what is lost."""
-    rows: Rows = []
-    means = {}
-    names = sorted(path.stem for path in folder.glob("*.npy"))
-    strangers = {name: read_features(folder / f"{name}.npy", 1)[0] for name in names}
-    shifts = torch.Generator().manual_seed(0)
-    for name in names:
-        features = read_features(folder / f"{name}.npy", frames)
-        grid = (features.shape[-2], features.shape[-1])
-        paths = sorted((davis / "Annotations/480p" / name).glob("*.png"))[: len(features)]
-        given = [as_mask(np.uint8(np.asarray(Image.open(path)) > 0)) for path in paths]
-        truth = [labels_to_grid(mask, [0, 1], grid, "area") for mask in given]
-        results = []
-        for keep_lost in (True, False):
-            config = PropagationConfig(keep_lost=keep_lost)
-            encoder = cast(Encoder, SimpleNamespace(name="cached"))
-            propagator = SoftPropagator(encoder, config, cast(Geometry, None))
-            judge = Judge(True, config.lost_below, keep_lost)
-            propagator.anchor(features[0], truth[0])
-            judge.anchor(features[0], truth[0], [1])
-            scores = []
-            for index in range(1, len(features)):
-                frame = features[index]
-                labels = propagator.advance(frame, judge.revise)
-                shown, gone = judge.without_lost(labels)
-                mine = shown.argmax(dim=0) == 1 if not gone else torch.zeros(grid, dtype=torch.bool)
-                real = truth[index].argmax(dim=0) == 1
-                scores.append(jaccard(mine, real))
-                if not keep_lost:
-                    continue
-                cases = [("real", frame, labels)]
-                if index % 5 == 0:
-                    for _ in range(2):
-                        dy, dx = (int(torch.randint(-n, n + 1, (1,), generator=shifts)) for n in (12, 25))
-                        cases.append(("shifted", frame, labels.roll((dy, dx), (1, 2))))
-                    stranger = strangers[names[(names.index(name) + index // 5) % len(names)]]
-                    if stranger.shape == frame.shape and not torch.equal(stranger, strangers[name]):
-                        cases.append(("foreign", stranger, labels))
-                for kind, seen, soft in cases:
-                    inside = soft.argmax(dim=0) == 1
-                    if (signals := judge.looks.signals(seen, inside, 1)) is not None:
-                        rows.append((name, kind, 0.0 if kind == "foreign" else jaccard(inside, real), signals))
-            results.append(float(np.mean(scores)))
-        means[name] = (results[0], results[1])
-        print(f"{name:16} J {results[0]:.3f} kept, {results[1]:.3f} with lost objects removed and searched", flush=True)
-    return rows, means
+def enlarged(one: MaskSequence, t: int, labels: Tensor, config: PropagationConfig, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return the mask that labels [2, h, w] stand for."""
+    sizes = {"color": config.edge_color, "radius": config.edge_radius, "eps": config.edge_eps}
+    edges = EdgeFilter(as_frame(one.frames[t]), (labels.shape[-2], labels.shape[-1]), **sizes)
+    mask: NDArray[np.bool_] = strongest_label(labels, size, enlarge=edges).numpy() > 0
+    return mask
 
 
 def fit(signals: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Fit weights and bias [4] of a logistic map from signals [n, 3] to J [n], by Newton's method."""
+    """Fit weights and bias of a logistic map from signals [n, k] to J [n], by Newton's method: [k + 1]."""
     inputs = np.c_[signals, np.ones(len(signals))]
-    weights = np.zeros(4)
+    weights = np.zeros(inputs.shape[1])
     for _ in range(50):
         predicted = 1 / (1 + np.exp(-inputs @ weights))
         slope = inputs.T @ (predicted - target) / len(target) + 1e-3 * weights
-        curve = (inputs * (predicted * (1 - predicted))[:, None]).T @ inputs / len(target) + 1e-3 * np.eye(4)
+        curve = (inputs * (predicted * (1 - predicted))[:, None]).T @ inputs / len(target) + 1e-3 * np.eye(len(weights))
         weights -= np.linalg.solve(curve, slope)
     return weights
 
 
 def report(title: str, score: NDArray[np.float64], target: NDArray[np.float64], kinds: NDArray[np.str_]) -> None:
     """Print correlations, and precision and recall of lost at several thresholds."""
-    print(f"{title}: Spearman {spearmanr(score, target)[0]:.3f}, Pearson {pearsonr(score, target)[0]:.3f}")
     bad, real = target < 0.1, kinds == "real"
-    for below in (0.05, 0.08, 0.1, 0.12, 0.15, 0.2, 0.3):
+    print(
+        f"{title}: all {len(score)}: Spearman {spearmanr(score, target)[0]:.3f}, Pearson {pearsonr(score, target)[0]:.3f}; "
+        f"{real.sum()} real frames: Spearman {spearmanr(score[real], target[real])[0]:.3f}"
+    )
+    for below in (0.1, 0.15, 0.2, 0.25, 0.3):
         lost = score < below
         hits = int((lost & bad).sum())
+        shares = ", ".join(f"{kind} {lost[kinds == kind].mean():.2f}" for kind in ("black", "white", "foreign", "shifted"))
         print(
             f"  lost below {below:.2f}: precision {hits / max(int(lost.sum()), 1):.3f}, recall {hits / int(bad.sum()):.3f}, "
-            f"{int((lost & ~bad & real).sum())} of {int(real.sum())} real frames wrongly"
+            f"{int((lost & ~bad & real).sum())} real frames wrongly; shares lost: {shares}"
         )
 
 
+@torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("davis", type=Path)
-    parser.add_argument("features", type=Path)
-    parser.add_argument("--frames", type=int, default=60)
+    parser.add_argument("cache", type=Path)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--frames", type=int, default=40, help="frames of each sequence, from its first on")
+    parser.add_argument("--every", type=int, default=4, help="score every such frame")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows, means = collect(options.davis, options.features, options.frames)
-    print("mean J {:.4f} kept, {:.4f} with lost objects removed and searched".format(*np.mean(list(means.values()), axis=0)))
+    options.cache.mkdir(parents=True, exist_ok=True)
+    encoder = loaded(options.model)
+    config = as_config({}, encoder)
+    rows: list[Row] = []
+    found = [
+        replace(one, frames=one.frames[: options.frames], annotations=one.annotations[: options.frames])
+        for one in Davis(options.davis).find()
+    ]
+    strangers = {}
+    for one in found:
+        geometry = Sequence(one, options.model, 240, config, options.cache).geometry
+        grids = features(one, encoder, geometry, config.layer, options.cache)[:1].float()
+        strangers[one.name] = F.normalize(grids, dim=1)[0]
+    for name, level in (("black", 0), ("white", 255)):
+        frame = torch.full((3, *geometry.frame), level, dtype=torch.uint8)
+        strangers[name] = F.normalize(encode(encoder, [frame], geometry, config.layer).float(), dim=1)[0]
+    for one in found:
+        rows += collect(one, options.model, options.cache, options.every, strangers)
+        print(f"{one.name}: {len(rows)} rows", flush=True)
     names, kinds = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
     target, signals = np.array([row[2] for row in rows]), np.array([row[3] for row in rows])
     validated = np.zeros(len(rows))
-    for name in means:
+    for name in dict.fromkeys(names):
         held = names == name
         weights = fit(signals[~held], target[~held])
-        validated[held] = 1 / (1 + np.exp(-np.c_[signals[held], np.ones(held.sum())] @ weights))
+        validated[held] = [logistic(values, weights[:-1], weights[-1]) for values in signals[held]]
     print("fitted to all:", fit(signals, target).round(2))
     report("cross-validated", validated, target, kinds)
-    report("shipped", 1 / (1 + np.exp(-signals @ np.array(WEIGHTS) - BIAS)), target, kinds)
-    real = kinds == "real"
-    print(f"real frames alone, cross-validated: Spearman {spearmanr(validated[real], target[real])[0]:.3f}")
+    report("shipped", np.array([logistic(values, WEIGHTS, BIAS) for values in signals]), target, kinds)
 
 
 if __name__ == "__main__":

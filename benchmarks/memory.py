@@ -35,7 +35,7 @@ def moving_square(num_frames: int) -> Iterator[NDArray[np.uint8]]:
 
 def measure(num_frames: int, size: int) -> tuple[float, list[float]]:
     """Propagate over `num_frames` frames; return this process's peak memory in MB, and milliseconds a frame in each fifth."""
-    from siammae.encoder import build_encoder
+    from siammae.models.build import build_encoder
     from siammae.propagation import propagate_to_folder
 
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)

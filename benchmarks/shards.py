@@ -44,8 +44,8 @@ def write(videos: Path, out: Path, settings: ShardSettings, processes: int) -> N
     seconds, minutes = time.process_time() - begin, sum(clip["frames"] / clip["fps"] for clip in clips) / 60
     print(
         f"{settings.format}: {seconds:.0f} CPU seconds for {len(clips)} clips of {60 * minutes / len(clips):.1f} s: "
-        f"{seconds / 60 / len(clips) * 1000 / 2:.1f} minutes for 1,000 clips on two cores, {seconds / minutes:.1f} s for a minute "
-        "of video",
+        f"{seconds / 60 / len(clips) * 1000 / 2:.1f} minutes for 1,000 clips on two cores, {seconds / minutes:.1f} s for a "
+        "minute of video",
         flush=True,
     )
 

@@ -16,7 +16,7 @@ from playwright.sync_api import sync_playwright
 
 IMAGES = Path(__file__).with_name("images")
 FRAME = 432, 240  # width and height of the example clip
-ANIMALS = {"koi": ((200, 104), (358, 178)), "turtle": ((64, 60), (180, 178))}  # corners of a box around each
+ANIMALS = {"koi": ((200, 104), (358, 178)), "turtle": ((60, 52), (206, 180))}  # corners of a box around each
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from siammae import Encoder
-from siammae.encoder import build_encoder
+from siammae.models.build import build_encoder
 from siammae.propagation import propagate_to_folder
 
 

@@ -12,7 +12,8 @@ from hub_server import HubServer
 from numpy.typing import NDArray
 
 import siammae.encoder
-from siammae.encoder import Encoder, build_encoder
+from siammae.encoder import Encoder
+from siammae.models.build import build_encoder
 
 HUB = HubServer()  # the Hub's client reads these when it is imported
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": HUB.url, "NO_PROXY": "127.0.0.1,localhost"}

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from siammae.encoder import sincos_positions
+from siammae.models.build import sincos_positions
 
 
 def encoder_state(depth: int = 12, width: int = 384, patch: int = 16) -> dict[str, Tensor]:

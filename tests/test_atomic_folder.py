@@ -214,7 +214,7 @@ SAVES = """
 import os, random, signal, sys, time
 from pathlib import Path
 from siammae import load_model, save_model
-from siammae.encoder import build_encoder
+from siammae.models.build import build_encoder
 
 target = Path(sys.argv[1]) / "model"
 encoders = [build_encoder("vit_tiny_patch16_224", {"depth": 1}, name="a").eval() for _ in range(2)]

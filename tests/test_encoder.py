@@ -16,8 +16,9 @@ from PIL import Image
 from torch.nn import functional as F
 
 from siammae import Geometry, extract_features, load_model, model_info, propagate_labels, save_model
-from siammae.encoder import Encoder, build_encoder, import_timm, sincos_positions
+from siammae.encoder import Encoder
 from siammae.features import preprocess
+from siammae.models.build import build_encoder, import_timm, sincos_positions
 from siammae.ops.matmul import _OneDnnLinear
 
 SIZES = {

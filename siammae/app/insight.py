@@ -4,11 +4,11 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from siammae.app.session import Session
 from siammae.features import extract_features
+from siammae.video.pictures import read_image
 from siammae.visualize.colors import FeatureColors
 from siammae.visualize.maps import attention_maps, draw_heat
 from siammae.visualize.sheets import contact_sheet
@@ -37,4 +37,4 @@ def feature_colors(session: Session, index: int) -> Picture:
 
 
 def _view(session: Session, index: int) -> Picture:
-    return np.array(Image.open(io.BytesIO(session.jpeg(index)), formats=["JPEG"]))
+    return np.array(read_image(io.BytesIO(session.jpeg(index))))

@@ -12,6 +12,7 @@ from PIL import Image
 
 from siammae.files import atomic, remove_drafts
 from siammae.labels.masks import as_mask, write_mask
+from siammae.video.pictures import read_image
 
 Ids = NDArray[np.uint8]
 Kind = Literal["mask", "points", "prompts", "objects", "trim"]
@@ -131,4 +132,4 @@ def pack(ids: Ids) -> bytes:
 
 def unpack(packed: bytes) -> Ids:
     """Return the ids [H, W] that `pack` compressed."""
-    return np.array(Image.open(io.BytesIO(packed), formats=["PNG"]))
+    return np.array(read_image(io.BytesIO(packed)))

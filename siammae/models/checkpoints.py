@@ -18,9 +18,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from siammae.encoder import Encoder, build_encoder, sincos_positions
+from siammae.encoder import Encoder
 from siammae.errors import WeightsError
 from siammae.files import atomic_folder, read_tensors, save_tensors
+from siammae.models.build import build_encoder, sincos_positions
 from siammae.models.folder import DECODER_FILE, MODEL_FILES, write_model
 from siammae.models.patches import with_patch_size
 

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from siammae.encoder import COMMON_ARGS, Encoder, build_encoder, import_timm
+from siammae.encoder import Encoder
 from siammae.errors import WeightsError
 from siammae.files import atomic, atomic_folder, read_header, read_tensors, save_tensors
+from siammae.models.build import COMMON_ARGS, build_encoder, import_timm
 from siammae.models.card import evaluation_entry, model_card
 from siammae.models.projection import read_projection, write_projection
 

@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 import torch
 
-from siammae.encoder import COMMON_ARGS, Encoder, build_encoder, import_timm
+from siammae.encoder import Encoder
 from siammae.errors import WeightsError
 from siammae.models import openvino
+from siammae.models.build import COMMON_ARGS, build_encoder, import_timm
 from siammae.models.folder import CONFIG_FILE, HUB_FILES, PROJECTION_FILE, has_projection, read_model
 from siammae.models.hub import PREFIX, Repo, fetch
 from siammae.models.patches import with_patch_size

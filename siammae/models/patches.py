@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from siammae.encoder import Encoder, build_encoder, import_timm, sincos_positions
+from siammae.encoder import Encoder
+from siammae.models.build import build_encoder, import_timm, sincos_positions
 
 PROJECTION, POSITIONS = "patch_embed.proj.weight", "pos_embed"
 SCALES = {"ls1.gamma": "attn.proj", "ls2.gamma": "mlp.fc2"}  # LayerScale of a block, and the linear layer before it

@@ -90,7 +90,7 @@ class PropagationConfig:
     edge_radius: float = 0.017
     edge_eps: float = 1e-4
     projection: bool = False
-    lost_below: float = 0.2
+    lost_below: float = 0.15
     keep_lost: bool = False
 
     strict: bool = False

@@ -14,15 +14,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 OBJECT_CELLS = 128  # cells of an object that a slot keeps
 OTHER_CELLS = 256  # cells of the rest of the frame
 MOST_ANCHORS = 8  # the newest anchors whose looks are kept
 MEMORY_SLOTS = 4  # confident frames
 MEMORY_EVERY = 8  # frames between two of them
-CONFIDENT = 0.6  # score from which a frame is remembered, and from which an object is found again
-# Of agreement, likeness and coverage: fitted to J with `vits8` on development sequences, before memory entered the signals.
-WEIGHTS, BIAS = (2.7, 1.6, 3.2), -4.7
+CONFIDENT = 0.6  # confidence from which a frame is remembered, and from which an object is found again
+NEAR = 8  # cells around an object in which its overlap is measured
+# of agreement, likeness, coverage and overlap, fitted to J by benchmarks/doubt.py; and of the first three, for confidence
+WEIGHTS, BIAS = (0.0, 1.1, 1.5, 5.5), -5.2
+FOUND_WEIGHTS, FOUND_BIAS = (2.7, 1.6, 3.2), -4.7
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,16 @@ class Looks:
 
     def score(self, features: Tensor, labels: Tensor, rows: Sequence[int]) -> list[float]:
         """Score the objects `rows` of a frame with features [D, h, w] of unit length and labels [L, h, w]."""
-        return [_score(self.signals(features, self._inside(labels, row), row)) for row in rows]
+        return [self._score(features, self.inside(labels, row), row) for row in rows]
+
+    def _score(self, features: Tensor, inside: Tensor, row: int) -> float:
+        signals = self.signals(features, inside, row)
+        return 0.0 if signals is None else logistic((*signals, self.overlap(features, inside, row)), WEIGHTS, BIAS)
+
+    def confidence(self, features: Tensor, inside: Tensor, row: int) -> float:
+        """Score an object's cells, True in `inside` [h, w], without their overlap, in [0, 1]."""
+        signals = self.signals(features, inside, row)
+        return 0.0 if signals is None else logistic(signals, FOUND_WEIGHTS, FOUND_BIAS)
 
     def signals(self, features: Tensor, inside: Tensor, row: int) -> tuple[float, float, float] | None:
         """Compare an object's cells, True in `inside` [h, w], with its looks.
@@ -137,6 +149,21 @@ class Looks:
         likeness, coverage = (min(max(value, -1.0), 1.2) for value in values)
         return float((to_own > to_other).float().mean()), likeness, coverage
 
+    def overlap(self, features: Tensor, inside: Tensor, row: int) -> float:
+        """Compare an object's cells, True in `inside` [h, w], with those that look like it: intersection over union.
+
+        Cells look like it if they are at most `NEAR` cells away and more similar to the object than to what is around it, in
+        the newest anchor and the frame remembered last.
+        """
+        known = torch.nonzero(self._known[:, row]).flatten().tolist()
+        newest = [0, self._counts[0] + (self._counts[1] - 1) % MEMORY_SLOTS]
+        slots = [slot for slot in newest if slot in known] or known[:1]
+        near = F.max_pool2d(inside[None].float(), 2 * NEAR + 1, stride=1, padding=NEAR)[0] > 0
+        own, other = self._cells[slots, row].split([OBJECT_CELLS, OTHER_CELLS], dim=1)
+        cells, mine = features[:, near], inside[near]
+        alike = (own.flatten(0, 1) @ cells).amax(dim=0) > (other.flatten(0, 1) @ cells).amax(dim=0)
+        return float((alike & mine).sum() / (alike | mine).sum())
+
     def find(self, features: Tensor, row: int) -> tuple[Tensor, float] | None:
         """Search a whole frame for a lost object.
 
@@ -152,7 +179,7 @@ class Looks:
         to_other = (cells @ other.flatten(0, 1).T).amax(dim=1)
         high, low = self._range[slots, row].mean(dim=0).tolist()
         inside = ((to_own > to_other) & (to_own > (high + low) / 2)).reshape(features.shape[-2:])
-        score = _score(self.signals(features, inside, row))
+        score = self.confidence(features, inside, row)
         return (inside.float(), score) if score >= CONFIDENT else None
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -173,7 +200,8 @@ class Looks:
             self._cells, self._known, self._range = (state[name].to(device).clone() for name in names)
         self._counts = state["looks_counts"].tolist()
 
-    def _inside(self, labels: Tensor, row: int) -> Tensor:
+    def inside(self, labels: Tensor, row: int) -> Tensor:
+        """Return the cells [h, w] of an object in labels [L, h, w]."""
         return labels.argmax(dim=0) == row if self.exclusive else labels[row] >= 0.5
 
     def _look(self, features: Tensor, labels: Tensor) -> list[Tensor]:
@@ -183,7 +211,7 @@ class Looks:
         known = torch.zeros(1, len(labels), dtype=torch.bool, device=features.device)
         ranges = features.new_zeros(1, len(labels), 2)
         for row, label in enumerate(labels):
-            inside = self._inside(labels, row)
+            inside = self.inside(labels, row)
             if not bool(inside.any()) and float(label.max()) > 0:
                 inside = label >= label.max() / 2  # smaller than a cell
             if not bool(inside.any()):
@@ -201,11 +229,9 @@ class Looks:
         return [cells, known, ranges]
 
 
-def _score(signals: Sequence[float] | None) -> float:
-    """Map the signals of `Looks.signals` to a score; 0 without any."""
-    if signals is None:
-        return 0.0
-    return 1 / (1 + math.exp(-BIAS - sum(weight * value for weight, value in zip(WEIGHTS, signals, strict=True))))
+def logistic(signals: Sequence[float], weights: Sequence[float], bias: float) -> float:
+    """Map signals to a score in [0, 1]."""
+    return 1 / (1 + math.exp(-bias - sum(weight * value for weight, value in zip(weights, signals, strict=True))))
 
 
 def _sample(cells: Tensor, num: int) -> Tensor:
@@ -263,9 +289,12 @@ class Judge:
                     shown, self.score[place] = found
                     labels = labels * (1 - shown) if self.exclusive else labels.clone()
                     labels[self.rows[place]] = shown
-        confident = [row for row, score in zip(self.rows, self.score.tolist(), strict=True) if score >= CONFIDENT]
-        if confident and self._frames % MEMORY_EVERY == 0:
-            self.looks.remember(features, labels, confident)
+        if self._frames % MEMORY_EVERY == 0:
+            kept = [row for row, lost in zip(self.rows, self.lost.tolist(), strict=True) if self.keep_lost or not lost]
+            insides = {row: self.looks.inside(labels, row) for row in kept}
+            confident = [row for row in kept if self.looks.confidence(features, insides[row], row) >= CONFIDENT]
+            if confident:
+                self.looks.remember(features, labels, confident)
         return labels, labels if self.keep_lost or not self.rows or not bool(self.lost.all()) else None
 
     def without_lost(self, labels: Tensor) -> tuple[Tensor, list[int]]:

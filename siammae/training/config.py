@@ -212,7 +212,7 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Train
     """
     values: dict[str, Any] = {}
     if path is not None:
-        values = _read_yaml(Path(path).read_bytes(), str(path)) or {}
+        values = read_yaml(Path(path).read_bytes(), str(path)) or {}
         if not isinstance(values, dict):
             raise ValueError(f"{path} holds a {type(values).__name__}; expected keys and values")
     for override in overrides:
@@ -225,11 +225,11 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Train
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):
                 raise ValueError(f"override {override!r}: {parent} is a value, not a section")
-        section[last] = _read_yaml(text, f"override {override!r}")
+        section[last] = read_yaml(text, f"override {override!r}")
     return config_from_dict(values)
 
 
-def _read_yaml(content: str | bytes, label: str) -> Any:
+def read_yaml(content: str | bytes, label: str) -> Any:
     """Read YAML of plain values; ValueError, which names the `label`, for anything else."""
     try:
         import yaml
@@ -238,7 +238,8 @@ def _read_yaml(content: str | bytes, label: str) -> Any:
     try:
         return yaml.safe_load(content)
     except (yaml.YAMLError, ValueError, AttributeError, KeyError, RecursionError) as error:  # PyYAML's for bad values
-        raise ValueError(f"{label} is not YAML: {error or type(error).__name__}") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{label} is not YAML: {reason}") from error
 
 
 def config_from_dict(values: Mapping[str, Any]) -> TrainConfig:

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from siammae.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, build_encoder
+from siammae.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 from siammae.files import read_header, read_tensors
+from siammae.models.build import build_encoder
 from siammae.models.load import load_model
 from siammae.models.patches import POSITIONS, PROJECTION, fit_weights, has_fixed_positions
 from siammae.training.model import SiamMAE

@@ -13,7 +13,8 @@ import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from siammae.encoder import Encoder, sincos_positions
+from siammae.encoder import Encoder
+from siammae.models.build import sincos_positions
 from siammae.models.patches import has_fixed_positions
 from siammae.training.decoder import EPS, DecoderBlocks
 from siammae.training.masking import Masks, PatchMask, gather_patches

@@ -5,7 +5,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from siammae.training.config import TrainConfig, load_config
+from siammae.training.config import TrainConfig, load_config, read_yaml
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,7 @@ def read_sweep(config: Path, rows: Path, out: Path, common: tuple[str, ...] = ()
     Raises:
         ValueError: the file is no such list, two lines are equal, or a line cannot work; the message names it.
     """
-    import yaml
-
-    try:
-        lines = yaml.safe_load(rows.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{rows} is not YAML: {error}") from error
+    lines = read_yaml(rows.read_bytes(), str(rows))
     if not isinstance(lines, list) or not lines or not all(isinstance(line, str) for line in lines):
         raise ValueError(f"{rows} holds no list of lines; expected items such as: - model.encoder=joint model.decoder=joint")
     found: dict[str, Row] = {}

@@ -18,7 +18,8 @@ from siammae.app.insight import attention, feature_colors
 from siammae.app.project import Project
 from siammae.app.session import Session
 from siammae.app.sessions import Sessions
-from siammae.encoder import Encoder, build_encoder
+from siammae.encoder import Encoder
+from siammae.models.build import build_encoder
 from siammae.prompts import segment
 from siammae.propagation import LabelPropagator, propagate_keypoints, propagate_labels
 from siammae.video import read_frames, write_video

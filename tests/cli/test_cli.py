@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 from siammae import load_model, save_model, segment
 from siammae.cli import main
 from siammae.cli.checks import out_of_memory
-from siammae.encoder import build_encoder
 from siammae.labels import draw_shapes
+from siammae.models.build import build_encoder
 from siammae.propagation import propagate_to_folder
 from siammae.synthetic import Clip, render_clip
 from siammae.video import read_frames, write_video

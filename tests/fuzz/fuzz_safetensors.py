@@ -10,9 +10,9 @@ from safetensors.torch import save
 sys.path.insert(0, str(Path(__file__).parent))
 from harness import fuzz
 
-from siammae.encoder import build_encoder
 from siammae.files import read_header, read_tensors
 from siammae.models import load_model, save_model
+from siammae.models.build import build_encoder
 
 
 def seeds() -> dict[str, bytes]:

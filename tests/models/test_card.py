@@ -12,8 +12,9 @@ from PIL import Image
 
 from siammae import load_model, save_model
 from siammae.cli import main
-from siammae.encoder import Encoder, build_encoder
+from siammae.encoder import Encoder
 from siammae.evaluation import Davis, evaluate
+from siammae.models.build import build_encoder
 from siammae.models.card import model_card
 from siammae.synthetic import render_clip
 from siammae.video import write_video

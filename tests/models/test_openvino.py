@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 import siammae.encoder
 from siammae import load_model
-from siammae.encoder import Encoder, build_encoder
+from siammae.encoder import Encoder
 from siammae.models import load, openvino
+from siammae.models.build import build_encoder
 from siammae.models.openvino import OpenVino
 from siammae.ops.matmul import bfloat16_products
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from siammae import Encoder, WeightsError, load_model
 from siammae.cli import main
-from siammae.encoder import build_encoder
+from siammae.models.build import build_encoder
 from siammae.models.checkpoints import convert
 from siammae.models.folder import save_model
 from siammae.models.patches import (

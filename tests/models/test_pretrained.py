@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from siammae import WeightsError, list_models, load_model, model_info, save_model
-from siammae.encoder import Encoder, build_encoder
+from siammae.encoder import Encoder
 from siammae.models import as_encoder, default_device
+from siammae.models.build import build_encoder
 
 
 @pytest.fixture

@@ -16,10 +16,11 @@ from conftest import FullDisk
 from numpy.typing import NDArray
 from PIL import Image
 
-from siammae.encoder import Encoder, build_encoder
+from siammae.encoder import Encoder
 from siammae.errors import VideoError
 from siammae.labels import as_mask, davis_palette, write_mask
 from siammae.models import load_model
+from siammae.models.build import build_encoder
 from siammae.propagation import LabelPropagator, propagate_labels, propagate_to_folder, read_folder
 from siammae.propagation import folder as runs
 from siammae.propagation.folder import RECORD_FILE, STATE_FILE

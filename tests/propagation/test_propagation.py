@@ -13,9 +13,10 @@ from PIL import Image
 from torch.nn import functional as F
 
 from siammae import KeypointPropagator, LabelPropagator, PropagationConfig, propagate_keypoints, propagate_labels
-from siammae.encoder import Encoder, build_encoder
+from siammae.encoder import Encoder
 from siammae.features import encode
 from siammae.geometry import Geometry
+from siammae.models.build import build_encoder
 from siammae.ops import propagate
 from siammae.synthetic import render_clip
 

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from numpy.typing import NDArray
 
 from siammae import KeypointPropagator, LabelPropagator
-from siammae.encoder import build_encoder
+from siammae.models.build import build_encoder
 
 HEIGHT, WIDTH = 32, 48
 TEXTURE = np.random.default_rng(0).integers(0, 256, (80, 128, 3), dtype=np.uint8)

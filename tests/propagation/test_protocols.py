@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from siammae import LabelPropagator, PropagationConfig, propagate_keypoints, propagate_labels
-from siammae.encoder import Encoder, build_encoder
+from siammae.encoder import Encoder
 from siammae.features import Resize, preprocess
+from siammae.models.build import build_encoder
 from siammae.synthetic import Clip, render_clip
 
 Ids = NDArray[np.uint8]
@@ -169,7 +170,7 @@ for _name in ("crw", "cropmae"):
 def test_presets_hold_the_published_values(name: str) -> None:
     preset = PropagationConfig.preset(name)
     published = {**PUBLISHED[name], "decode_at": "input", "layer": -1, "edges": "none", "projection": False, "keep_lost": True}
-    published |= {"point_radius": math.inf, "point_redraw": 0, "point_sigma": 0.5}
+    published |= {"point_radius": math.inf, "point_redraw": 0, "point_sigma": 0.5, "anchor_factor": 1, "label_power": 1}
     assert {key: getattr(preset, key) for key in published} == published
     assert {field.name for field in fields(preset)} == {
         *published,
@@ -401,7 +402,7 @@ def test_copies_of_the_first_frame_give_way_to_recent_frames() -> None:
     frames = [paint([[RED, GREEN]]), paint([[BLUE, GREEN]]), paint([[BLUE, GREEN]]), paint([[RED, GREEN]])]
     shown = {}
     for length in (2, 3, 4):
-        changes = {"top_k": 3, "context_frames": 2, "temperature": 1, "pad_with_anchor": True}
+        changes = {"top_k": 3, "context_frames": 2, "temperature": 1, "pad_with_anchor": True, "label_power": 1.0}
         clip_ = [*frames[: length - 1], frames[-1]]
         shown[length] = float(carried(clip_, mask_of([[1, 2]]), **changes)[0, 0, 0])
     assert shown[2] == pytest.approx(1)  # three red cells: the first frame and two copies

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from siammae import KeypointPropagator, LabelPropagator, extract_features, load_model, ops, propagate_labels, save_model
-from siammae.encoder import Encoder, build_encoder
+from siammae.encoder import Encoder
+from siammae.models.build import build_encoder
 from siammae.models.patches import with_patch_size
 from siammae.models.runtimes import export_encoder
 from siammae.training.config import OptimConfig

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from siammae.encoder import build_encoder
+from siammae.models.build import build_encoder
 from siammae.training.config import OptimConfig
 from siammae.training.initial import build_model
 from siammae.training.masking import draw_mask, gather_patches, grid_mask, random_mask, visible_count

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from siammae import Encoder, WeightsError, load_model, save_model
-from siammae.encoder import build_encoder
 from siammae.files import save_tensors
+from siammae.models.build import build_encoder
 from siammae.training.config import OptimConfig, TrainConfig, config_from_dict
 from siammae.training.folder import export, load_siammae
 from siammae.training.initial import build_model, start_from

@@ -381,6 +381,20 @@ def test_damage_is_told_once_and_numbers_past_the_end_are_refused(tmp_path: Path
         source.at([99])
 
 
+def test_frames_at_uneven_times_keep_their_numbers(tmp_path: Path) -> None:
+    times = [0, 4, 8, 30, 31, 32, 90, 94, 200, 204, 900, 904]
+    path = write(tmp_path / "clip.mkv", [picture(i) for i in range(12)], times=times, options={"bf": "0", "g": "4"})
+    whole = list(read_frames(path))
+    data, (start, size) = bytearray(path.read_bytes()), packets(path)[5]
+    data[start + 8 : start + size] = np.random.default_rng(0).bytes(size - 8)
+    path.write_bytes(data)
+    source = read_frames(path, on_damage="skip")
+    with pytest.warns(UserWarning, match="frames 5 to 7 are skipped"):
+        frames = each(source)
+    assert [source.number(index) for index in range(9)] == [0, 1, 2, 3, 4, 8, 9, 10, 11]
+    assert equal(frames, whole[:5] + whole[8:])
+
+
 TIMED = [
     "MP4, index first",
     "Matroska, H.264",

@@ -127,10 +127,20 @@ def test_a_segment_index_promises_fragments(version: int) -> None:
     assert parts("mov", data)[1] is None
     until_the_end = data[:-20] + struct.pack(">I4s", 0, b"mdat") + bytes(12)
     assert parts("mov", until_the_end) == (parts("mov", data)[0], None)
-    for end in (len(index) + 100, len(index) + 140):
+    for end in (len(index) + 100, len(index) + 140, len(index) + 100 + 18 * 40):
         broken = parts("mov", data[:end])[1]
         assert broken is not None
         assert (broken.position, broken.reason) == (end, CUT)
+
+
+def test_the_data_of_asf_says_how_long_it_is(tmp_path: Path) -> None:
+    data = make_video.write(CONTAINERS["ASF, WMV"], tmp_path).read_bytes()
+    (end,), broken = parts("asf", data)
+    assert broken is None
+    assert 0 <= len(data) - end < 200  # only an index follows
+    broken = parts("asf", data[: end - 1])[1]
+    assert broken is not None
+    assert (broken.position, broken.reason) == (end - 1, CUT)
 
 
 def chunk(name: bytes, content: bytes) -> bytes:
