@@ -15,7 +15,7 @@ from pathlib import Path
 import ray
 
 import siammae
-from siammae.training.data.clips import VIDEO_SUFFIXES
+from siammae.video.frames import VIDEO_SUFFIXES
 
 
 class Embedder:  # an actor: loads the encoder once, then encodes one video after another
