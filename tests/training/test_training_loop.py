@@ -339,7 +339,7 @@ def test_missing_package_is_named_with_its_remedy(config: TrainConfig, monkeypat
     monkeypatch.setitem(sys.modules, package, None)
     attempts = {
         "accelerate": lambda: train(config),
-        "yaml": lambda: load_config(None),
+        "yaml": lambda: load_config(None, ["steps=3"]),
         "pydantic": lambda: load_config(None),
     }
     with pytest.raises(ImportError, match=rf"{'pyyaml' if package == 'yaml' else package}; .*pip install \"siammae\[train\]\""):
