@@ -240,7 +240,7 @@ MISFITS = ("is there already", "nothing to take away", "no pixel is left", "in o
 
 @pytest.mark.filterwarnings("ignore:ids .* are too small")
 @settings(
-    max_examples=40,
+    max_examples=20,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],
