@@ -64,7 +64,7 @@ _EMBEDDED = (
         {"patch_size": 8, "img_size": 296},
         weights=EMBEDDED,
         license="apache-2.0",
-        metrics={"DAVIS-2016 (10 sequences) J&F": 82.6, "BADJA (4) PCK@0.2": 63.7},
+        metrics={"DAVIS-2016 (10 sequences) J&F": 82.7, "BADJA (4) PCK@0.2": 63.7},
     ),
     ModelInfo(
         "vitt8d6",
