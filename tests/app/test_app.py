@@ -248,15 +248,19 @@ def test_frames_are_encoded_before_they_are_asked_for(clip: Path, tmp_path: Path
     session = open_session(clip, tmp_path / "project", CachedEncoder(encoder))
     session.prepare(0)
     assert len(encoded) == 2
-    session.fit_box(0, [(30, 20), (60, 45)], 1)
+    session.fit_click(0, (45, 30), 1, plus=True)
     session.undo()
     assert len(encoded) == 2
+    for _ in range(2):
+        session.fit_box(0, [(30, 20), (60, 45)], 1)
+        session.undo()
+        assert len(encoded) == 3  # a box of few cells is encoded closely, once
     session.draw(0, "box", [(30, 20), (60, 45)], 1, 1)
     run = session.propagate()
     assert [next(run), next(run)] == [0, 1]
-    assert len(encoded) == 2
-    assert next(run) == 2
     assert len(encoded) == 3
+    assert next(run) == 2
+    assert len(encoded) == 4
 
 
 def test_hostile_files_are_refused(clip: Path, colours: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
