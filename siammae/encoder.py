@@ -28,7 +28,7 @@ Precision = Literal["auto", "float32"]
 
 
 class Runtime(Protocol):
-    """What runs the blocks of an encoder instead of torch."""
+    """A library that runs the blocks of an encoder instead of torch."""
 
     name: str
 

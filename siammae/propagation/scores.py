@@ -66,7 +66,7 @@ def measure(
 
 
 class Looks:
-    """What the objects look like in the anchors and in a few confident frames.
+    """Looks of the objects in the anchors and in a few confident frames.
 
     Args:
         exclusive: True if an object has the cells where its label is the strongest; otherwise those where it is 0.5 or more.

@@ -28,7 +28,7 @@ BEGUN, SKIPPED = "settings.json", "skipped.csv"
 
 @dataclass(frozen=True)
 class ShardReport:
-    """What a folder of shards holds."""
+    """Contents of a folder of shards, and what was skipped."""
 
     clips: int
     frames: int
