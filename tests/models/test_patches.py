@@ -90,13 +90,14 @@ def test_a_smaller_projection_is_the_least_squares_solution() -> None:
 
 def test_another_patch_size_keeps_grid_and_positions(scaled: Encoder) -> None:
     resized = with_patch_size(scaled, 14)
-    images = torch.randn(1, 3, 35, 35, generator=torch.Generator().manual_seed(0))
+    rough = torch.randn(1, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    images = F.interpolate(rough, (35, 35), mode="bicubic")
     enlarged = F.interpolate(images, (70, 70), mode="bicubic", antialias=True)
     assert (resized.patch_size, resized.vit.patch_embed.grid_size, resized.default_size) == (14, (5, 5), 420)
     assert torch.equal(resized.vit.pos_embed, scaled.vit.pos_embed)
     before, after = features(scaled, images), features(resized, enlarged)
     assert after.shape == before.shape
-    assert F.cosine_similarity(before, after, dim=1).min() > 0.95  # enlarging whole pictures is not enlarging patches
+    assert F.cosine_similarity(before, after, dim=1).min() > 0.99  # enlarging whole pictures is not enlarging patches
     assert with_patch_size(scaled, 7) is scaled
 
 
