@@ -38,6 +38,11 @@ class CachedEncoder(Encoder):
         self.seconds: dict[tuple[int, int], float] = {}
         self._lock = threading.Lock()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether images are being encoded."""
+        return self._lock.locked()
+
     def forward(self, images: Tensor, *, layer: int = -1) -> Tensor:
         """Return the features [B, D, h, w] of images [B, 3, H, W], from the cache if they are in it."""
         pixels = np.ascontiguousarray(images.detach().float().cpu().numpy())

@@ -48,7 +48,7 @@ class Project:
         self.folder, self.lock, self.revision, self._ended = folder, threading.RLock(), 0, False
         with self._errors():
             check_container(self.video)
-            self.views = Views(self.video)
+            self.views = Views(self.video, self._is_free)
             self.num_frames, self.fps = len(self.views.frames), self.views.frames.fps or 25
             check_length(self.num_frames)
             self.frame_size = frame_size(self.views.frames[0])
@@ -74,6 +74,10 @@ class Project:
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
+
+    def _is_free(self) -> bool:
+        """Tell whether there is nothing more important to compute than pictures that nobody waits for."""
+        return True
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

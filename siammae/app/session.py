@@ -67,10 +67,15 @@ class Session(Editing):
             job.stop()
             job.wait()
         self._fitter.forget(self.video)
+        self.views.close()
         with self.lock:
             self._running = []
             if remove:
                 shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _is_free(self) -> bool:
+        encodes = isinstance(self.encoder, CachedEncoder) and self.encoder.is_busy
+        return not (encodes or (self.job is not None and self.job.active))
 
     def _note(self, change: Change) -> Change:
         if {kind for kind, _ in change} & {"mask", "points", "trim"}:

@@ -1,67 +1,131 @@
-"""Pictures of frames for the browser: a frame is decoded when it is looked at."""
+"""Pictures of frames for the browser: a frame is decoded when it is looked at, and those around it while nobody waits."""
 
 import io
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
-from siammae.video.frames import Frames, read_frames
-from siammae.video.pictures import as_picture
+from siammae.errors import VideoError
+from siammae.video.videofile import VideoFile
 
 MAX_VIEW = 1280  # longer side of a picture in the browser, pixels
 MAX_BYTES = 64 << 20  # pictures kept in memory for each video
 NEAR = 12  # frames ahead that are reached faster by reading on than by seeking
+STRETCH = 60  # frames that are made ahead before those behind are
+REST = 0.3  # seconds after somebody waited for a frame in which none is made ahead
 
 
 class Views:
-    """The frames of a video as JPEG files of at most MAX_VIEW pixels a side; the last ones are kept in memory."""
+    """The frames of a video as JPEG files of at most MAX_VIEW pixels a side.
 
-    def __init__(self, video: Path) -> None:
-        self.frames = read_frames(video)
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[int, bytes] = OrderedDict()
-        self._num_bytes = 0
-        self._next = 0  # number of the frame that `_reader` gives next
-        self._reader: Iterator[Tensor] | None = None
+    A frame costs a phone's film half a second, if all frames since its key frame have to be decoded. So once one is looked at, a
+    thread makes the others, the nearest first, as many as MAX_BYTES hold.
+
+    Args:
+        video: file of the video.
+        is_free: function that tells whether there is nothing more important to compute; it is asked before each frame.
+    """
+
+    def __init__(self, video: Path, is_free: Callable[[], bool] = lambda: True) -> None:
+        self.frames, self._is_free = VideoFile(video), is_free
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._kept: dict[int, bytes] = {}
+        self._num_bytes, self._at, self._asked = 0, 0, 0.0  # the frame that is looked at, and when somebody waited for one
+        self._reader, self._reading = _Reader(self.frames), threading.Lock()
+        self._maker: threading.Thread | None = None
 
     def jpeg(self, index: int) -> bytes:
         """Return a frame as the browser shows it."""
+        self._at = index
+        data = self._kept.get(index)
+        if data is None:
+            with self._reading:
+                data = self._kept.get(index) or self._keep(index, self._reader.read(index))
+                self._asked = time.monotonic()
+        with self._lock:
+            if not (self._ended.is_set() or (self._maker and self._maker.is_alive())):
+                self._maker = threading.Thread(target=self._make_others, name="views", daemon=True)
+                self._maker.start()
+        return data
+
+    def close(self) -> None:
+        """Make no more pictures, and close the file."""
+        self._ended.set()
+        if self._maker is not None:
+            self._maker.join()
+        with self._reading:
+            self._reader.close()
+
+    def _make_others(self) -> None:
+        reader = _Reader(self.frames)
+        try:
+            while not self._ended.is_set() and (index := self._next()) is not None:
+                if self._reading.locked() or time.monotonic() - self._asked < REST or not self._is_free():
+                    self._ended.wait(0.05)
+                else:
+                    self._keep(index, reader.read(index))
+        except VideoError:
+            self._ended.set()  # a damaged frame is reported when it is looked at
+        finally:
+            reader.close()
+
+    def _next(self) -> int | None:
+        """Choose the frame to make next; None if there is none, or no room for it."""
+        at, count, kept = self._at, len(self.frames), self._kept
+        for begin in range(0, count, STRETCH):
+            ahead = range(at + begin, min(at + begin + STRETCH, count))
+            behind = range(max(at - begin - STRETCH, 0), at - begin)
+            missing = next((index for part in (ahead, behind) for index in part if index not in kept), None)
+            if missing is not None:
+                full = self._num_bytes + self._num_bytes / max(len(kept), 1) > MAX_BYTES
+                return None if full and abs(missing - at) >= abs(self._farthest() - at) else missing
+        return None
+
+    def _keep(self, index: int, picture: NDArray[np.uint8]) -> bytes:
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, "JPEG", quality=88)
+        data = file.getvalue()
         with self._lock:
             if index not in self._kept:
-                self._keep(index, self._read(index))
-            self._kept.move_to_end(index)
-            return self._kept[index]
+                self._kept[index] = data
+                self._num_bytes += len(data)
+            while self._num_bytes > MAX_BYTES and len(self._kept) > 1:
+                self._num_bytes -= len(self._kept.pop(self._farthest()))
+        return data
 
-    def _read(self, index: int) -> Tensor:
-        if self._reader is None or not self._next <= index < self._next + NEAR:
-            self._next, self._reader = index, iter(_from(self.frames, index))
+    def _farthest(self) -> int:
+        return max(list(self._kept), key=lambda index: abs(index - self._at))
+
+
+class _Reader:
+    """The frames of a video as pictures [H, W, 3] of at most MAX_VIEW pixels a side; the file stays open between them."""
+
+    def __init__(self, frames: VideoFile) -> None:
+        self._frames, self._next = frames, 0  # number of the frame that `_pictures` gives next
+        self._pictures: Iterator[NDArray[np.uint8]] | None = None
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        if self._pictures is None or not self._next <= index < self._next + NEAR:
+            self.close()
+            self._next, self._pictures = index, self._frames.pictures(range(index, len(self._frames)), MAX_VIEW)
         try:
-            while True:
-                frame = next(self._reader)
+            for picture in self._pictures:
                 self._next += 1
                 if self._next > index:
-                    return frame
-                self._keep(self._next - 1, frame)
+                    return picture
         except BaseException:
-            self._reader = None
+            self.close()
             raise
+        raise VideoError(f"{self._frames.label} has no frame {index}")
 
-    def _keep(self, index: int, frame: Tensor) -> None:
-        if index in self._kept:
-            return
-        picture, data = Image.fromarray(as_picture(frame)), io.BytesIO()
-        picture.thumbnail((MAX_VIEW, MAX_VIEW), Image.Resampling.BILINEAR, reducing_gap=2)
-        picture.save(data, "JPEG", quality=88)
-        self._kept[index] = data.getvalue()
-        self._num_bytes += len(self._kept[index])
-        while self._num_bytes > MAX_BYTES and len(self._kept) > 1:
-            self._num_bytes -= len(self._kept.popitem(last=False)[1])
-
-
-def _from(frames: Frames, index: int) -> Frames:
-    part: Frames = frames[index:]
-    return part
+    def close(self) -> None:
+        pictures: Any = self._pictures
+        self._pictures = None
+        if pictures is not None:
+            pictures.close()

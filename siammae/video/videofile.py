@@ -1,17 +1,22 @@
 """Video files as sequences of frames."""
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from siammae.video.damage import Damage, Lost
 from siammae.video.decode import VideoDecoder
 from siammae.video.index import IndexMismatch, VideoIndex
-from siammae.video.pixels import as_rgb
+from siammae.video.pixels import as_pixels, as_rgb
 from siammae.video.sequence import REVERSED_WINDOW, Frames
+
+Pixels = TypeVar("Pixels")
 
 FIRST_INDEXED = 1024  # frames whose times are listed when the first one is read by number
 
@@ -59,7 +64,18 @@ class VideoFile(Frames):
             for item in decoder.frames_past_damage():
                 yield item if isinstance(item, Damage | Lost) else as_rgb(item)
 
+    def pictures(self, numbers: Sequence[int], most: int) -> Iterator[NDArray[np.uint8]]:
+        """Yield the frames of these numbers, which ascend, as [H, W, 3], reduced to at most `most` pixels a side.
+
+        Reducing a frame before it becomes RGB takes a tenth of the time that it takes afterwards.
+        """
+        return self._decoded(numbers, lambda frame: as_pixels(frame, min(1, most / max(frame.width, frame.height))))
+
     def _pick(self, numbers: Sequence[int]) -> Iterator[Tensor]:
+        return self._decoded(numbers, as_rgb)
+
+    def _decoded(self, numbers: Sequence[int], convert: Callable[[Any], Pixels]) -> Iterator[Pixels]:
+        """Yield the frames of these numbers, which ascend, as `convert` turns PyAV's frames."""
         if not numbers:
             return
         index, done = self._indexed(numbers[-1]), 0
@@ -68,7 +84,7 @@ class VideoFile(Frames):
                 try:
                     within = numbers[: bisect_left(numbers, len(index.times))]
                     for frame in decoder.frames_at(within, index):
-                        yield as_rgb(frame)
+                        yield convert(frame)
                         done += 1
                     if done == len(numbers):
                         return
@@ -79,7 +95,7 @@ class VideoFile(Frames):
             wanted, count = set(numbers[done:]), 0
             for count, frame in enumerate(decoder.frames(), 1):
                 if count - 1 in wanted:
-                    yield as_rgb(frame)
+                    yield convert(frame)
                 if count > numbers[-1]:
                     return
             raise self._no_frame(count, numbers[-1])
