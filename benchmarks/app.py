@@ -2,9 +2,9 @@
 
     python benchmarks/app.py [--model NAME] [--json OUT]
 
-The app runs in a process of its own, and Chromium uses its page. Two films are made first: a phone's (9 seconds, 1080 x 1920, HEVC
-with a key frame a second, as phones write them) and one of 480 x 854. Prints a table: the median of the seconds until the page
-shows what was asked for, the time that 95 % do not exceed, the aim, and the seconds of processor time that the app spent
+The app runs in a process of its own, and Chromium uses its page. Two films are made first: a phone's (9 seconds, 1080 x 1920,
+HEVC with a key frame a second, as phones write them) and one of 480 x 854. Prints a table: the median of the seconds until the
+page shows what was asked for, the time that 95 % do not exceed, the aim, and the seconds of processor time that the app spent
 meanwhile, on average, also on what nobody waits for. It needs playwright and a chromium.
 """
 
@@ -62,7 +62,12 @@ class Table:
         self.rows: list[dict[str, Any]] = []
 
     def measure(
-        self, what: str, aim: float | None, times: int, act: Callable[[int], object], before: Callable[[int], object] | None = None
+        self,
+        what: str,
+        aim: float | None,
+        times: int,
+        act: Callable[[int], object],
+        before: Callable[[int], object] | None = None,
     ) -> None:
         """Time `act` so many times, each after `before`; both are told which time it is."""
         seconds, busy = [], 0.0
@@ -98,7 +103,11 @@ def write_phone_film(path: Path) -> None:
     """Write a film as a phone does: a hand that trembles over a scene with grain. Every second is the same one."""
     random = np.random.default_rng(0)
     coarse = random.integers(0, 256, (HEIGHT // 24, WIDTH // 24, 3), dtype=np.uint8)
-    scene = av.VideoFrame.from_ndarray(coarse).reformat(width=WIDTH + 120, height=HEIGHT + 120, interpolation="BICUBIC").to_ndarray()
+    scene = (
+        av.VideoFrame.from_ndarray(coarse)
+        .reformat(width=WIDTH + 120, height=HEIGHT + 120, interpolation="BICUBIC")
+        .to_ndarray()
+    )
     grain = random.integers(-6, 7, (4, *scene.shape[:2], 1), dtype=np.int16)
     scenes = [(scene + part).clip(0, 255).astype(np.uint8) for part in grain]
     with av.open(str(path), "w") as container:
@@ -182,7 +191,9 @@ def use_app(table: Table, page: Any, phone: Path, clip: Path, corners: list[list
     leave(1)
     open_film(clip, NUM_FRAMES)
     table.measure("a fitted box at 480p, the frame just shown", 1.5, 4, box, begin_box)
-    table.measure("a fitted box at 480p, the frame prepared", 1.5, 4, lambda turn: box(turn, REST), lambda turn: begin_box(turn, REST))
+    table.measure(
+        "a fitted box at 480p, the frame prepared", 1.5, 4, lambda turn: box(turn, REST), lambda turn: begin_box(turn, REST)
+    )
 
 
 def main() -> None:

@@ -18,6 +18,8 @@ from siammae.files import atomic
 from siammae.labels.keypoints import write_tracks
 from siammae.labels.masks import as_mask
 from siammae.labels.output import FormatName, export_masks
+from siammae.propagation.scores import Scores, measure
+from siammae.propagation.table import SCORES_FILE, ScoreTable
 from siammae.video.encode import write_video
 from siammae.visualize.cutouts import write_cut_outs
 from siammae.visualize.masks import overlay
@@ -76,9 +78,23 @@ def _write(session: Session, name: str) -> Path:
 
 
 def _write_zip(target: Path, session: Session, numbers: list[int]) -> None:
-    with atomic(target) as draft, zipfile.ZipFile(draft, "w") as archive:
-        for number in numbers:
-            archive.write(session.results.path(number), f"{number:05d}.png")
+    """Write the masks and the table of scores, as `siammae propagate` writes them."""
+    with tempfile.TemporaryDirectory(dir=session.folder, prefix=".export-") as scratch:
+        table = ScoreTable(Path(scratch), 0)
+        with atomic(target) as draft, zipfile.ZipFile(draft, "w") as archive:
+            for position, number in enumerate(numbers):
+                archive.write(session.results.path(number), f"{number:05d}.png")
+                table.write(position, number, _scores(session, number))
+            table.finish()
+            archive.write(Path(scratch) / SCORES_FILE, SCORES_FILE)
+
+
+def _scores(session: Session, number: int) -> Scores:
+    """Return the scores of a frame's objects, with their areas and boxes."""
+    ids = as_mask(session.results.path(number), empty=True).values
+    objects = session.results.scores.get(number, {})
+    score, lost = ([entry[at] for entry in objects.values()] for at in (0, 1))
+    return measure(list(objects), [ids == label for label in objects], np.array(score, np.float32), np.array(lost, np.bool_))
 
 
 def _write_format(target: Path, session: Session) -> None:

@@ -101,13 +101,19 @@ def with_box(path: Sequence[Sequence[float]], size: tuple[int, int]) -> Prompt:
 
 
 def with_click(prompt: Prompt | None, place: Sequence[float], plus: bool, size: tuple[int, int], *, has_mask: bool) -> Prompt:
-    """Return a prompt with one more click at (x, y); the first click of an object that has a mask corrects the mask.
+    """Return a prompt with one more click at (x, y).
+
+    The first click of an object that has a mask corrects the mask, and so does one that adds what lies outside its box.
 
     Raises:
         ValueError: a click beside the object comes before anything that marks the object.
     """
     x, y = check_path([place], size)[0].tolist()
     known: Prompt = prompt or {"box": None, "clicks": [], "base": has_mask}
+    if plus and known["box"] is not None:
+        left, top, right, bottom = known["box"]
+        if not (left <= x <= right and top <= y <= bottom):
+            known = {"box": None, "clicks": [], "base": has_mask}
     if not (plus or known["box"] or known["base"] or any(click[2] for click in known["clicks"])):
         raise ValueError("there is nothing to take away from yet: drag a box around the object, or click on it")
     return {**known, "clicks": [*known["clicks"], [x, y, int(plus)]]}

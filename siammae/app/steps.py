@@ -57,7 +57,7 @@ def plan_steps(numbers: Sequence[int], anchors: Sequence[int], done: Collection[
 def propagate_masks(
     source: Frames, anchors: Mapping[int, Ids], plan: Plan, encoder: Encoder, size: InputSize
 ) -> Iterator[tuple[int, Ids, FrameScores]]:
-    """Yield the number of each frame of a plan, its ids [H, W], and the scores of its objects, none for an anchor.
+    """Yield the number of each frame of a plan, its ids [H, W], and the scores of its objects.
 
     Forwards, the first anchor starts the propagation, and each later one is a correction; backwards, the first anchor alone
     counts.
@@ -73,10 +73,10 @@ def propagate_masks(
             propagator.add(source[number], anchors[number])
         for number, frame in _visit(source, plan.forwards):
             if number == first:
-                yield number, anchors[first], {}
+                yield number, anchors[first], _scores(propagator)
             elif number in anchors:
                 propagator.add(frame, anchors[number])
-                yield number, anchors[number], {}
+                yield number, anchors[number], _scores(propagator)
             else:
                 yield number, propagator.step(frame), _scores(propagator)
     if plan.backwards:

@@ -24,8 +24,8 @@ REST = 0.3  # seconds after somebody waited for a frame in which none is made ah
 class Views:
     """The frames of a video as JPEG files of at most MAX_VIEW pixels a side.
 
-    A frame costs a phone's film half a second, if all frames since its key frame have to be decoded. So once one is looked at, a
-    thread makes the others, the nearest first, as many as MAX_BYTES hold.
+    A frame of a phone's film takes up to half a second, since all frames from its key frame on have to be decoded. So once one
+    is looked at, a thread makes the others, the nearest first, as many as MAX_BYTES hold.
 
     Args:
         video: file of the video.

@@ -21,7 +21,7 @@ from siammae.app.sessions import Sessions
 from siammae.encoder import Encoder
 from siammae.models.build import build_encoder
 from siammae.prompts import segment
-from siammae.propagation import LabelPropagator, propagate_keypoints, propagate_labels
+from siammae.propagation import LabelPropagator, propagate_keypoints, propagate_labels, propagate_to_folder
 from siammae.video import read_frames, write_video
 
 NUM_FRAMES = 6
@@ -118,7 +118,7 @@ def test_results_become_files(session: Session) -> None:
     assert downloads(session) == ["masks.zip", "masks.csv", "points.csv", "overlay.mp4"]
     paths = {name: export(session, name) for name in downloads(session)}
     with zipfile.ZipFile(paths["masks.zip"]) as archive:
-        assert archive.namelist() == [f"{index:05d}.png" for index in range(NUM_FRAMES)]
+        assert archive.namelist() == [*(f"{index:05d}.png" for index in range(NUM_FRAMES)), "scores.csv"]
         picture = Image.open(archive.open("00003.png"))
         assert picture.mode == "P"
         assert np.array_equal(np.array(picture), session.mask(3))
@@ -126,6 +126,20 @@ def test_results_become_files(session: Session) -> None:
         row = next(csv.DictReader(file))
     assert list(row.values()) == ["0", "1", str(31 * 26), "30", "20", "61", "46", "Object 1"]
     assert len(list(read_frames(paths["overlay.mp4"]))) == NUM_FRAMES
+
+
+def test_scores_are_those_of_the_command(session: Session, clip: Path, tmp_path: Path) -> None:
+    session.draw(0, "box", [(30, 20), (60, 45)], 1, 1)
+    session.draw(0, "box", [(70, 30), (100, 60)], 5, 1)
+    list(session.propagate())
+    session.draw(4, "box", [(80, 5), (100, 25)], 2, 1)
+    list(session.propagate())
+    folder = propagate_to_folder(
+        clip, {index: session.mask(index) for index in (0, 4)}, tmp_path / "masks", session.encoder, size=80, progress=False
+    )
+    with zipfile.ZipFile(export(session, "masks.zip")) as archive:
+        assert archive.read("scores.csv").decode() == (folder / "scores.csv").read_text()
+    assert not list(session.folder.glob(".export-*"))
 
 
 def test_results_become_files_of_other_tools(session: Session) -> None:
@@ -196,6 +210,17 @@ def test_a_box_is_fitted_and_clicks_correct_it(scene: Session) -> None:
     scene.undo()
     assert not scene.mask(0).any()
     assert scene.labels.get("prompts", 0) is None
+
+
+def test_a_click_outside_the_box_adds_to_the_mask(scene: Session) -> None:
+    scene.fit_box(0, [(24, 16), (52, 60)], 2)
+    half = scene.mask(0) == 2
+    assert not half[:, 53:].any()
+    scene.fit_click(0, (62, 40), 2, plus=True)
+    assert scene.labels.get("prompts", 0)[2] == {"box": None, "clicks": [[62, 40, 1]], "base": True}
+    whole = scene.mask(0) == 2
+    assert whole[40, 62]
+    assert whole[half].mean() > 0.9
 
 
 def test_a_fitted_object_leaves_the_others_and_strokes_end_its_prompts(scene: Session) -> None:

@@ -29,6 +29,7 @@ pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.joi
 
 MODEL, SIZE, NUM_FRAMES = "vitt8d6", 96, 7
 ARGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update"
+STATE = "fetch(`/api/projects/${location.hash.slice(1)}`).then((answer) => answer.json())"
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +135,14 @@ def _stroke(page: Any, *places: tuple[float, float]) -> None:
             page.mouse.move(*_at(page, *place))
         page.mouse.up()
     assert answer.value.ok, answer.value.text()
-    page.wait_for_timeout(100)  # for the picture, which is asked for next
+    _reaches(page, "stage", answer.value.json()["revision"])
+
+
+def _reaches(page: Any, part: str, revision: int) -> None:
+    """Wait until a part of the page shows a revision of the project."""
+    page.wait_for_function(
+        "([part, revision]) => document.getElementById(part).dataset.revision >= revision", arg=[part, revision]
+    )
 
 
 def _choose(page: Any, tool: str) -> None:
@@ -151,14 +159,16 @@ def _box(page: Any, *corners: tuple[float, float]) -> None:
 def _add_object(page: Any) -> None:
     count = page.locator("#objects li").count()
     page.click("#add")
-    page.locator("#objects li.chosen").nth(0).wait_for()
-    page.locator("#objects li").nth(count).wait_for()
+    page.locator(f"#objects li.chosen[data-number='{count + 1}']").wait_for()
 
 
 def _propagate(page: Any) -> str:
-    page.click("#run")
-    page.locator("#run:disabled").wait_for()
-    page.get_by_text("Done:").wait_for()
+    with page.expect_response("**/propagate"):
+        page.click("#run")
+    while (state := page.evaluate(STATE))["job"]["state"] in ("queued", "running"):
+        page.wait_for_timeout(50)
+    _reaches(page, "work", state["revision"])
+    page.locator("#progress", has_text="Done:").wait_for()
     return str(page.locator("#progress").inner_text())
 
 
@@ -177,7 +187,7 @@ def _download(page: Any, name: str) -> bytes:
 
 def _masks(archive: bytes) -> np.ndarray[Any, Any]:
     with zipfile.ZipFile(io.BytesIO(archive)) as files:
-        return np.stack([np.array(Image.open(files.open(name))) for name in sorted(files.namelist())])
+        return np.stack([np.array(Image.open(files.open(name))) for name in sorted(files.namelist()) if name.endswith(".png")])
 
 
 def test_paint_propagate_and_download(page: Any, clip: Path) -> None:
@@ -350,7 +360,7 @@ def test_masks_are_loaded_and_frames_chosen(page: Any, clip: Path, tmp_path: Pat
     page.locator("#estimate", has_text="4 frames").wait_for()
     assert "Done: 4 frames" in _propagate(page)
     with zipfile.ZipFile(io.BytesIO(_download(page, "masks.zip"))) as files:
-        assert files.namelist() == [f"{frame:05d}.png" for frame in (0, 3, 4, 6)]
+        assert files.namelist() == [*(f"{frame:05d}.png" for frame in (0, 3, 4, 6)), "scores.csv"]
     Image.new("L", (64, 64)).save(tmp_path / "small.png")
     page.set_input_files("#mask-file", tmp_path / "small.png")
     page.get_by_text("the mask is 64 x 64 pixels; the frames are 212 x 120").wait_for()

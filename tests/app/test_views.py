@@ -90,7 +90,12 @@ def test_nothing_is_made_after_the_end(film: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_damage_is_told_where_it_is_looked_at(tmp_path: Path) -> None:
-    write(tmp_path / "index.mp4", [picture(i) for i in range(NUM_FRAMES)], options={"g": "10"}, container={"movflags": "faststart"})
+    write(
+        tmp_path / "index.mp4",
+        [picture(i) for i in range(NUM_FRAMES)],
+        options={"g": "10"},
+        container={"movflags": "faststart"},
+    )
     broken = bytearray((tmp_path / "index.mp4").read_bytes())
     place = int(0.7 * len(broken))
     broken[place : place + 4000] = bytes(4000)
@@ -100,8 +105,7 @@ def test_damage_is_told_where_it_is_looked_at(tmp_path: Path) -> None:
     _wait(lambda: _is_done(shown))
     assert _shows(shown.jpeg(5), 5)
     with pytest.raises(VideoError, match="damaged"):
-        for index in range(20, 35):
-            shown.jpeg(index)
+        list(map(shown.jpeg, range(20, 35)))
     shown.close()
 
 

@@ -70,7 +70,8 @@ async function begin(opened, first) {
 
 function take(next) {
   state = next;
-  if (!state.objects[look.object]) look.object = Number(Object.keys(state.objects)[0]);
+  $('work').dataset.revision = state.revision;
+  if (!state.objects[look.object] && !working) look.object = Number(Object.keys(state.objects)[0]);
   timeline.update(state);
   $('undo').disabled = !state.undo;
   $('redo').disabled = !state.redo;
@@ -117,6 +118,7 @@ function leave(error) {
 
 function show(shown) {
   timeline.at(shown.index);
+  $('stage').dataset.revision = shown.labels.revision;
   stage.show(shown);
   showFrame(state, shown.labels);
   showObjects(state, look, shown.labels.scores, acts);
@@ -186,7 +188,8 @@ const acts = {
   },
   add() {
     const number = Math.max(0, ...Object.keys(state.objects).map(Number)) + 1;
-    return change(() => project.edit({ do: 'name', object: number, name: '' })).then(() => state.objects[number] && acts.choose(number));
+    look.object = number; // what is drawn before the answer belongs to it already
+    return change(() => project.edit({ do: 'name', object: number, name: '' }));
   },
   rename: (number, name) => change(() => project.edit({ do: 'name', object: number, name })),
   remove: (number) => change(() => project.edit({ do: 'remove', object: number })),
