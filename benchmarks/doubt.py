@@ -5,7 +5,8 @@
 Labels are propagated as in benchmarks/search.py, with the model's own settings, and J is that of the mask with edges; the score
 sees features without the projection, as in `siammae.propagation`. Failures: masks shifted at random, and frames of other
 sequences, black and white frames in place of the frame. Weights are fitted to J (logistic), cross-validated: each sequence is
-scored by weights fitted to the others. The figures of "shipped" are those of the weights in siammae/propagation/scores.py.
+scored by weights fitted to the others. The figures of "shipped" are those of the weights in siammae/propagation/scores.py,
+with a score of 0 in the frames that `foreign_below` finds.
 """
 
 import argparse
@@ -28,10 +29,11 @@ from siammae.labels import EdgeFilter, as_mask, labels_to_grid, strongest_label
 from siammae.models.registry import DEFAULT_MODEL
 from siammae.propagation import PropagationConfig
 from siammae.propagation.config import as_config
+from siammae.propagation.scenes import Scene
 from siammae.propagation.scores import BIAS, CONFIDENT, MEMORY_EVERY, WEIGHTS, Looks, logistic
 from siammae.video import as_frame
 
-Row = tuple[str, str, float, tuple[float, ...]]  # sequence, kind, J, signals
+Row = tuple[str, str, float, tuple[float, ...], float]  # sequence, kind, J, signals, continuity of the frame
 
 
 def jaccard(mine: Tensor, truth: Tensor) -> float:
@@ -49,13 +51,14 @@ def collect(one: MaskSequence, model: str, cache: Path, every: int, strangers: d
     ids, grid = [0, 1], matches.geometry.grid
     mask = replace(mask, values=np.uint8(mask.values > 0))
     soft = matches.propagate(labels_to_grid(mask, ids, grid), config)
-    looks, rows, generator = Looks(exclusive=True), [], torch.Generator().manual_seed(0)
+    looks, scene, rows, generator = Looks(exclusive=True), Scene(), [], torch.Generator().manual_seed(0)
     looks.anchor(plain[0], soft[0])
+    scene.anchor(plain[0])
 
     def add(kind: str, seen: Tensor, labels: Tensor, j: float) -> None:
         inside = labels.argmax(dim=0) == 1
         if (signals := looks.signals(seen, inside, 1)) is not None:
-            rows.append((one.name, kind, j, (*signals, looks.overlap(seen, inside, 1))))
+            rows.append((one.name, kind, j, (*signals, looks.overlap(seen, inside, 1)), scene.continuity(seen)))
 
     for t in range(1, len(soft)):
         if t % every == 0:
@@ -72,6 +75,7 @@ def collect(one: MaskSequence, model: str, cache: Path, every: int, strangers: d
                     add(name if name in ("black", "white") else "foreign", strangers[name], soft[t], 0.0)
         if t % MEMORY_EVERY == 0 and looks.confidence(plain[t], soft[t].argmax(dim=0) == 1, 1) >= CONFIDENT:
             looks.remember(plain[t], soft[t], [1])
+        scene.keep(plain[t])
     return rows
 
 
@@ -150,7 +154,8 @@ def main() -> None:
         validated[held] = [logistic(values, weights[:-1], weights[-1]) for values in signals[held]]
     print("fitted to all:", fit(signals, target).round(2))
     report("cross-validated", validated, target, kinds)
-    report("shipped", np.array([logistic(values, WEIGHTS, BIAS) for values in signals]), target, kinds)
+    foreign = np.array([row[4] for row in rows]) < config.foreign_below
+    report("shipped", np.where(foreign, 0, [logistic(values, WEIGHTS, BIAS) for values in signals]), target, kinds)
 
 
 if __name__ == "__main__":

@@ -119,9 +119,8 @@ def _predict_pictures(
         first = sequence.points[0]
         if config.point_maps == "gaussian":  # the scripts' maps can draw points that are a little outside
             first = np.where(outside_frame(first, (height, width))[:, None], np.nan, first)
-        config = replace(
-            config, point_lost_below=0
-        )  # every joint gets a place: PCK takes a lost one as wrong, or leaves it out
+        # every joint gets a place: PCK takes a lost one as wrong, or leaves it out
+        config = replace(config, point_lost_below=0, foreign_below=0)
         points, scores = propagate_keypoints(list(sequence.frames), first, encoder, size=size, config=config, progress=False)
         write_tracks(target.with_name(f"{sequence.name}.csv"), points, scores)
 

@@ -94,7 +94,7 @@ _VIP = (
     Protocol("paper", _preset("crw", radius=8), "560 x 560", _fixed(560, 560), _PAPER, True),
 )
 # scores ask for the place of every point, however uncertain; the scripts give one too
-_best_points = replace(_best, changes={"point_lost_below": 0.0})
+_best_points = replace(_best, changes={"point_lost_below": 0.0, "foreign_below": 0.0})
 _JHMDB = (
     _best_points,
     Protocol("crw", _preset("crw", context_frames=7), "320 x 320", _fixed(320, 320), _CRW_TOO),

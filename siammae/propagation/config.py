@@ -45,6 +45,8 @@ class PropagationConfig:
         edge_eps: variance of color within a window that counts as an edge; colors run from 0 to 1.
         projection: compare features after the model's projection (`siammae.models.projection`).
         lost_below: score below which an object is lost (see `siammae.propagation.Scores`).
+        foreign_below: continuity with the last frame or the newest anchor, 0 to 1, below which a frame is foreign, such as a
+            black one or another shot: all objects are lost in it (see `siammae.propagation.scenes`). At 0 no frame is foreign.
         keep_lost: leave lost objects their pixels, and look for them nowhere else. Otherwise a lost object has no pixels and is
             searched in the whole frame, and a frame in which all objects are lost is not kept in the context.
 
@@ -91,6 +93,7 @@ class PropagationConfig:
     edge_eps: float = 1e-4
     projection: bool = False
     lost_below: float = 0.15
+    foreign_below: float = 0.35
     keep_lost: bool = False
 
     strict: bool = False
@@ -144,6 +147,7 @@ class PropagationConfig:
             "point_redraw": (0, 1),
             "point_lost_below": (0, 1),
             "lost_below": (0, 1),
+            "foreign_below": (0, 1),
         }
         for name, (low, high) in limits.items():
             if not _is(getattr(self, name), Real) or not low <= getattr(self, name) <= high:

@@ -20,6 +20,7 @@ from siammae.models.load import as_encoder
 from siammae.models.registry import DEFAULT_MODEL
 from siammae.propagation.config import ConfigLike, Options, PropagationConfig, VideoOptions, as_config
 from siammae.propagation.context import SoftPropagator
+from siammae.propagation.scenes import Scene
 from siammae.propagation.walk import walk
 from siammae.video.frames import FrameSource, read_frames
 from siammae.video.pictures import as_frame
@@ -39,8 +40,8 @@ class KeypointPropagator(Generic[P]):
         model, size, config: see `LabelPropagator`.
 
     Attributes:
-        points: positions [K, 2] in the last frame, float32, NaN where a point is lost: where its score is below
-            `config.point_lost_below`; it may come back. A tensor if `points0` is one, else an array.
+        points: positions [K, 2] in the last frame, float32, NaN where a point is lost: its score is below
+            `config.point_lost_below`, or the frame is foreign; it may come back. A tensor if `points0` is one, else an array.
         scores: how concentrated each point's label still is, [K] float32: 1 in an anchor, 0 where it is lost.
 
     Raises:
@@ -82,16 +83,20 @@ class KeypointPropagator(Generic[P]):
         propagator = SoftPropagator(self.encoder, self.config, geometry, exclusive=False)
         self._check_inside(points, geometry)
         features = propagator.encode(frame)
-        self._form, self._propagator = points0, propagator
+        self._form, self._propagator, self._scene = points0, propagator, Scene()
         self._anchor(features, points)
 
     @torch.no_grad()
     def step(self, frame: Any) -> tuple[P, P]:
         """Return the points [K, 2] and scores [K] of the next frame."""
-        propagator = self._propagator
-        heat = propagator.advance(propagator.encode(as_frame(frame)), self._revise)
+        propagator, config = self._propagator, self.config
+        features = propagator.encode(as_frame(frame))
+        foreign = not config.keep_lost and self._scene.continuity(propagator.plain) < config.foreign_below
+        if not foreign:
+            self._scene.keep(propagator.plain)
+        heat = propagator.advance(features, lambda _, heat: (heat, None if foreign else self._redrawn(heat)))
         points, scores = self._read(heat.cpu())
-        lost = ~(scores >= self.config.point_lost_below)
+        lost = ~(scores >= config.point_lost_below) | foreign
         points = propagator.geometry.to_frame(points, self._center).masked_fill(lost[:, None], torch.nan)
         self._keep(points, scores.masked_fill(lost, 0))
         return self.points, self.scores
@@ -116,7 +121,7 @@ class KeypointPropagator(Generic[P]):
     def state_dict(self) -> dict[str, Tensor]:
         """Return where the propagation stands, for `load_state_dict` of a propagator that was made with the same arguments."""
         points, scores = (torch.as_tensor(values, device="cpu").clone() for values in (self.points, self.scores))
-        return {**self._propagator.state_dict(), "points": points, "scores": scores}
+        return {**self._propagator.state_dict(), **self._scene.state_dict(), "points": points, "scores": scores}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on from where the propagator stood whose `state_dict` this is, with points in the form of this one's `points0`.
@@ -124,8 +129,9 @@ class KeypointPropagator(Generic[P]):
         Raises:
             ValueError: the state of a propagator of another kind, model, config or size of frames. Nothing has changed then.
         """
-        self._propagator.check_state(state, ("points", "scores"))
+        self._propagator.check_state(state, (*self._scene.state_dict(), "points", "scores"))
         self._propagator.load_state_dict(state)
+        self._scene.load_state_dict(state)
         self._keep(state["points"].clone(), state["scores"].clone())
 
     def _anchor(self, features: Tensor, points: Tensor) -> None:
@@ -133,19 +139,20 @@ class KeypointPropagator(Generic[P]):
         geometry = self._propagator.geometry
         heat = draw(geometry.to_grid(points, self._center), geometry.grid, self.config.point_sigma)
         self._propagator.anchor(features, heat)
+        self._scene.anchor(self._propagator.plain)
         self._keep(points, torch.isfinite(points).all(dim=1).float())
 
     def _read(self, heat: Tensor) -> tuple[Tensor, Tensor]:
         """Read points [K, 2], in cells, and scores [K] from heat maps [K, h, w]."""
         return grid_to_points(heat, self.config.point_top_k, self.config.point_radius)
 
-    def _revise(self, features: Tensor, heat: Tensor) -> tuple[Tensor, Tensor]:
-        """Return heat maps [K, h, w], and what the context keeps of them: partly drawn again, but for those of lost points."""
+    def _redrawn(self, heat: Tensor) -> Tensor:
+        """Draw heat maps [K, h, w] partly again, but for those of lost points, for the context."""
         if not self.config.point_redraw:
-            return heat, heat
+            return heat
         points, scores = self._read(heat.cpu())
         points[scores < self.config.point_lost_below] = torch.nan
-        return heat, redraw_points(heat.cpu(), points, self.config.point_redraw, self.config.point_sigma).to(heat.device)
+        return redraw_points(heat.cpu(), points, self.config.point_redraw, self.config.point_sigma).to(heat.device)
 
     def _keep(self, points: Tensor, scores: Tensor) -> None:
         self.points, self.scores = _like(self._form, points), _like(self._form, scores)
@@ -193,8 +200,8 @@ def propagate_keypoints(
 
     Returns:
         Points [T, K, 2] float32 in pixels of the frames, and scores [T, K] float32: how concentrated a point's label still is,
-        1 in frame `start`, 0 where it is below `config.point_lost_below`: the point is lost then, and NaN. Tensors if `points0`
-        is one, else arrays.
+        1 in frame `start`. A point is lost, NaN with score 0, where that is below `config.point_lost_below`, and in a foreign
+        frame (see `siammae.propagation.scenes`). Tensors if `points0` is one, else arrays.
 
     Raises:
         ValueError: there is no frame `start`; and what `KeypointPropagator` and `read_frames` raise.

@@ -108,7 +108,7 @@ class LabelPropagator(Generic[M]):
         propagator = SoftPropagator(self.encoder, self.config, geometry)
         features = propagator.encode(frame)
         self._form, self._propagator = mask, propagator
-        self._judge = Judge(not mask.soft, self.config.lost_below, self.config.keep_lost)
+        self._judge = Judge(not mask.soft, self.config)
         self._show(frame)
         self._anchor(features, mask, ids)
 

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from siammae.propagation.config import PropagationConfig
+from siammae.propagation.scenes import Scene
+
 OBJECT_CELLS = 128  # cells of an object that a slot keeps
 OTHER_CELLS = 256  # cells of the rest of the frame
 MOST_ANCHORS = 8  # the newest anchors whose looks are kept
@@ -253,26 +256,28 @@ class Judge:
 
     Args:
         exclusive: see `Looks`.
-        lost_below, keep_lost: see `PropagationConfig`.
+        config: `foreign_below`, `lost_below` and `keep_lost` are used.
 
     Attributes:
         looks: what the objects look like.
+        scene: what the frames look like as a whole.
         score: [O] of the last frame.
     """
 
-    def __init__(self, exclusive: bool, lost_below: float, keep_lost: bool) -> None:
-        self.looks, self.exclusive, self.lost_below, self.keep_lost = Looks(exclusive), exclusive, lost_below, keep_lost
+    def __init__(self, exclusive: bool, config: PropagationConfig) -> None:
+        self.looks, self.scene, self.exclusive, self.config = Looks(exclusive), Scene(), exclusive, config
         self.rows: list[int] = []
         self.score = np.zeros(0, dtype=np.float32)
         self._frames = 0
 
     @property
     def lost(self) -> NDArray[np.bool_]:
-        return self.score < self.lost_below
+        return self.score < self.config.lost_below
 
     def anchor(self, features: Tensor, labels: Tensor, rows: list[int]) -> None:
         """Start from an anchor, or add one, with features [D, h, w] and labels [L, h, w], of which `rows` are objects."""
         self.looks.anchor(features, labels)
+        self.scene.anchor(features)
         self.rows, self.score, self._frames = rows, np.ones(len(rows), dtype=np.float32), 0
 
     def revise(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -281,25 +286,30 @@ class Judge:
         Returns:
             The labels with the objects that were found, and the same for the context, or None if all objects are lost.
         """
-        self.score = np.array(self.looks.score(features, labels, self.rows), dtype=np.float32)
+        keep_lost = self.config.keep_lost
         self._frames += 1
-        if not self.keep_lost:
+        if self.scene.continuity(features) < self.config.foreign_below:
+            self.score = np.zeros(len(self.rows), dtype=np.float32)
+            return labels, labels if keep_lost or not self.rows else None
+        self.scene.keep(features)
+        self.score = np.array(self.looks.score(features, labels, self.rows), dtype=np.float32)
+        if not keep_lost:
             for place in np.flatnonzero(self.lost).tolist():
                 if (found := self.looks.find(features, self.rows[place])) is not None:
                     shown, self.score[place] = found
                     labels = labels * (1 - shown) if self.exclusive else labels.clone()
                     labels[self.rows[place]] = shown
         if self._frames % MEMORY_EVERY == 0:
-            kept = [row for row, lost in zip(self.rows, self.lost.tolist(), strict=True) if self.keep_lost or not lost]
+            kept = [row for row, lost in zip(self.rows, self.lost.tolist(), strict=True) if keep_lost or not lost]
             insides = {row: self.looks.inside(labels, row) for row in kept}
             confident = [row for row in kept if self.looks.confidence(features, insides[row], row) >= CONFIDENT]
             if confident:
                 self.looks.remember(features, labels, confident)
-        return labels, labels if self.keep_lost or not self.rows or not bool(self.lost.all()) else None
+        return labels, labels if keep_lost or not self.rows or not bool(self.lost.all()) else None
 
     def without_lost(self, labels: Tensor) -> tuple[Tensor, list[int]]:
         """Return labels [L, h, w] in which the lost objects have no cells, and the rows that they lost."""
-        gone = [] if self.keep_lost else [self.rows[place] for place in np.flatnonzero(self.lost).tolist()]
+        gone = [] if self.config.keep_lost else [self.rows[place] for place in np.flatnonzero(self.lost).tolist()]
         if gone:
             labels = labels.clone()
             labels[gone] = 0
@@ -317,6 +327,7 @@ class Judge:
         """Return all that `load_state_dict` needs."""
         return {
             **self.looks.state_dict(),
+            **self.scene.state_dict(),
             "object_scores": torch.from_numpy(self.score.copy()),
             "score_rows": torch.tensor(self.rows, dtype=torch.int64, device="cpu"),
             "scored_frames": torch.tensor(self._frames, device="cpu"),
@@ -325,5 +336,6 @@ class Judge:
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Become the judge whose `state_dict` this is."""
         self.looks.load_state_dict(state)
+        self.scene.load_state_dict(state)
         self.score, self.rows = state["object_scores"].cpu().numpy().copy(), state["score_rows"].tolist()
         self._frames = int(state["scored_frames"])

@@ -17,7 +17,7 @@ from siammae.visualize import draw_keypoints
 
 Frames = NDArray[np.uint8]
 SIZE = (96, 128)
-NEAR = {"top_k": 1, "radius": 2}
+NEAR = {"top_k": 1, "radius": 2, "foreign_below": 0}  # textures of noise move by more than a cell
 NAN = [np.nan, np.nan]
 FIRST, SECOND = [44.0, 40.0], [76.0, 56.0]
 
@@ -44,6 +44,27 @@ def test_streaming_equals_batch_bit_for_bit(encoder: Encoder, texture: Frames, p
             assert type(actual) is type(given)
             assert np.array_equal(actual, expected, equal_nan=True)
             assert actual.dtype == expected.dtype == (torch.float32 if tensors else np.float32)
+
+
+@pytest.mark.parametrize("preset", ["default", "dino"])
+@pytest.mark.parametrize("kind", ["black", "noise"])
+def test_points_are_lost_in_a_foreign_frame_and_are_back_afterwards(
+    colours: Encoder, texture: Frames, preset: str, kind: str
+) -> None:
+    frames = moving(texture, 5)
+    noise = np.random.default_rng(5).integers(0, 256, frames[2].shape, dtype=np.uint8)
+    frames[2] = noise if kind == "noise" else 0
+    propagator = make(frames[0], [FIRST, SECOND], colours, preset=preset, foreign_below=0.35)
+    for t, frame in enumerate(frames[1:], start=1):
+        points, scores = propagator.step(frame)
+        if preset == "dino":  # a script's protocol knows no lost points
+            assert np.isfinite(points).all()
+        elif t == 2:
+            assert np.isnan(points).all()
+            assert not scores.any()
+        else:
+            assert np.abs(points - [[x + 8 * t, y] for x, y in (FIRST, SECOND)]).max() < 3
+            assert scores.all()
 
 
 def test_a_correction_takes_the_point_to_another_place(colours: Encoder, texture: Frames) -> None:
@@ -119,10 +140,10 @@ def test_a_restored_propagator_goes_on_as_if_nothing_had_been(encoder: Encoder, 
 
 def test_reset_forgets(encoder: Encoder, texture: Frames) -> None:
     frames = moving(texture, 3)
-    propagator = KeypointPropagator(frames[0], [FIRST, SECOND], encoder, size=96)
+    propagator = KeypointPropagator(frames[0], [FIRST, SECOND], encoder, size=96, config=NEAR)
     propagator.step(frames[1])
     propagator.reset(frames[1][:80, :96], torch.tensor([[20.0, 30.0]]))
-    fresh = KeypointPropagator(frames[1][:80, :96], torch.tensor([[20.0, 30.0]]), encoder, size=96)
+    fresh = KeypointPropagator(frames[1][:80, :96], torch.tensor([[20.0, 30.0]]), encoder, size=96, config=NEAR)
     after, expected = propagator.step(frames[2][:80, :96]), fresh.step(frames[2][:80, :96])
     assert all(torch.equal(a, b) for a, b in zip(after, expected, strict=True))
 
@@ -169,7 +190,9 @@ def test_redrawn_maps_spread_out_less(colours: Encoder, texture: Frames) -> None
 
     def spread(**config: Any) -> float:
         frames = moving(texture, 9, step=4)
-        propagator = KeypointPropagator(frames[0], [FIRST], colours, size=SIZE, config={"context_frames": 1, **config})
+        propagator = KeypointPropagator(
+            frames[0], [FIRST], colours, size=SIZE, config={"context_frames": 1, "foreign_below": 0, **config}
+        )
         for frame in frames[1:]:
             propagator.step(frame)
         heat = propagator.state_dict()["last_labels"][0]

@@ -124,7 +124,7 @@ def test_ids_keep_the_masks_own_type(encoder: Encoder, texture: Frames, kind: st
 @pytest.mark.parametrize("ids", [(0, 255), (-7, 70_000), (3, 4), (0, 1)])
 def test_ids_survive(encoder: Encoder, texture: Frames, ids: tuple[int, int]) -> None:
     mask0 = square(ids=ids)
-    masks = propagate_labels(moving(texture, 3, 4), mask0, encoder, size=96)
+    masks = propagate_labels(moving(texture, 3, 4), mask0, encoder, size=96, config={"foreign_below": 0})
     assert masks.dtype == mask0.dtype
     assert set(np.unique(masks)) == set(ids)
     assert (masks[0] == mask0).all()
@@ -545,7 +545,7 @@ def test_a_new_object_pushes_the_background_away_in_older_anchors(encoder: Encod
 @torch.no_grad()
 def test_after_a_correction_only_the_anchors_and_what_follows_count(encoder: Encoder, texture: Frames) -> None:
     frames = moving(texture, 7, step=4)
-    config = PropagationConfig(context_frames=3)
+    config = PropagationConfig(context_frames=3, foreign_below=0)  # to an untrained model, a part of a patch is another scene
     propagator = LabelPropagator(frames[0], square(), encoder, size=96, config=config)
     for frame in frames[1:5]:  # the ring is full, and has begun anew
         propagator.step(frame)

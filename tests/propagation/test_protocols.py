@@ -179,6 +179,7 @@ def test_presets_hold_the_published_values(name: str) -> None:
         "edge_radius",
         "edge_eps",
         "lost_below",
+        "foreign_below",
     }
     assert preset.point_sigma == 0.5
 
@@ -227,6 +228,7 @@ def test_an_unknown_preset_is_refused_and_all_named() -> None:
         ("edges", "canny"),
         ("edge_color", 0),
         ("lost_below", 1.5),
+        ("foreign_below", -0.1),
         ("keep_lost", 1),
         ("edge_radius", -0.1),
         ("edge_eps", math.nan),

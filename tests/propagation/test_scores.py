@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional as F
 
 from siammae import LabelPropagator, PropagationConfig, propagate_labels
 from siammae.encoder import Encoder
 from siammae.models import load_model
 from siammae.propagation import folder as folders
 from siammae.propagation import propagate_to_folder
+from siammae.propagation.scenes import Scene
 from siammae.propagation.scores import Looks
 from siammae.propagation.table import DRAFT_FILE, SCORES_FILE, describe_lost, read_lost
 from siammae.synthetic import render_clip
@@ -86,6 +88,45 @@ def test_frames_without_the_object_are_lost_and_the_next_ones_are_not(small: Enc
     masks, scores = propagate_labels(frames, first, small, size=128, return_scores=True)
     assert scores.lost[:, 0].tolist() == [False, False, True, True, False, False]
     assert [bool(mask.any()) for mask in masks] == [True, True, False, False, True, True]
+
+
+@pytest.mark.parametrize("name", ["vits8", "vitt8d6", "vitt8d6-features"])
+def test_a_cut_to_another_shot_loses_the_object_until_its_own_shot_is_back(name: str, real_data: Path) -> None:
+    shots = real_data / "davis2016"
+    camel = [shots / "JPEGImages/480p/camel" / f"{index:05d}.jpg" for index in range(3)]
+    others = [shots / "JPEGImages/480p" / sequence / "00008.jpg" for sequence in ("cows", "blackswan")]
+    model = load_model(name)
+    propagator = LabelPropagator(camel[0], shots / "Annotations/480p/camel/00000.png", model)
+    black = np.zeros((*propagator.step(camel[1]).shape, 3), np.uint8)
+    assert not propagator.scores.lost.any()
+    for frame in (others[0], black, others[1]):
+        assert not propagator.step(frame).any()
+        assert propagator.scores.lost.all()
+        assert propagator.scores.score.tolist() == [0]
+    assert propagator.step(camel[2]).any()
+    assert not propagator.scores.lost.any()
+
+
+def test_no_frame_is_foreign_at_zero(colours: Encoder) -> None:
+    frames, truth = pillar(2)
+    for value, lost in ((0.0, False), (0.9, True)):
+        propagator = LabelPropagator(frames[0], truth[0], colours, size=SIZE, config={**CONFIG, "foreign_below": value})
+        propagator.step(np.roll(frames[1], 64, axis=1))
+        assert propagator.scores.lost.tolist() == [lost]
+
+
+def test_frames_go_on_from_the_last_of_their_scene_and_from_the_anchor() -> None:
+    ground = F.normalize(torch.randn(32, 12, 60, generator=torch.Generator().manual_seed(0)), dim=0)
+    views = [ground[:, :, left : left + 20] for left in range(0, 40, 2)]
+    scene = Scene()
+    scene.anchor(views[0])
+    for view in views[1:]:
+        assert scene.continuity(view) > 0.8
+        scene.keep(view)
+    assert scene.continuity(views[0]) == pytest.approx(1, abs=1e-5)
+    assert scene.continuity(views[-1]) == pytest.approx(1, abs=1e-5)
+    assert scene.continuity(views[9]) < 0.2
+    assert scene.continuity(torch.ones(32, 12, 20) / 32**0.5) == 0
 
 
 def test_area_and_box_are_those_of_the_mask(colours: Encoder) -> None:

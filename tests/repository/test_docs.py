@@ -190,6 +190,7 @@ def test_the_table_of_presets_is_true() -> None:
     assert set(PropagationConfig.__dataclass_fields__) - set(shown) == {
         "layer",
         "lost_below",
+        "foreign_below",
         "edge_color",
         "edge_radius",
         "edge_eps",
