@@ -26,8 +26,6 @@ from siammae.encoder import Encoder
 from siammae.features import extract_features
 from siammae.geometry import Geometry, InputSize
 
-OVERHEAD = 1.25  # time of a frame's propagation, relative to that of its encoding, before it has been measured
-
 
 class Session(Editing):
     """A project that is open: label frames of a video, propagate, look, correct.
@@ -121,7 +119,10 @@ class Session(Editing):
             return self._set_mask(index, ids, dict(sorted(prompts.items())))
 
     def prepare(self, index: int) -> None:
-        """Encode what the next steps need: this frame for boxes and clicks, the anchors and the next frame for propagation."""
+        """Encode what the next steps need: this frame for boxes and clicks, the anchors and the next frame for propagation.
+
+        The first time, it also measures how long a frame takes, for `estimate`.
+        """
         with self._open():
             self._check_index(index)
             anchors = self.labels.frames("mask")
@@ -129,6 +130,22 @@ class Session(Editing):
             self._fitter.prepare(self.video, self.frames(), index)
             for number in sorted({*anchors, index, min(index + 1, self.num_frames - 1)}):
                 extract_features([self.frames()[number]], self.encoder, size=self.size, progress=False)
+            if self._pace is None and index + 1 < self.num_frames:
+                self._pace = self._try_step(index)
+
+    def _try_step(self, index: int) -> float:
+        """Return the seconds of a step from a frame to the next, both encoded already, and of encoding one."""
+        height, width = self.frame_size
+        ids = np.zeros(self.frame_size, np.uint8)
+        ids[height // 4 : height - height // 4, width // 4 : width - width // 4] = 1
+        steps = propagate_masks(self.frames(), {index: ids}, Plan([index, index + 1], []), self.encoder, self.size)
+        next(steps)
+        started = time.monotonic()
+        next(steps)
+        seconds = time.monotonic() - started
+        if isinstance(self.encoder, CachedEncoder):
+            seconds += self.encoder.seconds[Geometry.of(self.frame_size, self.encoder, self.size).input]
+        return seconds
 
     def start(self) -> Job:
         """Start a propagation in the background; ValueError if one is active or nothing is labelled."""
@@ -242,10 +259,5 @@ class Session(Editing):
 
     def estimate(self) -> dict[str, Any]:
         """Return the number of frames to label, and the seconds that propagation will take, None before it is known."""
-        frames, seconds = len(self.numbers), None
-        if self._pace is not None:
-            seconds = self._pace * frames
-        elif isinstance(self.encoder, CachedEncoder):
-            pace = self.encoder.seconds.get(Geometry.of(self.frame_size, self.encoder, self.size).input)
-            seconds = pace and pace * frames * OVERHEAD
-        return {"frames": frames, "seconds": seconds and round(seconds, 1)}
+        frames, pace = len(self.numbers), self._pace
+        return {"frames": frames, "seconds": None if pace is None else round(pace * frames, 1)}

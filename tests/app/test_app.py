@@ -128,6 +128,17 @@ def test_results_become_files(session: Session) -> None:
     assert len(list(read_frames(paths["overlay.mp4"]))) == NUM_FRAMES
 
 
+def test_a_step_is_timed_before_the_propagation(session: Session) -> None:
+    assert session.estimate() == {"frames": NUM_FRAMES, "seconds": None}
+    session.prepare(0)
+    seconds = session.estimate()["seconds"]
+    assert seconds > 0
+    session.set_trim(0, NUM_FRAMES, 2)
+    assert session.estimate() == {"frames": NUM_FRAMES // 2, "seconds": pytest.approx(seconds / 2, abs=0.1)}
+    assert not session.labels.frames("mask")
+    assert not session.results.masks
+
+
 def test_scores_are_those_of_the_command(session: Session, clip: Path, tmp_path: Path) -> None:
     session.draw(0, "box", [(30, 20), (60, 45)], 1, 1)
     session.draw(0, "box", [(70, 30), (100, 60)], 5, 1)
