@@ -48,18 +48,11 @@ PARTS = [  # head and neck, trunk, legs
     "3=polygon:532,430,540,500,545,560,540,620,522,628,514,560,504,500,497,440",
     "3=polygon:490,442,478,470,462,505,480,545,500,590,486,588,455,525,436,495,445,470,472,430",
 ]
-POINTS = [
-    [225, 182],
-    [268, 130],
-    [455, 250],
-    [600, 300],
-    [452, 480],
-    [730, 615],
-]  # snout, crown, neck, back, front knee, hind foot
+POINTS = [[301, 316], [322, 218], [425, 262], [560, 275], [632, 300], [508, 370]]  # snout, ear, withers, back, rump, belly
 BOXES = {  # left, top, right, bottom
-    "G0073-Walk": (212, 112, 785, 640),
+    "ZP0554-Graze": (215, 195, 800, 560),
     "ZP0632-Walk": (280, 200, 720, 545),
-    "ZG0658-Walk": (255, 205, 760, 540),
+    "G0078-Browse": (365, 190, 620, 580),
 }
 
 
@@ -136,7 +129,7 @@ class Pictures:
         self.write("parts", visualize.contact_sheet([pictures[i] for i in (0, 12, 18, 24)], columns=2))
 
     def trails(self) -> None:
-        frames = self.frames("G0073-Walk")
+        frames = self.frames("ZP0632-Walk")
         tracks, _ = propagate_keypoints(frames, POINTS, self.model)
         drawn = [visualize.draw_trails(frames[i], tracks[max(0, i - 10) : i + 1], radius=10) for i in (0, 8, 16, 24)]
         self.write("trails", visualize.contact_sheet(drawn, columns=2))

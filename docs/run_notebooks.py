@@ -19,6 +19,8 @@ def run(path: Path) -> nbformat.NotebookNode:
     notebook = nbclient.execute(nbformat.read(path, 4), cwd=str(path.parent))
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]  # warnings about the machine
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             for kind in [kind for kind in data if kind.startswith("image/") and kind != "image/png"]:
