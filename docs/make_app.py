@@ -16,11 +16,12 @@ from playwright.sync_api import sync_playwright
 
 IMAGES = Path(__file__).with_name("images")
 FRAME = 432, 240  # width and height of the example clip
+STONE = 60, 128  # where the turtle's mask covers a stone in frame 8
 ANIMALS = {"koi": ((200, 104), (358, 178)), "turtle": ((60, 52), (206, 180))}  # corners of a box around each
 
 
 def main() -> None:
-    """Start the app, label two animals of the example clip, propagate, and take a picture before and after."""
+    """Start the app, label two animals of the example clip, propagate, correct a frame, and take pictures before and after."""
     command = [sys.executable, "-m", "siammae", "app", "--no-browser", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as app, sync_playwright() as playwright:
         assert app.stdout is not None
@@ -42,16 +43,28 @@ def main() -> None:
             page.keyboard.press("Enter")
             page.locator(f"#stage[aria-label*='{name}']").wait_for()
         page.mouse.move(0, 0)
+        page.locator("#estimate", has_text="about").wait_for()
         _save(page, "app-label.jpg")
         page.click("#run")
-        page.get_by_text("Done:").wait_for()
-        page.fill("#frame-number", "24")
-        page.keyboard.press("Enter")
-        page.locator("#stage[aria-label^='Frame 24']").wait_for()
+        page.get_by_text("Done: 36 frames").wait_for()
+        _go(page, 8)
+        page.locator("#objects li[data-number='2'] .pick").click()
+        page.click("[data-click='0']")
+        _drag(page, STONE, STONE)
+        page.get_by_text("Frame 8: labelled by hand").wait_for()
+        page.click("#run")
+        page.get_by_text("Done: 28 frames").wait_for()
+        _go(page, 24)
         page.mouse.click(1, 1)
         _save(page, "app-result.jpg")
         browser.close()
         app.terminate()
+
+
+def _go(page: Any, frame: int) -> None:
+    page.fill("#frame-number", str(frame))
+    page.keyboard.press("Enter")
+    page.locator(f"#stage[aria-label^='Frame {frame} ']").wait_for()
 
 
 def _drag(page: Any, *corners: tuple[int, int]) -> None:
