@@ -29,6 +29,11 @@ pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.joi
 
 MODEL, SIZE, NUM_FRAMES = "vitt8d6", 96, 7
 ARGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update"
+NARROW = """[["trim-start", 2999], ["trim-stop", 2999], ["trim-step", 10], ["frame-number", 2999]].filter(([id, number]) => {
+    const field = document.getElementById(id);
+    field.value = number;
+    return field.scrollWidth > field.clientWidth;
+})"""  # fields that cut off digits
 STATE = "fetch(`/api/projects/${location.hash.slice(1)}`).then((answer) => answer.json())"
 
 
@@ -409,6 +414,7 @@ def test_everything_that_matters_is_above_the_fold(browser: Any, address: str, c
         area = page.locator("#frame").bounding_box()
         assert area["y"] + area["height"] <= height
         assert page.locator("#stage").bounding_box()["height"] > 0.6 * height
+        assert not page.evaluate(NARROW)
 
 
 def test_a_phone_scrolls_past_the_picture_and_pinches_it(browser: Any, address: str, clip: Path) -> None:
