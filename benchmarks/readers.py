@@ -3,10 +3,10 @@
     python benchmarks/readers.py                                    # 64 processes, 10 million clips of 80 frames
     python benchmarks/readers.py --clips 240000 --processes 8       # Kinetics-400 on one machine
 
-A few real shards are written from rendered videos. Their index is then repeated until it has --clips clips, each with members
-of its own, so it is as large as that of so many videos, while the frames that are read and decoded come from the real shards.
-Every process opens the index, loads the first micro-batch of a run, and one from its middle as after a restart. All stay alive
-until all have been measured; --at-a-time of them work at the same time.
+One real shard of 100 clips is written from rendered videos. Links to it and to its record then stand for all shards, as if
+`siammae shards` had been interrupted before it wrote the index. A process finishes that: its time and peak memory are printed.
+Then every process opens the index, loads the first micro-batch of a run, and one from its middle as after a restart. All stay
+alive until all have been measured; --at-a-time of them work at the same time.
 
 Times are of a core, so processes that wait for one another on a busy machine do not change them much. The processes are forked
 from one that has imported the readers, so "more" is what a reader needs beyond the import. The index is mapped into memory, so
@@ -14,14 +14,17 @@ the processes of a machine share its pages.
 """
 
 import argparse
+import hashlib
 import json
 import multiprocessing
 import re
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from multiprocessing.synchronize import Barrier, Semaphore
 from pathlib import Path
 from typing import Any
@@ -30,14 +33,14 @@ import numpy as np
 
 from siammae.synthetic import render_clip
 from siammae.training.config import DataConfig
-from siammae.training.data.shard_index import ARRAYS, FACTS, open_index
-from siammae.training.data.shard_writer import ShardSettings
+from siammae.training.data.shard_index import ARRAYS, open_index, shard_name
+from siammae.training.data.shard_writer import ShardSettings, record_name
 from siammae.training.data.shards import ShardMicroBatches
 from siammae.training.data.stores import Store
-from siammae.training.data.write_shards import write_shards
+from siammae.training.data.write_shards import BEGUN, write_shards
 from siammae.video import write_video
 
-CHUNK = 500_000  # clips whose rows are written at a time
+LINKS = 50_000  # links to a file; some disks allow 65,000
 STEPS = 100_000  # of the run before the restart
 IMPORT = """
 import re, time
@@ -45,6 +48,22 @@ start = time.process_time()
 import siammae.training.data.shards
 print(time.process_time() - start)
 print(sum(map(int, re.findall(r"Private_\\w+: +(\\d+)", open("/proc/self/smaps_rollup").read()))))
+"""
+FINISH = """
+import re, sys, time
+from siammae.training.data.shard_writer import ShardSettings
+from siammae.training.data.write_shards import find_videos, write_shards
+
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
+
+imported = peak()
+names = find_videos(sys.argv[1], timeout=60)
+listed = peak()
+del names
+start = time.process_time()
+write_shards(sys.argv[1], sys.argv[2], ShardSettings(8, 144))
+print(time.process_time() - start, (listed - imported) / 1000, (peak() - imported) / 1000)
 """
 
 
@@ -56,38 +75,29 @@ def memory() -> dict[str, float]:
     return {"private": private / 1000, "share": kilobytes["Pss"] / 1000}
 
 
-def write_real_shards(folder: Path, frames: int) -> None:
-    """Write two shards of two rendered videos each, of `frames` frames."""
-    (folder / "videos").mkdir()
+def write_all_but_the_index(folder: Path, clips: int, frames: int) -> None:
+    """Write one shard of 100 clips of `frames` frames, link it until there are `clips` clips, and list their videos."""
+    settings = ShardSettings(8, 144)
+    number, each = -(-clips // settings.clips_per_shard), settings.clips_per_shard
+    names = []
     for k in range(4):
+        names.append(f"{k}.mp4")
         clip = render_clip(min(frames, 20), (144, 256), seed=k)
-        write_video(folder / "videos" / f"{k}.mp4", np.resize(clip.frames, (frames, *clip.frames.shape[1:])), 8)
-    write_shards(str(folder / "videos"), str(folder / "shards"), ShardSettings(8, 144, "jpeg", 90, 2), processes=1)
-
-
-def enlarge(folder: Path, clips: int) -> int:
-    """Repeat the index of the shards in a folder until it has `clips` clips; returns its bytes."""
-    store = Store(str(folder))
-    index = open_index(store)
-    real, sizes, facts = np.array(index.clips), np.array(index.sizes), json.loads((folder / FACTS).read_text())
-    each = len(sizes) // len(real)  # all have as many members
-    assert set(real["members"].tolist()) == {each}
-    rows = np.lib.format.open_memmap(folder / "clips.new", "w+", real.dtype, (clips,))
-    members = np.lib.format.open_memmap(folder / "members.new", "w+", sizes.dtype, (clips * each,))
-    for begin in range(0, clips, CHUNK):
-        number = np.arange(begin, min(clips, begin + CHUNK))
-        source = number % len(real)
-        few = real[source]
-        few["first"] = number * each
-        rows[begin : begin + len(few)] = few
-        members[begin * each : (begin + len(few)) * each] = sizes.reshape(len(real), each)[source].ravel()
-    rows.flush()
-    members.flush()
-    (folder / "clips.new").rename(folder / "clips.npy")
-    (folder / "members.new").rename(folder / "members.npy")
-    changed = {"clips": clips, "members": clips * each, "digest": f"{facts['digest'][:16]}-repeated"}
-    (folder / FACTS).write_text(json.dumps(facts | changed))
-    return sum((folder / name).stat().st_size for name in ARRAYS)
+        write_video(folder / names[-1], np.resize(clip.frames, (frames, *clip.frames.shape[1:])), 8)
+    out, listed = folder / "shards", folder / "list.txt"
+    videos = [names[key % len(names)] for key in range(number * each)]
+    listed.write_text("\n".join(videos[:each]))
+    write_shards(str(listed), str(out), settings)
+    for name in shard_name, record_name:
+        original = out / name(0)
+        for shard in range(1, number):
+            if shard % LINKS == 0:
+                original = Path(shutil.copy(original, out / name(shard)))
+            else:
+                (out / name(shard)).hardlink_to(original)
+    listed.write_text("\n".join(videos))
+    digest = hashlib.sha256("\n".join(videos).encode()).hexdigest()[:32]
+    (out / BEGUN).write_text(json.dumps({**asdict(settings), "videos": len(videos), "digest": digest}))
 
 
 def read(rank: int, folder: Path, options: argparse.Namespace, turn: Semaphore, everyone: Barrier, results: Any) -> None:
@@ -128,9 +138,13 @@ def main() -> None:
     imported = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True).stdout.split()
     with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
         folder = Path(temporary)
-        write_real_shards(folder, options.frames)
-        size = enlarge(folder / "shards", options.clips)
+        write_all_but_the_index(folder, options.clips, options.frames)
+        words = [sys.executable, "-c", FINISH, str(folder / "list.txt"), str(folder / "shards")]
+        finished = list(map(float, subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()))
+        size = sum((folder / "shards" / name).stat().st_size for name in ARRAYS)
         print(f"index of {options.clips:,} clips of {options.frames} frames: {size / 1e9:.3f} GB, {size / options.clips:.0f} B")
+        print(f"writing it: {finished[0]:.0f} s of a core, at most {finished[2]:.0f} MB more than the import")
+        print(f"the list of the videos alone: {finished[1]:.0f} MB")
         print(f"import of the readers: {float(imported[0]):.1f} s of a core, {int(imported[1]) / 1000:.0f} MB", flush=True)
         context = multiprocessing.get_context("fork")
         turn, everyone = context.Semaphore(options.at_a_time), context.Barrier(options.processes)

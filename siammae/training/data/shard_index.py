@@ -7,11 +7,9 @@ processes of a machine share them: 40 bytes for each clip, 4 for each member and
 Letters: N clips, M members, S shards.
 """
 
-import hashlib
 import json
 import os
 import tarfile
-from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -153,36 +151,3 @@ def open_index(store: Store, cache: Path | None = None) -> ShardIndex:
     if counts != (facts["clips"], facts["members"], facts["shards"]):
         raise ValueError(f"{folder} has arrays that do not fit {FACTS}; write it again with `siammae shards`")
     return index
-
-
-def write_index(store: Store, records: Iterable[dict[str, Any]], facts: dict[str, Any]) -> dict[str, Any]:
-    """Write the index from the records of all shards, in their order; returns the content of index.json.
-
-    A record has the shard's `bytes`, and its `clips` with key, offset, sizes, frames, fps, height and width.
-    """
-    rows: list[tuple[Any, ...]] = []
-    sizes: list[int] = []
-    shards: list[int] = []
-    for number, record in enumerate(records):
-        shards.append(record["bytes"])
-        for clip in record["clips"]:
-            place = number, clip["key"], clip["offset"], len(sizes), len(clip["sizes"])
-            rows.append((*place, clip["frames"], clip["fps"], clip["height"], clip["width"]))
-            sizes += clip["sizes"]
-    return write_arrays(store, np.array(rows, CLIP), np.array(sizes, "<u4"), np.array(shards, "<u8"), facts)
-
-
-def write_arrays(
-    store: Store, clips: NDArray[Any], sizes: NDArray[np.uint32], shards: NDArray[np.uint64], facts: dict[str, Any]
-) -> dict[str, Any]:
-    """Write the arrays of an index (the attributes of `ShardIndex`), and last index.json, whose content it returns."""
-    digest = hashlib.sha256()
-    arrays: tuple[NDArray[Any], ...] = (clips, sizes, shards)
-    for name, values in zip(ARRAYS, arrays, strict=True):
-        digest.update(values.tobytes())
-        with store.writing(name) as draft, open(draft, "wb") as file:
-            np.save(file, values)
-    counts = {"clips": len(clips), "members": len(sizes), "shards": len(shards)}
-    whole = {"version": VERSION, **facts, **counts, "digest": digest.hexdigest()[:32]}
-    store.write(FACTS, json.dumps(whole, indent=1).encode())
-    return whole

@@ -96,6 +96,8 @@ class Store:
                 contents = self._call("cat_ranges", *arguments, on_error="return")
                 failed = next((item for item in contents if isinstance(item, Exception) and not _absent(item)), None)
                 if failed is not None:
+                    if self.folder is not None and isinstance(failed, OSError):
+                        raise failed
                     raise self._explained(failed) from failed
                 break
             except StoreError as error:

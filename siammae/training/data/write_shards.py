@@ -1,7 +1,8 @@
 """Folders of videos made into folders of shards, by several processes; an interrupted call goes on where it was.
 
 Shard number s takes the s-th hundred (or `clips_per_shard`) of the sorted list of videos, so every process knows its work. A
-shard is done when its record is there, which is written after it. The index is written last.
+shard is done when its record is there, which is written after it. The index is written last, from the records, a few at a
+time, so that memory does not grow with their number.
 """
 
 import csv
@@ -10,20 +11,24 @@ import io
 import json
 import multiprocessing
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from siammae.training.data.shard_index import shard_name, write_index
+from siammae.training.data.index_writer import writing_index
+from siammae.training.data.shard_index import FACTS, shard_name
 from siammae.training.data.shard_writer import ShardSettings, record_name, write_shard
 from siammae.training.data.store_lock import held
 from siammae.training.data.stores import Store
 from siammae.video.frames import VIDEO_SUFFIXES
 
 BEGUN, SKIPPED = "settings.json", "skipped.csv"
+RECORDS = 32  # records of shards that are read at the same time
 
 
 @dataclass(frozen=True)
@@ -78,9 +83,12 @@ def write_shards(
             draft.unlink()
         _begin(store, names, settings)
         shards = -(-len(names) // settings.clips_per_shard)
-        records = _finished(store, shards)
-        _write_missing(records, shards, (names, source, store, settings), processes, progress)
-        return _finish(store, [records[number] for number in range(shards)], settings, len(names))
+        missing = _missing(store, shards)
+        if missing:
+            with suppress(FileNotFoundError):
+                store.remove(FACTS)  # it describes shards that are about to change
+            _write_missing(missing, names, (source, store, settings), processes, progress)
+        return _finish(store, shards, settings, len(names))
 
 
 def find_videos(videos: str, timeout: float) -> tuple[Store, list[str]]:
@@ -120,40 +128,45 @@ def _begin(store: Store, names: list[str], settings: ShardSettings) -> None:
         raise ValueError(f"{store.url} was begun with {shown}; choose another folder, or give what it was begun with")
 
 
-def _finished(store: Store, shards: int) -> dict[int, dict[str, Any]]:
-    """Read the records of the shards that are whole."""
+def _read_records(store: Store, numbers: Sequence[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the numbers of shards with their records, an empty one for a file that went away; RECORDS are in memory."""
+    for begin in range(0, len(numbers), RECORDS):
+        few = numbers[begin : begin + RECORDS]
+        contents = store.read_ranges([(record_name(number), None, None) for number in few])
+        for number, content in zip(few, contents, strict=True):
+            yield number, json.loads(content) if isinstance(content, bytes) else {}
+
+
+def _missing(store: Store, shards: int) -> list[int]:
+    """List the numbers of the shards that are not there, or not as their record says."""
     sizes = store.sizes()
     written = [number for number in range(shards) if {record_name(number), shard_name(number)} <= sizes.keys()]
-    records: dict[int, dict[str, Any]] = {}
-    contents = store.read_ranges([(record_name(number), None, None) for number in written])
-    for number, content in zip(written, contents, strict=True):
-        record = json.loads(content) if isinstance(content, bytes) else {}
-        if record.get("bytes") == sizes[shard_name(number)]:
-            records[number] = record
-    return records
+    whole = {number for number, record in _read_records(store, written) if record.get("bytes") == sizes[shard_name(number)]}
+    return [number for number in range(shards) if number not in whole]
 
 
 def _write_missing(
-    records: dict[int, dict[str, Any]], shards: int, work: "Work", processes: int, progress: Callable[[Progress], object]
+    missing: list[int], names: list[str], work: "Work", processes: int, progress: Callable[[Progress], object]
 ) -> None:
-    """Write the shards that have no record yet, and add their records."""
-    names, _, store, settings = work
-    missing = [number for number in range(shards) if number not in records]
-    if not missing:
-        return
-    before = len(names) - sum(len(_part(names, number, settings)) for number in missing)
+    """Write shards, each with its record, from the names of all videos."""
+    _, store, settings = work
+    each = settings.clips_per_shard
+    parts = ((number, names[number * each : (number + 1) * each]) for number in missing)
+    before = len(names) - sum(min(each, len(names) - number * each) for number in missing)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])  # its imports take seconds, once for all workers
     done, added, stop = context.Value("q", 0), context.Value("q", 0), context.Event()
-    with ProcessPoolExecutor(
-        min(processes, len(missing)), context, initializer=_initialize, initargs=(work, done, added, stop)
-    ) as pool:
+    processes = min(processes, len(missing))
+    with ProcessPoolExecutor(processes, context, initializer=_initialize, initargs=(work, done, added, stop)) as pool:
+        running: set[Future[None]] = set()
         try:
-            running: dict[Future[dict[str, Any]], int] = {pool.submit(_write_one, number): number for number in missing}
-            while running:
-                finished, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+            while True:
+                running |= {pool.submit(_write_one, *part) for part in islice(parts, 2 * processes - len(running))}
+                if not running:
+                    break
+                finished, running = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in finished:
-                    records[running.pop(future)] = future.result()
+                    future.result()
                 progress(Progress(before + done.value, len(names), added.value))
         except BrokenProcessPool:
             raise OSError(
@@ -165,11 +178,7 @@ def _write_missing(
             pool.shutdown(cancel_futures=True)
 
 
-Work = tuple[list[str], Store, Store, ShardSettings]  # names of the videos, their store, the shards' store
-
-
-def _part(names: list[str], number: int, settings: ShardSettings) -> list[str]:
-    return names[number * settings.clips_per_shard : (number + 1) * settings.clips_per_shard]
+Work = tuple[Store, Store, ShardSettings]  # the videos' store, the shards' store
 
 
 _state: dict[str, Any] = {}  # of a worker process
@@ -181,8 +190,8 @@ def _initialize(work: Work, done: Any, added: Any, stop: Any) -> None:
     _state.update(work=work, done=done, added=added, stop=stop)
 
 
-def _write_one(number: int) -> dict[str, Any]:
-    names, source, store, settings = _state["work"]
+def _write_one(number: int, names: list[str]) -> None:
+    source, store, settings = _state["work"]
 
     def count(size: int) -> bool:
         for counter, amount in ((_state["done"], 1), (_state["added"], size)):
@@ -190,25 +199,27 @@ def _write_one(number: int) -> dict[str, Any]:
                 counter.value += amount
         return not _state["stop"].is_set()
 
-    return write_shard(store, number, _part(names, number, settings), source, settings, count)
+    write_shard(store, number, names, source, settings, count)
 
 
-def _finish(store: Store, records: list[dict[str, Any]], settings: ShardSettings, videos: int) -> ShardReport:
-    """Write the list of skipped videos and the index."""
-    clips = [clip for record in records for clip in record["clips"]]
-    skipped = tuple((name, reason) for record in records for name, reason in record["skipped"])
-    table = io.StringIO()
-    csv.writer(table).writerows([("video", "reason"), *skipped])
-    store.write(SKIPPED, table.getvalue().encode())
-    if not clips:
-        raise ValueError(f"none of {videos} videos is usable, such as {skipped[0][1]}; {store.url}/{SKIPPED} lists all reasons")
-    facts = {"format": settings.format, "fps": settings.fps, "short_side": settings.short_side}
-    write_index(store, records, facts)
-    return ShardReport(
-        clips=len(clips),
-        frames=sum(clip["frames"] for clip in clips),
-        shards=len(records),
-        hours=sum(clip["frames"] / clip["fps"] for clip in clips) / 3600,
-        bytes=sum(record["bytes"] for record in records),
-        skipped=skipped,
-    )
+def _finish(store: Store, shards: int, settings: ShardSettings, videos: int) -> ShardReport:
+    """Write the index and the list of skipped videos, from the records of all shards."""
+    clips, frames, size, seconds, skipped = 0, 0, 0, 0.0, list[tuple[str, str]]()
+    with writing_index(store, {"format": settings.format, "fps": settings.fps, "short_side": settings.short_side}) as index:
+        for number, record in _read_records(store, range(shards)):
+            if not record:
+                raise OSError(f"{store.url}/{record_name(number)} went away; run the same command again")
+            index.add(record)
+            clips += len(record["clips"])
+            frames += sum(clip["frames"] for clip in record["clips"])
+            seconds += sum(clip["frames"] / clip["fps"] for clip in record["clips"])
+            size += record["bytes"]
+            skipped += [(name, reason) for name, reason in record["skipped"]]
+        table = io.StringIO()
+        csv.writer(table).writerows([("video", "reason"), *skipped])
+        store.write(SKIPPED, table.getvalue().encode())
+        if not clips:
+            raise ValueError(
+                f"none of {videos} videos is usable, such as {skipped[0][1]}; {store.url}/{SKIPPED} lists all reasons"
+            )
+    return ShardReport(clips, frames, shards, seconds / 3600, size, tuple(skipped))
