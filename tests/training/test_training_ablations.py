@@ -63,7 +63,8 @@ def test_a_line_changes_what_it_names_and_nothing_else(line: str) -> None:
 
 @pytest.mark.parametrize("line", [line for _, line in ROWS], ids=[name for name, _ in ROWS])
 def test_a_line_trains(line: str, frames: Path, tmp_path: Path) -> None:
-    checkpoint = train(load_config(BASE, [*line.split(), *TINY, f"data.path={frames}", f"output={tmp_path}"]))
+    tiny = [change for change in TINY if not ("decoder_depth" in change and "decoder_depth" in line)]
+    checkpoint = train(load_config(BASE, [*line.split(), *tiny, f"data.path={frames}", f"output={tmp_path}"]))
     assert checkpoint.name == "checkpoint-0000002"
     log = read_log(tmp_path)
     assert [entry["step"] for entry in log] == [1, 2]
