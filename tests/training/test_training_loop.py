@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from accelerate import Accelerator
 from PIL import Image
 from safetensors.torch import load_file
@@ -394,6 +395,24 @@ def test_a_tracker_gets_project_name_settings_and_losses(config: TrainConfig, mo
     assert "optim.clip" not in stored[0]
     assert [entry["step"] for entry in logged] == [1, 2, 3, 4]
     assert all({"loss", "lr", "pairs_per_second"} <= entry.keys() for entry in logged)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard")
+def test_tensorboard_shows_every_logged_step(config: TrainConfig) -> None:
+    """The run and its resumption write events that TensorBoard reads: the figures of the run's own log, and its settings."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", exc_type=ImportError)
+    config = dataclasses.replace(config, trackers=("tensorboard",), project="videos", steps=3)
+    train(config)
+    train(dataclasses.replace(config, steps=5))
+    folder = Path(config.output) / "videos"
+    events = accumulator.EventAccumulator(str(folder)).Reload()
+    log = read_log(Path(config.output))
+    assert [entry["step"] for entry in log] == [1, 2, 3, 4, 5]
+    for name in ("loss", "lr", "pairs_per_second"):
+        shown = [(event.step, event.value) for event in events.Scalars(name)]
+        assert shown == [(entry["step"], pytest.approx(entry[name], rel=1e-5)) for entry in log]
+    settings = yaml.safe_load((next(folder.glob("*/hparams.yml"))).read_text())
+    assert (settings["model.depth"], settings["data.gap"]) == (1, "[0.1, 0.5]")
 
 
 # --- spread over processes
