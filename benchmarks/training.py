@@ -6,8 +6,9 @@
 
 Every step is a forward pass, a backward pass and an AdamW update. Bare steps have their frames and masks ready; "the loop" is
 `siammae train` on the same frames, so its rest is the cost of prefetching, exchanging and logging. With --no-model a single
-parameter takes the model's place, so that a step is hardly more than the host's work. FLOPs are counted by torch over the
-matrix products of one pair, forward and backward. The peak is that of a large square matrix product, measured here in the same
+parameter takes the model's place, so that a step is hardly more than the host's work. With --cpu-time steps are measured in
+seconds of the process, which other programs change less than the wall clock. FLOPs are counted by torch over the matrix
+products of one pair, forward and backward. The peak is that of a large square matrix product, measured here in the same
 precision.
 """
 
@@ -36,6 +37,8 @@ from siammae.training.model import SiamMAE, masks_for
 from siammae.training.model_config import ModelConfig, mask_drawer
 from siammae.training.optim import build_optimizer
 
+Clock = Callable[[], float]  # seconds
+
 MODELS = {
     "Ti/8 at 112 px": ModelConfig(architecture="vit_tiny_patch16_224", patch_size=8, image_size=112),
     "S/16 at 224 px": ModelConfig(architecture="vit_small_patch16_224", patch_size=16, image_size=224),
@@ -47,17 +50,17 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
+def matmul_peak(device: torch.device, dtype: torch.dtype, clock: Clock) -> float:
     """Measure the FLOP/s of a large matrix product, the best of five."""
     side = 8192 if device.type == "cuda" else 1024
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     best = float("inf")
     for _ in range(5):
         synchronize(device)
-        start = time.perf_counter()
+        start = clock()
         left @ right
         synchronize(device)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, clock() - start)
     return 2 * side**3 / best
 
 
@@ -88,16 +91,16 @@ class Stepper:
         self.optimizer.zero_grad()
 
 
-def seconds_per_step(step: Stepper, batches: Iterator[Tensor], steps: int) -> float:
+def seconds_per_step(step: Stepper, batches: Iterator[Tensor], steps: int, clock: Clock) -> float:
     """Measure the mean time of a step, its data included, after two steps that do not count."""
     for frames in itertools.islice(batches, 2):
         step(frames)
     synchronize(step.device)
-    start = time.perf_counter()
+    start = clock()
     for frames in itertools.islice(batches, steps):
         step(frames)
     synchronize(step.device)
-    return (time.perf_counter() - start) / steps
+    return (clock() - start) / steps
 
 
 class ReadyFrames:
@@ -117,13 +120,14 @@ class ReadyFrames:
 class TimedRun(Run):
     """A run that notes when its updates were queued."""
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, clock: Clock) -> None:
         super().__init__(config)
         self.times: list[float] = []
+        self._clock = clock
 
     def _update(self) -> Tensor | None:
         norm = super()._update()
-        self.times.append(time.perf_counter())
+        self.times.append(self._clock())
         return norm
 
     def _draw(self, batch: Batch) -> None:
@@ -139,7 +143,8 @@ def loop_seconds(config: ModelConfig, options: argparse.Namespace, precision: st
                 output=f"{folder}/run", model=config, data=DataConfig(path=folder, workers=0), batch_size=options.batch,
                 steps=2 + options.steps, precision=precision, compile=options.compile,
                 device="cpu" if options.device == "cpu" else "auto",
-            )
+            ),
+            options.clock,
         )  # fmt: skip
         run.source = ReadyFrames(config, options.batch)
         run.run()
@@ -169,15 +174,16 @@ def measure(name: str, config: ModelConfig, options: argparse.Namespace, device:
     opened = sources(config, options, device)
     for precision in options.precisions:
         dtype = getattr(torch, precision)
-        peak = matmul_peak(device, dtype)
+        peak = matmul_peak(device, dtype, options.clock)
         print(f"  {precision}  large matrix product {peak / 1e12:.2f} TFLOP/s")
         step = Stepper(model, device, dtype, options.batch)
         times: dict[str, list[float]] = {label: [] for label in ("bare steps", "the loop", *opened)}
         for _ in range(options.rounds):  # in turns, so that a busy machine slows them alike
-            times["bare steps"].append(seconds_per_step(step, random_frames(config, options.batch, device), options.steps))
+            bare = random_frames(config, options.batch, device)
+            times["bare steps"].append(seconds_per_step(step, bare, options.steps, options.clock))
             times["the loop"].append(loop_seconds(config, options, precision))
             for label, open_source in opened.items():
-                times[label].append(seconds_per_step(step, real_frames(open_source()), options.steps))
+                times[label].append(seconds_per_step(step, real_frames(open_source()), options.steps, options.clock))
         for label, seconds in times.items():
             median = statistics.median(seconds)
             line = f"  {precision}  {label:<20}{1000 * median:9.2f} ms/step  {options.batch / median:8.1f} pairs/s"
@@ -218,8 +224,12 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--no-model", action="store_true", help="replace the model by one parameter, so that host time shows")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--cpu-time", action="store_true", help="measure CPU seconds of this process; without a GPU and --data")
     options = parser.parse_args()
     device = torch.device(options.device)
+    if options.cpu_time and (device.type != "cpu" or options.data):
+        parser.error("--cpu-time measures this process alone: no GPU, and no loader workers (--data)")
+    options.clock = time.process_time if options.cpu_time else time.perf_counter
     if options.no_model:
         SiamMAE.forward = without_model
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
