@@ -5,16 +5,20 @@
 The videos of the folder VIDEOS are written into OUT/jpeg and OUT/clips with the defaults of `siammae shards`. Then pairs are
 drawn (the paper's gaps and crops, two from a visit, 224 pixels): from both, and from one clip of 10 seconds, 340 x 256 pixels
 and 30 frames a second, made of the longest of VIDEOS with a key frame every 250, 60 and 12 frames. There every frame is also
-read by a seek of its own, as a comparison. Everything is timed in CPU seconds of one process; readers take turns.
+read by a seek of its own, and by torchcodec if it and FFmpeg's shared libraries are installed, as a comparison; torchcodec's
+frames are compared with ours first. Everything is timed in CPU seconds of one process; readers take turns.
 """
 
 import argparse
+import importlib
 import platform
+import statistics
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -78,7 +82,46 @@ class OneByOne(VideoClip):
         return [super(OneByOne, self).read([time])[0] for time in times]
 
 
-def clip_pairs(path: Path, kind: type[VideoClip], pairs: int) -> Callable[[], None]:
+class TorchCodec:
+    """A clip that torchcodec reads, all times at once, with one thread as our loader workers have."""
+
+    decoders: Any  # the module torchcodec.decoders
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self._decoder = self.decoders.VideoDecoder(path, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="approximate")
+        facts = self._decoder.metadata
+        self.seconds = facts.duration_seconds - 1 / facts.average_fps
+        self.size = facts.height, facts.width
+
+    def __enter__(self) -> "TorchCodec":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        return None
+
+    def read(self, times: list[float]) -> list[Frame]:
+        return list(self._decoder.get_frames_played_at(times).data.numpy())
+
+
+def load_torchcodec() -> bool:
+    """Import torchcodec for `TorchCodec`; prints why if that is not possible."""
+    try:
+        TorchCodec.decoders = importlib.import_module("torchcodec.decoders")
+    except (ImportError, OSError, RuntimeError) as error:
+        print(f"torchcodec is not measured: {str(error).strip().splitlines()[0]}")
+        return False
+    print(f"torchcodec {importlib.import_module('torchcodec').__version__}, PyAV {av.__version__}")
+    return True
+
+
+def differing(path: Path, times: list[float]) -> int:
+    """Count the times at which torchcodec's frame is not equal to ours."""
+    with VideoClip(path) as ours, TorchCodec(path) as other:
+        return sum(not np.array_equal(*frames) for frames in zip(ours.read(times), other.read(times), strict=True))
+
+
+def clip_pairs(path: Path, kind: type[VideoClip] | type[TorchCodec], pairs: int) -> Callable[[], None]:
     """Return a call that draws pairs from one video, opened for each visit; every call draws others."""
     seeds = count()
 
@@ -111,10 +154,16 @@ def main() -> None:
         write(options.videos, out, settings, options.processes)
         reads[f"shards, {settings.format}"] = shard_pairs(out, options.pairs)
     longest = max(options.videos.rglob("*.mp4"), key=lambda path: path.stat().st_size)
+    kinds: dict[str, type[VideoClip] | type[TorchCodec]] = {"in one pass": VideoClip, "one seek a frame": OneByOne}
+    if load_torchcodec():
+        kinds["torchcodec"] = TorchCodec
     for distance in (250, 60, 12):
         path = clip_with_keys(longest, options.out / f"keys{distance}.mp4", distance)
-        reads[f"video, key frame every {distance}, in one pass"] = clip_pairs(path, VideoClip, options.pairs)
-        reads[f"video, key frame every {distance}, one seek a frame"] = clip_pairs(path, OneByOne, options.pairs)
+        if "torchcodec" in kinds:
+            times = np.random.default_rng(0).uniform(0, 9.9, 100).tolist()
+            print(f"key frame every {distance}: {differing(path, times)} of {len(times)} frames differ from torchcodec's")
+        for label, kind in kinds.items():
+            reads[f"video, key frame every {distance}, {label}"] = clip_pairs(path, kind, options.pairs)
     seconds = {name: [0.0] * options.turns for name in reads}
     for turn in range(options.turns):
         for name, read in reads.items():
@@ -123,7 +172,7 @@ def main() -> None:
             seconds[name][turn] = time.process_time() - begin
     for name, turns in seconds.items():
         each = [1000 * second / options.pairs for second in turns]
-        middle = sorted(each)[len(each) // 2]
+        middle = statistics.median(each)
         print(f"{name}: {middle:.1f} ms a pair ({min(each):.1f} to {max(each):.1f}), {1000 / middle:.0f} pairs/s", flush=True)
 
 
