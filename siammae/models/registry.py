@@ -77,7 +77,7 @@ _EMBEDDED = (
         {"patch_size": 8, "img_size": 96, "depth": 6},
         weights=EMBEDDED,
         license="cc-by-nc-4.0",
-        metrics={"DAVIS-2016 (10 sequences) J&F": 60.8, "BADJA (4) PCK@0.2": 45.2},
+        metrics={"DAVIS-2016 (10 sequences) J&F": 63.9, "BADJA (4) PCK@0.2": 51.0},
     ),
     ModelInfo(
         "vitt8d6-features",
@@ -90,7 +90,7 @@ _EMBEDDED = (
         {"patch_size": 8, "img_size": 128, "depth": 6},
         weights=EMBEDDED,
         license="cc-by-nc-4.0",
-        metrics={"DAVIS-2016 (10 sequences) J&F": 68.7, "BADJA (4) PCK@0.2": 48.4},
+        metrics={"DAVIS-2016 (10 sequences) J&F": 68.9, "BADJA (4) PCK@0.2": 48.4},
     ),
 )
 REGISTRY = {info.name: info for info in (*_EMBEDDED, *_PAPER_SIZES)}
