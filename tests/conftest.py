@@ -35,8 +35,12 @@ def encoder() -> Encoder:
 
 @pytest.fixture(scope="session")
 def colours() -> Encoder:
-    """No block at all but the patch projection: features that depend on nothing but a patch's own pixels."""
+    """No block at all but the patch projection: features that depend on nothing but a patch's own pixels.
+
+    A texture that moves by a part of a patch is another scene to it, so no frame is foreign unless a test says otherwise.
+    """
     encoder = build_encoder("vit_tiny_patch16_224", {"depth": 1, "patch_size": 8}, name="colours").eval()
+    encoder.metadata["propagation"] = {"foreign_below": 0}
     with torch.no_grad():
         encoder.vit.pos_embed.zero_()
         for parameter in encoder.vit.blocks.parameters():

@@ -88,8 +88,10 @@ def test_threads_share_a_model(texture: NDArray[np.uint8], encoder: Encoder) -> 
 
     def work(number: int) -> tuple[Any, ...]:
         features = extract_features(videos[number], encoder, size=64)
-        labels = propagate_labels(videos[number], masks[number], encoder, size=64)
-        points, _ = propagate_keypoints(videos[number], [(40, 30), (20.5, 8)], encoder, size=64)
+        labels = propagate_labels(videos[number], masks[number], encoder, size=64, config={"foreign_below": 0})
+        points, _ = propagate_keypoints(
+            videos[number], [(40, 30), (20.5, 8)], encoder, size=64, config={"foreign_below": 0, "point_lost_below": 0}
+        )
         return features, torch.from_numpy(labels), torch.from_numpy(points)
 
     alone = [work(number) for number in range(4)]
