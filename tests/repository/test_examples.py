@@ -279,7 +279,7 @@ def test_the_propagation_notebook(tmp_path: Path) -> None:
 
 def test_the_features_notebook(tmp_path: Path) -> None:
     cells = executed(ROOT / "examples" / "notebooks" / "features.ipynb", tmp_path)
-    assert [shown(cells[i]).shape for i in (1, 3, 4, 5, 6)] == [(484, 868, 3)] * 3 + [(972, 868, 3), (484, 868, 3)]
+    assert [shown(cells[i]).shape for i in (1, 3, 4, 5, 6)] == [(484, 868, 3)] * 3 + [(728, 868, 3), (972, 868, 3)]
     by_position, by_content = (shown(cells[i])[:240, :432].astype(float) for i in (3, 4))
     drift = [np.abs(half[:120].mean(axis=(0, 1)) - half[120:].mean(axis=(0, 1))).max() for half in (by_position, by_content)]
     assert drift[0] > 2 * drift[1]  # top and bottom differ less in colour where position is taken away
