@@ -1,8 +1,9 @@
 """Edges: soft labels follow the edges of the picture when they are enlarged to its size.
 
-First, joint bilateral upsampling brings the labels to a guide, a small copy of the picture: a pixel takes the labels of the
-cells around it, those of its own color most. Then a guided filter takes each label for a linear function of color in small
-windows of the guide, and evaluates the functions at every pixel of the picture.
+On the grid, cells with similar features share their labels (`blend_cells`). Then, in `EdgeFilter`, joint bilateral upsampling
+brings the labels to a guide, a small copy of the picture: a pixel takes the labels of the cells around it, those of its own
+color most. Last, a guided filter takes each label for a linear function of color in small windows of the guide, and evaluates
+the functions at every pixel of the picture.
 
 Sources: Kopf, Cohen, Lischinski and Uyttendaele, Joint Bilateral Upsampling (2007), equation 3; He, Sun and Tang, Guided Image
 Filtering (2013), equations 14 to 16 for a guide of three colors; He and Sun, Fast Guided Filter (2015), which fits the
@@ -19,6 +20,8 @@ from siammae.video.pictures import check_range
 
 PIXELS_PER_CELL = 4  # pixels of the guide along each side of a cell
 NEAR = 0.4  # deviation of the distance at which a cell counts for a pixel, in cells
+ROUNDING = 1e-5  # of sums of labels
+CHROMA = 3  # weight of a difference in hue or saturation against one in lightness
 
 
 class EdgeFilter:
@@ -27,7 +30,7 @@ class EdgeFilter:
     Args:
         frame: [3, H, W], uint8 or float in [0, 1], on the device of the labels.
         grid: (h, w), cells.
-        color: deviation of color at which a cell counts for a pixel; colors run from 0 to 1.
+        color: deviation of lightness at which a cell counts for a pixel, from 0 to 1; that of hue is a third.
         radius: half of the windows' side, as a share of the picture's shorter side.
         eps: variance of color within a window that counts as an edge.
 
@@ -66,11 +69,12 @@ class EdgeFilter:
 
     def _bilateral(self, grid: tuple[int, int], color: float) -> Tensor:
         """Weigh the 3 x 3 cells around the cell of each pixel of the guide, [9, m, n]; they add up to 1."""
-        colors = F.avg_pool2d(self.guide, PIXELS_PER_CELL)  # [3, h, w]
-        difference = (_around(colors) - self.guide).square().sum(dim=1)
-        pixels = torch.arange(PIXELS_PER_CELL, dtype=torch.float32, device=colors.device)
-        offset = (pixels + 0.5) / PIXELS_PER_CELL - 0.5  # cells
-        square = (offset - torch.arange(-1, 2, device=colors.device)[:, None]).square()  # [3, pixels of a cell]
+        lightness = self.guide.mean(dim=0)
+        pixels = lightness + CHROMA * (self.guide - lightness)
+        difference = (_around(F.avg_pool2d(pixels, PIXELS_PER_CELL)) - pixels).square().sum(dim=1)
+        steps = torch.arange(PIXELS_PER_CELL, dtype=torch.float32, device=pixels.device)
+        offset = (steps + 0.5) / PIXELS_PER_CELL - 0.5  # cells
+        square = (offset - torch.arange(-1, 2, device=pixels.device)[:, None]).square()  # [3, pixels of a cell]
         distance = (square[:, None, :, None] + square[None, :, None, :]).flatten(0, 1).repeat(1, *grid)
         return torch.softmax(-distance / (2 * NEAR**2) - difference / (2 * color**2), dim=0)
 
@@ -91,6 +95,32 @@ class EdgeFilter:
         return [window_mean(slope, self.radius) for slope in (red, green, blue)], window_mean(offset, self.radius)
 
 
+def blend_cells(labels: Tensor, features: Tensor, temperature: float) -> Tensor:
+    """Average labels [L, h, w] over each cell and the eight around it, weighted by how similar their features are to its own.
+
+    Args:
+        labels: soft labels of the cells.
+        features: [D, h, w] of the cells; their mean over the frame does not count.
+        temperature: of the softmax over the nine cosine similarities. The lower it is, the less cells blend.
+    """
+    centered = F.normalize(features - features.mean(dim=(1, 2), keepdim=True), dim=0)
+    similarity = torch.stack([torch.linalg.vecdot(centered, other, dim=0) for other in _neighbors(centered)])
+    weights = torch.softmax(similarity / temperature, dim=0)
+    return torch.stack([torch.stack(_neighbors(plane[None]))[:, 0].mul_(weights).sum(dim=0) for plane in labels])
+
+
+def flatten_labels(labels: Tensor, power: float) -> Tensor:
+    """Raise labels [L, ...] to a power and bring them back to their sum, which is 1 with what no label has.
+
+    A power below 1 brings the shares of a place closer together; the inverse power takes them apart again.
+    """
+    labels = labels.clamp(min=0)
+    total = labels.sum(dim=0)
+    rest = F.threshold(1 - total, ROUNDING, 0)
+    raised = labels.pow(power)
+    return raised * ((total + rest) / (raised.sum(dim=0) + rest.pow(power)))
+
+
 def to_shares(planes: Tensor) -> Tensor:
     """Bring enlarged maps [L, H, W] back to values from 0 to 1, with the same sum and the same strongest label."""
     total = planes.sum(dim=0).clamp(min=0)
@@ -100,10 +130,18 @@ def to_shares(planes: Tensor) -> Tensor:
 
 def _around(planes: Tensor) -> Tensor:
     """Repeat each cell's 3 x 3 neighbors, those at the border again, for all its pixels of the guide: [9, L, m, n]."""
+    shifted = torch.stack(_neighbors(planes))
+    return shifted.repeat_interleave(PIXELS_PER_CELL, -2).repeat_interleave(PIXELS_PER_CELL, -1)
+
+
+def _neighbors(planes: Tensor) -> list[Tensor]:
+    """Return maps [L, h, w] shifted so that each cell is that above and left of it, ..., itself, ..., below and right of it.
+
+    Outside the grid are the cells of its border again.
+    """
     height, width = planes.shape[-2:]
     padded = F.pad(planes[None], (1, 1, 1, 1), mode="replicate")[0]
-    shifted = torch.stack([padded[:, y : y + height, x : x + width] for y in range(3) for x in range(3)])
-    return shifted.repeat_interleave(PIXELS_PER_CELL, -2).repeat_interleave(PIXELS_PER_CELL, -1)
+    return [padded[:, y : y + height, x : x + width] for y in range(3) for x in range(3)]
 
 
 def window_mean(planes: Tensor, radius: int) -> Tensor:

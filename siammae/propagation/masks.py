@@ -19,7 +19,7 @@ from siammae.encoder import Encoder
 from siammae.errors import whole_number
 from siammae.files import PathLike
 from siammae.geometry import Geometry, InputSize, frame_size
-from siammae.labels.edges import EdgeFilter, to_shares
+from siammae.labels.edges import EdgeFilter, blend_cells, flatten_labels, to_shares
 from siammae.labels.grid import PLANES_AT_ONCE, Enlarge, labels_to_grid, strongest_label, upsample
 from siammae.labels.masks import Mask, MaskLike, as_mask, resize_nearest
 from siammae.labels.smooth import check_edges
@@ -203,11 +203,10 @@ class LabelPropagator(Generic[M]):
     def state_dict(self) -> dict[str, Tensor]:
         """Return where the propagation stands, for `load_state_dict` of a propagator that was made with the same arguments."""
         kind = torch.tensor(self._form.soft, device="cpu")
-        shown = {} if self._frame is None else {"last_frame": self._frame.clone()}
         return {
             **self._propagator.state_dict(),
             **self._judge.state_dict(),
-            **shown,
+            **{key: tensor.clone(memory_format=torch.contiguous_format) for key, tensor in self._shown().items()},
             "soft": kind,
             "ids": self._form.as_tensor(self.ids),
         }
@@ -219,9 +218,7 @@ class LabelPropagator(Generic[M]):
             ValueError: the state of a propagator of another kind, model, config or size of frames, or ids that the type of
                 `mask0` cannot hold. Nothing has changed then.
         """
-        self._propagator.check_state(
-            state, ("soft", "ids", *self._judge.state_dict(), *([] if self._frame is None else ["last_frame"]))
-        )
+        self._propagator.check_state(state, ("soft", "ids", *self._judge.state_dict(), *self._shown()))
         if bool(state["soft"]) != self._form.soft:
             kinds = "soft labels", "ids"
             raise ValueError(f"the state is of {kinds[self._form.soft]}; this propagator was started with {_kind(self._form)}")
@@ -232,6 +229,7 @@ class LabelPropagator(Generic[M]):
         self._scores = None
         if self._frame is not None:
             self._frame = state["last_frame"].clone()
+            self._propagator.plain = state["last_features"].to(self.labels.device).clone()
         self.ids = ids
 
     def _check_edges(self, mask: Mask) -> None:
@@ -246,7 +244,8 @@ class LabelPropagator(Generic[M]):
         self._judge.anchor(self._propagator.plain, self.labels, self._objects())
         self._scores = None
         if not mask.soft:
-            lost = set(mask.ids(self.void_id)) - set(np.unique(self._decode()).tolist()) - {0}
+            winner = strongest_label(self.labels, geometry.input, normalize=config.normalize_objects, enlarge=self._enlarge())
+            lost = set(mask.ids(self.void_id)) - {ids[row] for row in winner.unique().tolist()} - {0}
             if lost:
                 warnings.warn(
                     f"ids {sorted(lost)} are too small for a grid of {geometry.grid[0]} x {geometry.grid[1]} cells and will be "
@@ -261,6 +260,10 @@ class LabelPropagator(Generic[M]):
     def _show(self, frame: Tensor) -> None:
         """Keep the frame [3, H, W] that the labels belong to, if its edges are needed."""
         self._frame = frame.clone(memory_format=torch.contiguous_format) if self.config.edges == "guided" else None
+
+    def _shown(self) -> dict[str, Tensor]:
+        """Return that frame and its features [D, h, w], for a state."""
+        return {} if self._frame is None else {"last_frame": self._frame, "last_features": self._propagator.plain}
 
     def _enlarge(self) -> Enlarge:
         """Return what enlarges the labels of the last frame."""
@@ -277,9 +280,13 @@ class LabelPropagator(Generic[M]):
             if 0 not in ids:
                 labels, ids = torch.cat([labels, torch.zeros_like(labels[:1])]), [*ids, 0]
             labels[ids.index(0)] += self.labels[gone].sum(dim=0)
+        if self._frame is not None:
+            labels = flatten_labels(blend_cells(labels, self._propagator.plain, config.edge_temperature), config.edge_power)
         if self._form.soft:
             planes = torch.cat([enlarge(few, geometry.frame) for few in labels.split(PLANES_AT_ONCE)])
-            soft: Array = (planes if self._frame is None else to_shares(planes)).cpu().numpy()
+            if self._frame is not None:
+                planes = flatten_labels(to_shares(planes), 1 / config.edge_power).clamp(max=1)
+            soft: Array = planes.cpu().numpy()
             self._scores = measure(self.ids, list(soft >= 0.5), self._judge.score, self._judge.lost)
             return soft
         size = geometry.frame if config.decode_at == "frame" else geometry.input

@@ -175,6 +175,8 @@ def test_presets_hold_the_published_values(name: str) -> None:
     assert {field.name for field in fields(preset)} == {
         *published,
         "point_top_k",
+        "edge_temperature",
+        "edge_power",
         "edge_color",
         "edge_radius",
         "edge_eps",
@@ -226,6 +228,8 @@ def test_an_unknown_preset_is_refused_and_all_named() -> None:
         ("temperature", math.inf),
         ("temperature", math.nan),
         ("edges", "canny"),
+        ("edge_temperature", 0),
+        ("edge_power", 0),
         ("edge_color", 0),
         ("lost_below", 1.5),
         ("foreign_below", -0.1),
@@ -255,7 +259,7 @@ def test_an_empty_strict_window_is_refused() -> None:
 
 PATCH = 4
 RED, GREEN, BLUE, ORANGE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (204, 153, 0)  # red and orange: cosine 0.8
-PLAIN = {"context_frames": 0, "top_k": 1, "radius": math.inf, "temperature": 0.1}
+PLAIN = {"context_frames": 0, "top_k": 1, "radius": math.inf, "temperature": 0.1, "edges": "none"}
 
 
 class _Projection(nn.Module):
