@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matches import Sequence, features, loaded
+from matches import Sequence, features, loaded, strongest
 from numpy.typing import NDArray
 from scipy.stats import pearsonr, spearmanr
 from torch import Tensor
@@ -25,9 +25,8 @@ from siammae.evaluation.datasets import Davis
 from siammae.evaluation.datasets.sequences import MaskSequence, first_mask
 from siammae.evaluation.metrics import region_similarity
 from siammae.features import encode
-from siammae.labels import EdgeFilter, as_mask, labels_to_grid, strongest_label
+from siammae.labels import as_mask, labels_to_grid
 from siammae.models.registry import DEFAULT_MODEL
-from siammae.propagation import PropagationConfig
 from siammae.propagation.config import as_config
 from siammae.propagation.scenes import Scene
 from siammae.propagation.scores import BIAS, CONFIDENT, MEMORY_EVERY, WEIGHTS, Looks, logistic
@@ -63,7 +62,8 @@ def collect(one: MaskSequence, model: str, cache: Path, every: int, strangers: d
     for t in range(1, len(soft)):
         if t % every == 0:
             truth = np.uint8(as_mask(one.annotations[t], empty=True).values > 0)
-            add("real", plain[t], soft[t], region_similarity(truth > 0, enlarged(one, t, soft[t], config, truth.shape)))
+            found = strongest(as_frame(one.frames[t]), plain[t], soft[t], config).numpy() > 0
+            add("real", plain[t], soft[t], region_similarity(truth > 0, found))
             if t % (2 * every) == 0:
                 dy, dx = (int(torch.randint(-n, n + 1, (1,), generator=generator)) for n in (12, 25))
                 shifted = soft[t].roll((dy, dx), (1, 2))
@@ -77,14 +77,6 @@ def collect(one: MaskSequence, model: str, cache: Path, every: int, strangers: d
             looks.remember(plain[t], soft[t], [1])
         scene.keep(plain[t])
     return rows
-
-
-def enlarged(one: MaskSequence, t: int, labels: Tensor, config: PropagationConfig, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Return the mask that labels [2, h, w] stand for."""
-    sizes = {"color": config.edge_color, "radius": config.edge_radius, "eps": config.edge_eps}
-    edges = EdgeFilter(as_frame(one.frames[t]), (labels.shape[-2], labels.shape[-1]), **sizes)
-    mask: NDArray[np.bool_] = strongest_label(labels, size, enlarge=edges).numpy() > 0
-    return mask
 
 
 def fit(signals: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:

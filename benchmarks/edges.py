@@ -2,30 +2,31 @@
 
     python benchmarks/edges.py DAVIS CACHE --every 6
 
-Prints J and F of every way, and what each family scores if its values are chosen on every second sequence and scored on the
+Prints J and F of every way and its time a frame on one thread, and what each family scores if its values are chosen on every second sequence and scored on the
 others, both ways. CACHE is that of benchmarks/search.py.
 """
 
 import argparse
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from matches import Sequence
+from matches import Sequence, features, loaded
 from torch import Tensor
 from torch.nn import functional as F
 
 from siammae.evaluation.datasets import Davis
 from siammae.evaluation.datasets.sequences import first_mask
 from siammae.evaluation.metrics import boundary_accuracy, region_similarity
-from siammae.labels import EdgeFilter, as_mask, labels_to_grid, upsample
+from siammae.labels import EdgeFilter, as_mask, blend_cells, flatten_labels, labels_to_grid, upsample
 from siammae.models.registry import DEFAULT_MODEL
 from siammae.propagation import PropagationConfig
 from siammae.video import as_frame
 
-Way = Callable[[Tensor, Tensor], Tensor]  # from a frame [3, H, W] and soft labels [L, h, w] to maps [L, H, W]
+Way = Callable[[Tensor, Tensor, Tensor], Tensor]  # from frame [3, H, W], features [D, h, w], labels [L, h, w] to maps [L, H, W]
 
 
 class GuidedOnly(EdgeFilter):
@@ -42,8 +43,17 @@ class BilateralOnly(EdgeFilter):
         return upsample(self._join(planes), size)
 
 
-def filtered(kind: type[EdgeFilter], color: float, radius: float, eps: float) -> Way:
-    def enlarge(frame: Tensor, soft: Tensor) -> Tensor:
+def bilinear(frame: Tensor, features: Tensor, soft: Tensor) -> Tensor:
+    return upsample(soft, (frame.shape[1], frame.shape[2]))
+
+
+def filtered(
+    kind: type[EdgeFilter], color: float, radius: float, eps: float, temperature: float | None = None, power: float = 1
+) -> Way:
+    """Enlarge by a filter; with a temperature, similar cells blend before; power is that of the labels."""
+
+    def enlarge(frame: Tensor, features: Tensor, soft: Tensor) -> Tensor:
+        soft = flatten_labels(soft if temperature is None else blend_cells(soft, features, temperature), power)
         grid, size = (soft.shape[1], soft.shape[2]), (frame.shape[1], frame.shape[2])
         return kind(frame, grid, color=color, radius=radius, eps=eps)(soft, size)
 
@@ -53,7 +63,7 @@ def filtered(kind: type[EdgeFilter], color: float, radius: float, eps: float) ->
 def walk(steps: int, color: float, back: float) -> Way:
     """Random walk on the pixels of a guide of four pixels a cell: neighbors count by color, the start by `back`."""
 
-    def enlarge(frame: Tensor, soft: Tensor) -> Tensor:
+    def enlarge(frame: Tensor, features: Tensor, soft: Tensor) -> Tensor:
         start = upsample(soft, (soft.shape[1] * 4, soft.shape[2] * 4))
         guide = F.interpolate(frame[None].float() / 255, size=start.shape[1:], mode="bilinear", antialias=True)[0]
         weights = [torch.exp(-guide.diff(dim=axis).square().sum(dim=0) / (2 * color**2)) for axis in (1, 2)]
@@ -73,21 +83,18 @@ def walk(steps: int, color: float, back: float) -> Way:
 
 def ways() -> dict[tuple[str, str], Way]:
     """Return all ways by family and values."""
-    found: dict[tuple[str, str], Way] = {("bilinear", ""): lambda frame, soft: upsample(soft, (frame.shape[1], frame.shape[2]))}
+    found: dict[tuple[str, str], Way] = {("bilinear", ""): bilinear}
     for radius, eps in ((0.017, 1e-5), (0.017, 1e-4), (0.025, 1e-5), (0.033, 1e-5), (0.033, 1e-4)):
         found["guided", f"radius {radius}, eps {eps:g}"] = filtered(GuidedOnly, 1, radius, eps)
     for color in (0.05, 0.1, 0.15, 0.25):
         found["joint bilateral", f"color {color}"] = filtered(BilateralOnly, color, 0.017, 1)
     for steps, color, back in ((10, 0.05, 0.05), (30, 0.02, 0.02), (30, 0.05, 0.02)):
         found["random walk", f"{steps} steps, color {color}, back {back}"] = walk(steps, color, back)
-    for color, radius, eps in (
-        (0.1, 0.017, 1e-4),
-        (0.15, 0.017, 1e-4),
-        (0.2, 0.017, 1e-4),
-        (0.15, 0.025, 1e-4),
-        (0.15, 0.033, 1e-5),
-    ):
+    for color, radius, eps in ((0.15, 0.017, 1e-4), (0.2, 0.017, 1e-4), (0.2, 0.017, 3e-5), (0.2, 0.025, 3e-5)):
         found["both", f"color {color}, radius {radius}, eps {eps:g}"] = filtered(EdgeFilter, color, radius, eps)
+    for temperature, power in ((0.07, 1), (0.03, 0.5), (0.07, 0.35), (0.07, 0.5), (0.07, 0.7), (0.15, 0.5)):
+        settings = f"temperature {temperature}, power {power}, color 0.2, radius 0.017, eps 3e-5"
+        found["cells blended, then both", settings] = filtered(EdgeFilter, 0.2, 0.017, 3e-5, temperature, power)
     return found
 
 
@@ -102,26 +109,34 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=6, help="score every such frame")
     options = parser.parse_args()
     config, candidates = PropagationConfig(), ways()
-    scores = []  # of each sequence: [ways, 2]
+    scores, times = [], []  # of each sequence: [ways, 2] and [frames, ways]
+    torch.set_num_threads(1)
     for whole in Davis(options.davis).find():
         one = replace(whole, frames=whole.frames[: options.frames], annotations=whole.annotations[: options.frames])
         matches, mask = Sequence(one, options.model, options.size, config, options.cache), first_mask(one.annotations[0])
         soft = matches.propagate(labels_to_grid(mask, mask.ids(), matches.geometry.grid), config)
-        rows = []
+        grids, rows = features(one, loaded(options.model), matches.geometry, config.layer, options.cache), []
         for t in range(options.every, len(soft) - 1, options.every):
             frame, truth = as_frame(one.frames[t]), as_mask(one.annotations[t], empty=True).values > 0
-            masks = [enlarge(frame, soft[t]).argmax(dim=0).numpy() > 0 for enlarge in candidates.values()]
-            rows.append([[region_similarity(truth, found), boundary_accuracy(truth, found)] for found in masks])
-        scores.append(np.mean(rows, axis=0))
+            row = []
+            for enlarge in candidates.values():
+                began = time.perf_counter()
+                maps = enlarge(frame, grids[t].float(), soft[t])
+                spent = time.perf_counter() - began
+                found = maps.argmax(dim=0).numpy() > 0
+                row.append([region_similarity(truth, found), boundary_accuracy(truth, found), spent])
+            rows.append(row)
+        scores.append(np.mean(rows, axis=0)[:, :2])
+        times.append(np.array(rows)[:, :, 2])
         print(f"{one.name}: {len(rows)} frames", flush=True)
-    report(list(candidates), np.array(scores))
+    report(list(candidates), np.array(scores), np.concatenate(times))
 
 
-def report(names: list[tuple[str, str]], scores: np.ndarray) -> None:
-    """Print the table of scores [sequences, ways, 2]."""
-    print("\n| way | values | J | F | J&F |\n|---|---|---|---|---|")
-    for (family, values), (j, f) in zip(names, scores.mean(axis=0), strict=True):
-        print(f"| {family} | {values} | {j:.3f} | {f:.3f} | {(j + f) / 2:.4f} |")
+def report(names: list[tuple[str, str]], scores: np.ndarray, times: np.ndarray) -> None:
+    """Print the table of scores [sequences, ways, 2] and of times [frames, ways]."""
+    print("\n| way | values | J | F | J&F | ms |\n|---|---|---|---|---|---|")
+    for (family, values), (j, f), ms in zip(names, scores.mean(axis=0), 1000 * np.median(times, axis=0), strict=True):
+        print(f"| {family} | {values} | {j:.3f} | {f:.3f} | {(j + f) / 2:.4f} | {ms:.0f} |")
     print("\n| way | J of sequences without part in the choice | F | J&F |\n|---|---|---|---|")
     half = np.arange(len(scores)) % 2 == 0
     for family in dict.fromkeys(family for family, _ in names):

@@ -19,6 +19,7 @@ from siammae.encoder import Encoder
 from siammae.evaluation.datasets.sequences import AnnotatedFrames
 from siammae.features import encode, project
 from siammae.geometry import Geometry, frame_size
+from siammae.labels import EdgeFilter, blend_cells, flatten_labels, strongest_label
 from siammae.propagation import PropagationConfig
 from siammae.propagation.context import sharpened
 from siammae.video import as_frame
@@ -105,6 +106,19 @@ def find(grids: Tensor) -> tuple[Tensor, Tensor]:
             similarities[t, here] = similarity
             cells[t, here] = torch.tensor(list(context))[index // (height * width)] * height * width + index % (height * width)
     return similarities, cells
+
+
+def strongest(frame: Tensor, features: Tensor, labels: Tensor, config: PropagationConfig) -> Tensor:
+    """Find the strongest label of every pixel of a frame [3, H, W], as `LabelPropagator` does: indices [H, W].
+
+    `features` are [D, h, w], and `labels` [L, h, w].
+    """
+    size, grid = (frame.shape[1], frame.shape[2]), (labels.shape[1], labels.shape[2])
+    if config.edges == "none":
+        return strongest_label(labels, size)
+    labels = flatten_labels(blend_cells(labels, features, config.edge_temperature), config.edge_power)
+    edges = EdgeFilter(frame, grid, color=config.edge_color, radius=config.edge_radius, eps=config.edge_eps)
+    return strongest_label(labels, size, enlarge=edges)
 
 
 def loaded(model: str) -> Encoder:

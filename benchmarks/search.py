@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from matches import Sequence, loaded
+from matches import Sequence, features, loaded, strongest
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -31,16 +31,12 @@ from siammae.evaluation.datasets import Badja, Davis
 from siammae.evaluation.datasets.sequences import AnnotatedFrames, MaskSequence, PointSequence, first_mask
 from siammae.evaluation.metrics import boundary_accuracy, region_similarity
 from siammae.labels import (
-    EdgeFilter,
     as_mask,
     grid_to_points,
     labels_to_grid,
     points_to_grid,
     redraw_points,
-    strongest_label,
-    upsample,
 )
-from siammae.labels.grid import Enlarge
 from siammae.models.registry import DEFAULT_MODEL
 from siammae.propagation import PropagationConfig
 from siammae.propagation.config import as_config
@@ -53,9 +49,11 @@ MASKS: dict[str, list[Any]] = {
     "label_power": [1.0, 1.03, 1.05, 1.1],
     "context_frames": [3, 7, 12, 20],
     "radius": [5, 6, 7, 8, 10, 12],
-    "edge_color": [0.1, 0.15, 0.2],
+    "edge_temperature": [0.03, 0.07, 0.15],
+    "edge_power": [0.35, 0.5, 0.7, 1.0],
+    "edge_color": [0.1, 0.15, 0.2, 0.3],
     "edge_radius": [0.017, 0.033],
-    "edge_eps": [1e-5, 1e-4, 1e-3],
+    "edge_eps": [1e-5, 3e-5, 1e-4, 1e-3],
     "edges": ["guided", "none"],
 }
 POINTS: dict[str, list[Any]] = {
@@ -169,20 +167,16 @@ def score(one: MaskSequence | PointSequence, *, settings: dict[str, Any], model:
     matches = Sequence(one, model, settings["size"], config, cache)
     if isinstance(one, PointSequence):
         return pck(one, matches, replace(config, anchor_factor=1.0, label_power=1.0))  # as for all keypoints
-    return j_and_f(one, matches, config, every)
+    return j_and_f(one, matches, config, model, cache, every)
 
 
-def j_and_f(one: MaskSequence, matches: Sequence, config: PropagationConfig, every: int) -> float:
+def j_and_f(one: MaskSequence, matches: Sequence, config: PropagationConfig, model: str, cache: Path, every: int) -> float:
     """Return the mean of J and F of every so many frames."""
     geometry, mask = matches.geometry, first_mask(one.annotations[0])
     soft = matches.propagate(labels_to_grid(mask, mask.ids(), geometry.grid, config.first_labels), config)
-    scores = []
+    grids, scores = features(one, loaded(model), geometry, config.layer, cache), []
     for t in range(every, len(soft) - 1, every):
-        enlarge: Enlarge = upsample
-        if config.edges == "guided":
-            sizes = {"color": config.edge_color, "radius": config.edge_radius, "eps": config.edge_eps}
-            enlarge = EdgeFilter(as_frame(one.frames[t]), geometry.grid, **sizes)
-        found = strongest_label(soft[t], geometry.frame, enlarge=enlarge).numpy() > 0
+        found = strongest(as_frame(one.frames[t]), grids[t].float(), soft[t], config).numpy() > 0
         truth = as_mask(one.annotations[t], empty=True).values > 0
         scores += [region_similarity(truth, found), boundary_accuracy(truth, found)]
     return float(np.mean(scores))
