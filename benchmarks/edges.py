@@ -2,8 +2,8 @@
 
     python benchmarks/edges.py DAVIS CACHE --every 6
 
-Prints J and F of every way and its time a frame on one thread, and what each family scores if its values are chosen on every second sequence and scored on the
-others, both ways. CACHE is that of benchmarks/search.py.
+Prints J, F and time a frame of every way on one thread, and what each family scores if its values are chosen on every second
+sequence and scored on the others, both ways. CACHE is that of benchmarks/search.py.
 """
 
 import argparse
