@@ -179,7 +179,7 @@ def write_model(encoder: Encoder, folder: Path, *, card: str | None = None) -> N
     config = model_config(encoder)
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in encoder.vit.state_dict().items()}
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
-    save_tensors(folder / WEIGHTS_FILE, state, {"format": "pt", "config": json.dumps(config)})
+    save_tensors(folder / WEIGHTS_FILE, state, _header(config))
     if encoder.projection is not None:
         write_projection(folder / PROJECTION_FILE, encoder.projection)
     (folder / CARD_FILE).write_text(card or model_card(encoder))
@@ -245,16 +245,25 @@ def add_evaluations(folder: str | os.PathLike[str], scores: Sequence[str | os.Pa
 
 
 def rewrite_metadata(path: Path, encoder: Encoder) -> Path:
-    """Rewrite config and card of a model folder from the metadata of its encoder; the weights stay."""
+    """Rewrite config and card of a model folder from the metadata of its encoder.
+
+    The tensors stay, and so does their file, unless its header holds another config.
+    """
     picture, config = next((file.name for file in path.glob("*.png")), None), model_config(encoder)
     files = {CONFIG_FILE: json.dumps(config, indent=2) + "\n", CARD_FILE: model_card(encoder, picture=picture)}
-    with atomic(path / WEIGHTS_FILE) as draft:  # its header has the config too
-        header = {"format": "pt", "config": json.dumps(config)}
-        save_tensors(draft, read_tensors(path / WEIGHTS_FILE), header)
+    if read_header(path / WEIGHTS_FILE) != _header(config):
+        with atomic(path / WEIGHTS_FILE) as draft:
+            save_tensors(draft, read_tensors(path / WEIGHTS_FILE), _header(config))
     for name, text in files.items():
         with atomic(path / name) as draft:
             draft.write_text(text)
     return path
+
+
+def _header(config: dict[str, Any]) -> dict[str, str]:
+    """Return the header of a weights file, which can be used alone: all of the config but the scores."""
+    section = {key: value for key, value in config["siammae"].items() if key != "evaluations"}
+    return {"format": "pt", "config": json.dumps({**config, "siammae": section})}
 
 
 def check_folder(folder: str | os.PathLike[str]) -> Encoder:
