@@ -103,8 +103,12 @@ def blend_cells(labels: Tensor, features: Tensor, temperature: float) -> Tensor:
         features: [D, h, w] of the cells; their mean over the frame does not count.
         temperature: of the softmax over the nine cosine similarities. The lower it is, the less cells blend.
     """
-    centered = F.normalize(features - features.mean(dim=(1, 2), keepdim=True), dim=0)
-    similarity = torch.stack([torch.linalg.vecdot(centered, other, dim=0) for other in _neighbors(centered)])
+    centered = features - features.mean(dim=(1, 2), keepdim=True)
+    padded = F.pad(centered[None], (1, 1, 1, 1), mode="replicate")[0]
+    cells = F.normalize(padded.permute(1, 2, 0).contiguous(), dim=2)  # [h + 2, w + 2, D]: products read memory in order
+    (height, width), own = labels.shape[-2:], cells[1:-1, 1:-1]
+    others = [cells[y : y + height, x : x + width] for y in range(3) for x in range(3)]
+    similarity = torch.stack([torch.linalg.vecdot(own, other) for other in others])
     weights = torch.softmax(similarity / temperature, dim=0)
     return torch.stack([torch.stack(_neighbors(plane[None]))[:, 0].mul_(weights).sum(dim=0) for plane in labels])
 
