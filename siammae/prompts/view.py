@@ -20,7 +20,7 @@ from siammae.prompts import evidence
 from siammae.prompts.prompt import Box, Click
 
 Window = tuple[int, int, int, int]  # left, top, right, bottom of a part of the frame, without the last column and row
-EDGES = {"color": 0.15, "radius": 0.017, "eps": 1e-4}  # of the filter, as in propagation
+EDGES = {"color": 0.15, "radius": 0.017, "eps": 1e-4}  # of `siammae.labels.EdgeFilter`
 AROUND = 0.5  # margin around a box, as a share of its sides
 FINEST = 2  # pixels of the frame along the side of the smallest cells
 
