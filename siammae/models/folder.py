@@ -9,6 +9,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -226,7 +227,8 @@ def add_evaluations(folder: str | os.PathLike[str], scores: Sequence[str | os.Pa
     """
     path = Path(folder)
     encoder = read_model(path)
-    entries, digest = list(encoder.metadata.get("evaluations") or []), encoder.digest()
+    kind = itemgetter("dataset", "sequences", "protocol", "input", "metric")
+    entries, digest = {kind(entry): entry for entry in encoder.metadata.get("evaluations") or []}, encoder.digest()
     for file in scores:
         try:
             entry = evaluation_entry(json.loads(Path(file).read_text()))
@@ -238,9 +240,8 @@ def add_evaluations(folder: str | os.PathLike[str], scores: Sequence[str | os.Pa
             raise ValueError(
                 f"{os.fspath(file)} is of other weights than those in {path}; evaluate this folder: --model {path}"
             )
-        kind = ("dataset", "sequences", "protocol", "input", "metric")
-        entries = [other for other in entries if any(other[key] != entry[key] for key in kind)] + [entry]
-    encoder.metadata["evaluations"] = entries
+        entries[kind(entry)] = entry
+    encoder.metadata["evaluations"] = list(entries.values())
     return rewrite_metadata(path, encoder)
 
 

@@ -77,7 +77,7 @@ _EMBEDDED = (
         {"patch_size": 8, "img_size": 96, "depth": 6},
         weights=EMBEDDED,
         license="cc-by-nc-4.0",
-        metrics={"DAVIS-2016 (10 sequences) J&F": 63.9, "BADJA (4) PCK@0.2": 51.0},
+        metrics={"DAVIS-2016 (10 sequences) J&F": 65.0, "BADJA (4) PCK@0.2": 51.0},
     ),
     ModelInfo(
         "vitt8d6-features",
