@@ -62,7 +62,7 @@ def collect(one: MaskSequence, model: str, cache: Path, every: int, strangers: d
     for t in range(1, len(soft)):
         if t % every == 0:
             truth = np.uint8(as_mask(one.annotations[t], empty=True).values > 0)
-            found = strongest(as_frame(one.frames[t]), plain[t], soft[t], config).numpy() > 0
+            found = strongest(as_frame(one.frames[t]), soft[t], config).numpy() > 0
             add("real", plain[t], soft[t], region_similarity(truth > 0, found))
             if t % (2 * every) == 0:
                 dy, dx = (int(torch.randint(-n, n + 1, (1,), generator=generator)) for n in (12, 25))

@@ -14,19 +14,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matches import Sequence, features, loaded
+from matches import Sequence
 from torch import Tensor
 from torch.nn import functional as F
 
 from siammae.evaluation.datasets import Davis
 from siammae.evaluation.datasets.sequences import first_mask
 from siammae.evaluation.metrics import boundary_accuracy, region_similarity
-from siammae.labels import EdgeFilter, as_mask, blend_cells, flatten_labels, labels_to_grid, upsample
+from siammae.labels import EdgeFilter, as_mask, flatten_labels, labels_to_grid, upsample
 from siammae.models.registry import DEFAULT_MODEL
 from siammae.propagation import PropagationConfig
 from siammae.video import as_frame
 
-Way = Callable[[Tensor, Tensor, Tensor], Tensor]  # from frame [3, H, W], features [D, h, w], labels [L, h, w] to maps [L, H, W]
+Way = Callable[[Tensor, Tensor], Tensor]  # from a frame [3, H, W] and soft labels [L, h, w] to maps [L, H, W]
 
 
 class GuidedOnly(EdgeFilter):
@@ -43,17 +43,15 @@ class BilateralOnly(EdgeFilter):
         return upsample(self._join(planes), size)
 
 
-def bilinear(frame: Tensor, features: Tensor, soft: Tensor) -> Tensor:
+def bilinear(frame: Tensor, soft: Tensor) -> Tensor:
     return upsample(soft, (frame.shape[1], frame.shape[2]))
 
 
-def filtered(
-    kind: type[EdgeFilter], color: float, radius: float, eps: float, temperature: float | None = None, power: float = 1
-) -> Way:
-    """Enlarge by a filter; with a temperature, similar cells blend before; power is that of the labels."""
+def filtered(kind: type[EdgeFilter], color: float, radius: float, eps: float, power: float = 1) -> Way:
+    """Enlarge labels, raised to a power, by a filter."""
 
-    def enlarge(frame: Tensor, features: Tensor, soft: Tensor) -> Tensor:
-        soft = flatten_labels(soft if temperature is None else blend_cells(soft, features, temperature), power)
+    def enlarge(frame: Tensor, soft: Tensor) -> Tensor:
+        soft = flatten_labels(soft, power)
         grid, size = (soft.shape[1], soft.shape[2]), (frame.shape[1], frame.shape[2])
         return kind(frame, grid, color=color, radius=radius, eps=eps)(soft, size)
 
@@ -63,7 +61,7 @@ def filtered(
 def walk(steps: int, color: float, back: float) -> Way:
     """Random walk on the pixels of a guide of four pixels a cell: neighbors count by color, the start by `back`."""
 
-    def enlarge(frame: Tensor, features: Tensor, soft: Tensor) -> Tensor:
+    def enlarge(frame: Tensor, soft: Tensor) -> Tensor:
         start = upsample(soft, (soft.shape[1] * 4, soft.shape[2] * 4))
         guide = F.interpolate(frame[None].float() / 255, size=start.shape[1:], mode="bilinear", antialias=True)[0]
         weights = [torch.exp(-guide.diff(dim=axis).square().sum(dim=0) / (2 * color**2)) for axis in (1, 2)]
@@ -90,11 +88,18 @@ def ways() -> dict[tuple[str, str], Way]:
         found["joint bilateral", f"color {color}"] = filtered(BilateralOnly, color, 0.017, 1)
     for steps, color, back in ((10, 0.05, 0.05), (30, 0.02, 0.02), (30, 0.05, 0.02)):
         found["random walk", f"{steps} steps, color {color}, back {back}"] = walk(steps, color, back)
-    for color, radius, eps in ((0.15, 0.017, 1e-4), (0.2, 0.017, 1e-4), (0.2, 0.017, 3e-5), (0.2, 0.025, 3e-5)):
-        found["both", f"color {color}, radius {radius}, eps {eps:g}"] = filtered(EdgeFilter, color, radius, eps)
-    for temperature, power in ((0.07, 1), (0.03, 0.5), (0.07, 0.35), (0.07, 0.5), (0.07, 0.7), (0.15, 0.5)):
-        settings = f"temperature {temperature}, power {power}, color 0.2, radius 0.017, eps 3e-5"
-        found["cells blended, then both", settings] = filtered(EdgeFilter, 0.2, 0.017, 3e-5, temperature, power)
+    for color, radius, eps, power in (
+        (0.15, 0.017, 1e-4, 1),
+        (0.2, 0.017, 1e-4, 1),
+        (0.2, 0.017, 3e-5, 1),
+        (0.2, 0.025, 3e-5, 1),
+        (0.2, 0.017, 3e-5, 0.35),
+        (0.2, 0.017, 3e-5, 0.5),
+        (0.2, 0.017, 3e-5, 0.7),
+        (0.3, 0.017, 3e-5, 0.5),
+    ):
+        values = f"color {color}, radius {radius}, eps {eps:g}, power {power}"
+        found["both", values] = filtered(EdgeFilter, color, radius, eps, power)
     return found
 
 
@@ -115,13 +120,13 @@ def main() -> None:
         one = replace(whole, frames=whole.frames[: options.frames], annotations=whole.annotations[: options.frames])
         matches, mask = Sequence(one, options.model, options.size, config, options.cache), first_mask(one.annotations[0])
         soft = matches.propagate(labels_to_grid(mask, mask.ids(), matches.geometry.grid), config)
-        grids, rows = features(one, loaded(options.model), matches.geometry, config.layer, options.cache), []
+        rows = []
         for t in range(options.every, len(soft) - 1, options.every):
             frame, truth = as_frame(one.frames[t]), as_mask(one.annotations[t], empty=True).values > 0
             row = []
             for enlarge in candidates.values():
                 began = time.perf_counter()
-                maps = enlarge(frame, grids[t].float(), soft[t])
+                maps = enlarge(frame, soft[t])
                 spent = time.perf_counter() - began
                 found = maps.argmax(dim=0).numpy() > 0
                 row.append([region_similarity(truth, found), boundary_accuracy(truth, found), spent])

@@ -19,7 +19,7 @@ from siammae.encoder import Encoder
 from siammae.evaluation.datasets.sequences import AnnotatedFrames
 from siammae.features import encode, project
 from siammae.geometry import Geometry, frame_size
-from siammae.labels import EdgeFilter, blend_cells, flatten_labels, strongest_label
+from siammae.labels import EdgeFilter, flatten_labels, strongest_label
 from siammae.propagation import PropagationConfig
 from siammae.propagation.context import sharpened
 from siammae.video import as_frame
@@ -108,17 +108,13 @@ def find(grids: Tensor) -> tuple[Tensor, Tensor]:
     return similarities, cells
 
 
-def strongest(frame: Tensor, features: Tensor, labels: Tensor, config: PropagationConfig) -> Tensor:
-    """Find the strongest label of every pixel of a frame [3, H, W], as `LabelPropagator` does: indices [H, W].
-
-    `features` are [D, h, w], and `labels` [L, h, w].
-    """
+def strongest(frame: Tensor, labels: Tensor, config: PropagationConfig) -> Tensor:
+    """Find the strongest of labels [L, h, w] at every pixel of a frame [3, H, W], as `LabelPropagator` does: [H, W]."""
     size, grid = (frame.shape[1], frame.shape[2]), (labels.shape[1], labels.shape[2])
     if config.edges == "none":
         return strongest_label(labels, size)
-    labels = flatten_labels(blend_cells(labels, features, config.edge_temperature), config.edge_power)
     edges = EdgeFilter(frame, grid, color=config.edge_color, radius=config.edge_radius, eps=config.edge_eps)
-    return strongest_label(labels, size, enlarge=edges)
+    return strongest_label(flatten_labels(labels, config.edge_power), size, enlarge=edges)
 
 
 def loaded(model: str) -> Encoder:

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from matches import Sequence, features, loaded, strongest
+from matches import Sequence, loaded, strongest
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -49,7 +49,6 @@ MASKS: dict[str, list[Any]] = {
     "label_power": [1.0, 1.03, 1.05, 1.1],
     "context_frames": [3, 7, 12, 20],
     "radius": [5, 6, 7, 8, 10, 12],
-    "edge_temperature": [0.03, 0.07, 0.15],
     "edge_power": [0.35, 0.5, 0.7, 1.0],
     "edge_color": [0.1, 0.15, 0.2, 0.3],
     "edge_radius": [0.017, 0.033],
@@ -167,16 +166,16 @@ def score(one: MaskSequence | PointSequence, *, settings: dict[str, Any], model:
     matches = Sequence(one, model, settings["size"], config, cache)
     if isinstance(one, PointSequence):
         return pck(one, matches, replace(config, anchor_factor=1.0, label_power=1.0))  # as for all keypoints
-    return j_and_f(one, matches, config, model, cache, every)
+    return j_and_f(one, matches, config, every)
 
 
-def j_and_f(one: MaskSequence, matches: Sequence, config: PropagationConfig, model: str, cache: Path, every: int) -> float:
+def j_and_f(one: MaskSequence, matches: Sequence, config: PropagationConfig, every: int) -> float:
     """Return the mean of J and F of every so many frames."""
     geometry, mask = matches.geometry, first_mask(one.annotations[0])
     soft = matches.propagate(labels_to_grid(mask, mask.ids(), geometry.grid, config.first_labels), config)
-    grids, scores = features(one, loaded(model), geometry, config.layer, cache), []
+    scores = []
     for t in range(every, len(soft) - 1, every):
-        found = strongest(as_frame(one.frames[t]), grids[t].float(), soft[t], config).numpy() > 0
+        found = strongest(as_frame(one.frames[t]), soft[t], config).numpy() > 0
         truth = as_mask(one.annotations[t], empty=True).values > 0
         scores += [region_similarity(truth, found), boundary_accuracy(truth, found)]
     return float(np.mean(scores))

@@ -1,7 +1,7 @@
 """Labels that people give (masks, keypoints, shapes), their files, and their soft maps on the grid."""
 
 from siammae.labels import output
-from siammae.labels.edges import EdgeFilter, blend_cells, flatten_labels, to_shares
+from siammae.labels.edges import EdgeFilter, flatten_labels, to_shares
 from siammae.labels.grid import (
     Reduction,
     grid_to_points,
@@ -34,7 +34,6 @@ __all__ = [
     "Reduction",
     "as_mask",
     "as_points",
-    "blend_cells",
     "davis_palette",
     "draw_shapes",
     "flatten_labels",

@@ -1,9 +1,8 @@
 """Edges: soft labels follow the edges of the picture when they are enlarged to its size.
 
-On the grid, cells with similar features share their labels (`blend_cells`). Then, in `EdgeFilter`, joint bilateral upsampling
-brings the labels to a guide, a small copy of the picture: a pixel takes the labels of the cells around it, those of its own
-color most. Last, a guided filter takes each label for a linear function of color in small windows of the guide, and evaluates
-the functions at every pixel of the picture.
+First, joint bilateral upsampling brings the labels to a guide, a small copy of the picture: a pixel takes the labels of the
+cells around it, those of its own color most. Then a guided filter takes each label for a linear function of color in small
+windows of the guide, and evaluates the functions at every pixel of the picture.
 
 Sources: Kopf, Cohen, Lischinski and Uyttendaele, Joint Bilateral Upsampling (2007), equation 3; He, Sun and Tang, Guided Image
 Filtering (2013), equations 14 to 16 for a guide of three colors; He and Sun, Fast Guided Filter (2015), which fits the
@@ -95,24 +94,6 @@ class EdgeFilter:
         return [window_mean(slope, self.radius) for slope in (red, green, blue)], window_mean(offset, self.radius)
 
 
-def blend_cells(labels: Tensor, features: Tensor, temperature: float) -> Tensor:
-    """Average labels [L, h, w] over each cell and the eight around it, weighted by how similar their features are to its own.
-
-    Args:
-        labels: soft labels of the cells.
-        features: [D, h, w] of the cells; their mean over the frame does not count.
-        temperature: of the softmax over the nine cosine similarities. The lower it is, the less cells blend.
-    """
-    centered = features - features.mean(dim=(1, 2), keepdim=True)
-    padded = F.pad(centered[None], (1, 1, 1, 1), mode="replicate")[0]
-    cells = F.normalize(padded.permute(1, 2, 0).contiguous(), dim=2)  # [h + 2, w + 2, D]: products read memory in order
-    (height, width), own = labels.shape[-2:], cells[1:-1, 1:-1]
-    others = [cells[y : y + height, x : x + width] for y in range(3) for x in range(3)]
-    similarity = torch.stack([torch.linalg.vecdot(own, other) for other in others])
-    weights = torch.softmax(similarity / temperature, dim=0)
-    return torch.stack([torch.stack(_neighbors(plane[None]))[:, 0].mul_(weights).sum(dim=0) for plane in labels])
-
-
 def flatten_labels(labels: Tensor, power: float) -> Tensor:
     """Raise labels [L, ...] to a power and bring them back to their sum, which is 1 with what no label has.
 
@@ -134,18 +115,10 @@ def to_shares(planes: Tensor) -> Tensor:
 
 def _around(planes: Tensor) -> Tensor:
     """Repeat each cell's 3 x 3 neighbors, those at the border again, for all its pixels of the guide: [9, L, m, n]."""
-    shifted = torch.stack(_neighbors(planes))
-    return shifted.repeat_interleave(PIXELS_PER_CELL, -2).repeat_interleave(PIXELS_PER_CELL, -1)
-
-
-def _neighbors(planes: Tensor) -> list[Tensor]:
-    """Return maps [L, h, w] shifted so that each cell is that above and left of it, ..., itself, ..., below and right of it.
-
-    Outside the grid are the cells of its border again.
-    """
     height, width = planes.shape[-2:]
     padded = F.pad(planes[None], (1, 1, 1, 1), mode="replicate")[0]
-    return [padded[:, y : y + height, x : x + width] for y in range(3) for x in range(3)]
+    shifted = torch.stack([padded[:, y : y + height, x : x + width] for y in range(3) for x in range(3)])
+    return shifted.repeat_interleave(PIXELS_PER_CELL, -2).repeat_interleave(PIXELS_PER_CELL, -1)
 
 
 def window_mean(planes: Tensor, radius: int) -> Tensor:

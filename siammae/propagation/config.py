@@ -40,8 +40,6 @@ class PropagationConfig:
         layer: block whose features are compared (see `Encoder.forward`).
         edges: how soft labels are enlarged to the frame's size: "guided", along the edges of the picture (see
             `siammae.labels.EdgeFilter`), or "none", by bilinear interpolation. The labels of the context stay as they are.
-        edge_temperature: temperature at which a cell's labels blend with those of the cells around it, by the similarity of
-            their features, before labels are enlarged (see `siammae.labels.blend_cells`).
         edge_power: power of soft labels while they are enlarged. Below 1, the picture decides more of where the edge is and the
             strength of the labels less.
         edge_color: deviation of lightness at which a cell counts for a pixel, from 0 to 1; that of hue is a third.
@@ -92,7 +90,6 @@ class PropagationConfig:
     label_power: float = 1.05
     layer: int = -1
     edges: Literal["guided", "none"] = "guided"
-    edge_temperature: float = 0.07
     edge_power: float = 0.5
     edge_color: float = 0.2
     edge_radius: float = 0.017
@@ -146,7 +143,6 @@ class PropagationConfig:
             "temperature": (LEAST_TEMPERATURE, 1e30),
             "anchor_factor": (0.01, 100),
             "label_power": (0.01, 100),
-            "edge_temperature": (0.001, 1000),
             "edge_power": (0.1, 10),
             "edge_color": (0.001, 1000),
             "edge_radius": (0.001, 1),

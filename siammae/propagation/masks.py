@@ -19,7 +19,7 @@ from siammae.encoder import Encoder
 from siammae.errors import whole_number
 from siammae.files import PathLike
 from siammae.geometry import Geometry, InputSize, frame_size
-from siammae.labels.edges import EdgeFilter, blend_cells, flatten_labels, to_shares
+from siammae.labels.edges import EdgeFilter, flatten_labels, to_shares
 from siammae.labels.grid import PLANES_AT_ONCE, Enlarge, labels_to_grid, strongest_label, upsample
 from siammae.labels.masks import Mask, MaskLike, as_mask, resize_nearest
 from siammae.labels.smooth import check_edges
@@ -203,10 +203,11 @@ class LabelPropagator(Generic[M]):
     def state_dict(self) -> dict[str, Tensor]:
         """Return where the propagation stands, for `load_state_dict` of a propagator that was made with the same arguments."""
         kind = torch.tensor(self._form.soft, device="cpu")
+        shown = {} if self._frame is None else {"last_frame": self._frame.clone()}
         return {
             **self._propagator.state_dict(),
             **self._judge.state_dict(),
-            **{key: tensor.clone(memory_format=torch.contiguous_format) for key, tensor in self._shown().items()},
+            **shown,
             "soft": kind,
             "ids": self._form.as_tensor(self.ids),
         }
@@ -218,7 +219,9 @@ class LabelPropagator(Generic[M]):
             ValueError: the state of a propagator of another kind, model, config or size of frames, or ids that the type of
                 `mask0` cannot hold. Nothing has changed then.
         """
-        self._propagator.check_state(state, ("soft", "ids", *self._judge.state_dict(), *self._shown()))
+        self._propagator.check_state(
+            state, ("soft", "ids", *self._judge.state_dict(), *([] if self._frame is None else ["last_frame"]))
+        )
         if bool(state["soft"]) != self._form.soft:
             kinds = "soft labels", "ids"
             raise ValueError(f"the state is of {kinds[self._form.soft]}; this propagator was started with {_kind(self._form)}")
@@ -229,7 +232,6 @@ class LabelPropagator(Generic[M]):
         self._scores = None
         if self._frame is not None:
             self._frame = state["last_frame"].clone()
-            self._propagator.plain = state["last_features"].to(self.labels.device).clone()
         self.ids = ids
 
     def _check_edges(self, mask: Mask) -> None:
@@ -261,10 +263,6 @@ class LabelPropagator(Generic[M]):
         """Keep the frame [3, H, W] that the labels belong to, if its edges are needed."""
         self._frame = frame.clone(memory_format=torch.contiguous_format) if self.config.edges == "guided" else None
 
-    def _shown(self) -> dict[str, Tensor]:
-        """Return that frame and its features [D, h, w], for a state."""
-        return {} if self._frame is None else {"last_frame": self._frame, "last_features": self._propagator.plain}
-
     def _enlarge(self) -> Enlarge:
         """Return what enlarges the labels of the last frame."""
         if self._frame is None:
@@ -281,7 +279,7 @@ class LabelPropagator(Generic[M]):
                 labels, ids = torch.cat([labels, torch.zeros_like(labels[:1])]), [*ids, 0]
             labels[ids.index(0)] += self.labels[gone].sum(dim=0)
         if self._frame is not None:
-            labels = flatten_labels(blend_cells(labels, self._propagator.plain, config.edge_temperature), config.edge_power)
+            labels = flatten_labels(labels, config.edge_power)
         if self._form.soft:
             planes = torch.cat([enlarge(few, geometry.frame) for few in labels.split(PLANES_AT_ONCE)])
             if self._frame is not None:

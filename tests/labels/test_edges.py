@@ -14,7 +14,6 @@ from siammae.encoder import Encoder
 from siammae.labels import (
     EdgeFilter,
     as_mask,
-    blend_cells,
     flatten_labels,
     labels_to_grid,
     strongest_label,
@@ -123,28 +122,6 @@ def test_labels_do_not_influence_one_another_and_still_share_each_pixel_out() ->
     winner = strongest_label(labels, FRAME, enlarge=edges)  # 16 labels at a time
     assert torch.allclose(together.gather(0, winner[None])[0], together.amax(dim=0), atol=1e-6)
     assert torch.allclose(edges(torch.ones(1, *GRID), FRAME), torch.ones(1, *FRAME), atol=1e-5)
-
-
-@pytest.mark.parametrize("grid", [(3, 5), (1, 2), (1, 1)])
-def test_cells_blend_with_similar_neighbors(grid: tuple[int, int]) -> None:
-    generator = torch.Generator().manual_seed(2)
-    features, labels = torch.randn(4, *grid, generator=generator), torch.rand(2, *grid, generator=generator)
-    directions = (features - features.mean(dim=(1, 2), keepdim=True)).double().numpy()
-    directions /= np.maximum(np.linalg.norm(directions, axis=0), 1e-12)
-    blended = blend_cells(labels, features, 0.3)
-    for y, x in np.ndindex(grid):
-        around = [(y + down, x + right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
-        around = [(min(max(row, 0), grid[0] - 1), min(max(column, 0), grid[1] - 1)) for row, column in around]
-        weights = np.exp([directions[:, y, x] @ directions[:, *cell] / 0.3 for cell in around])
-        expected = weights @ np.array([labels[:, *cell].numpy() for cell in around]) / weights.sum()
-        assert np.abs(blended[:, y, x].numpy() - expected).max() < 1e-4
-
-
-def test_a_cell_that_is_like_no_other_keeps_its_labels() -> None:
-    features = torch.zeros(2, 9, 9)
-    features[0], features[:, 4, 4] = 1, torch.tensor([0.0, 1.0])
-    labels = (features[1:] > 0).float()
-    assert torch.allclose(blend_cells(labels, features, 0.07), labels, atol=1e-4)
 
 
 def test_flat_labels_keep_their_sum_and_order_and_come_back() -> None:

@@ -512,7 +512,7 @@ def test_a_state_of_another_propagator_is_refused_and_changes_nothing(encoder: E
     with pytest.raises(ValueError, match="the state lacks counts, ids"):
         propagator.load_state_dict(state)
     points = KeypointPropagator(frames[0], [[40.0, 40.0]], encoder, size=96)
-    with pytest.raises(ValueError, match=r"the state lacks ids, last_features, last_frame, looks, .*object_scores, .*soft"):
+    with pytest.raises(ValueError, match=r"the state lacks ids, last_frame, looks, .*object_scores, .*soft"):
         propagator.load_state_dict(points.state_dict())
     with pytest.raises(ValueError, match="the state lacks points, scores"):
         points.load_state_dict(propagator.state_dict())

@@ -175,7 +175,6 @@ def test_presets_hold_the_published_values(name: str) -> None:
     assert {field.name for field in fields(preset)} == {
         *published,
         "point_top_k",
-        "edge_temperature",
         "edge_power",
         "edge_color",
         "edge_radius",
@@ -228,7 +227,6 @@ def test_an_unknown_preset_is_refused_and_all_named() -> None:
         ("temperature", math.inf),
         ("temperature", math.nan),
         ("edges", "canny"),
-        ("edge_temperature", 0),
         ("edge_power", 0),
         ("edge_color", 0),
         ("lost_below", 1.5),

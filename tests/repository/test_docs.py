@@ -191,7 +191,6 @@ def test_the_table_of_presets_is_true() -> None:
         "layer",
         "lost_below",
         "foreign_below",
-        "edge_temperature",
         "edge_power",
         "edge_color",
         "edge_radius",
