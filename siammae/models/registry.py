@@ -64,7 +64,7 @@ _EMBEDDED = (
         {"patch_size": 8, "img_size": 296},
         weights=EMBEDDED,
         license="apache-2.0",
-        metrics={"DAVIS-2016 (10 sequences) J&F": 83.3, "BADJA (4) PCK@0.2": 63.7},
+        metrics={"DAVIS-2016 (10 sequences) J&F": 83.1, "BADJA (4) PCK@0.2": 63.7},
     ),
     ModelInfo(
         "vitt8d6",
@@ -77,7 +77,7 @@ _EMBEDDED = (
         {"patch_size": 8, "img_size": 96, "depth": 6},
         weights=EMBEDDED,
         license="cc-by-nc-4.0",
-        metrics={"DAVIS-2016 (10 sequences) J&F": 65.0, "BADJA (4) PCK@0.2": 51.0},
+        metrics={"DAVIS-2016 (10 sequences) J&F": 64.0, "BADJA (4) PCK@0.2": 51.0},
     ),
     ModelInfo(
         "vitt8d6-features",
@@ -90,7 +90,7 @@ _EMBEDDED = (
         {"patch_size": 8, "img_size": 128, "depth": 6},
         weights=EMBEDDED,
         license="cc-by-nc-4.0",
-        metrics={"DAVIS-2016 (10 sequences) J&F": 69.7, "BADJA (4) PCK@0.2": 48.4},
+        metrics={"DAVIS-2016 (10 sequences) J&F": 69.0, "BADJA (4) PCK@0.2": 48.4},
     ),
 )
 REGISTRY = {info.name: info for info in (*_EMBEDDED, *_PAPER_SIZES)}
