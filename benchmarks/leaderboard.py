@@ -4,7 +4,7 @@
 
 RUNS are folders that `siammae evaluate` wrote, or folders of such folders; NAME=RUNS shows a model under another name, such as
 "untrained vitt8d6"=runs/untrained. Each table stands in the page between two comments with its name, and is replaced whole:
-give all runs at once.
+give all runs of its kind at once. A table for which no run is given stays as it is.
 """
 
 import argparse
@@ -36,8 +36,9 @@ def main() -> None:
     options = parser.parse_args()
     runs = [run for argument in options.runs for run in read_runs(argument)]
     text = options.page.read_text(encoding="utf-8")
-    for name, table in (("development", development(runs)), ("apart", apart(runs)), ("robustness", robustness(runs))):
-        text = replace(text, name, table)
+    for name, content in (("development", development(runs)), ("apart", apart(runs)), ("robustness", robustness(runs))):
+        if content:
+            text = replace(text, name, content)
     with atomic(options.page) as draft:
         draft.write_text(text, encoding="utf-8")
 
@@ -123,8 +124,9 @@ def percent(value: float) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Write a table in Markdown; without rows it is empty."""
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(f"| {' | '.join(row)} |" for row in rows)]
-    return "\n".join(lines) if rows else "No run of this kind was given."
+    return "\n".join(lines) if rows else ""
 
 
 def replace(text: str, name: str, content: str) -> str:
