@@ -17,9 +17,6 @@ from siammae.models.build import build_encoder
 
 HUB = HubServer()  # the Hub's client reads these when it is imported
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": HUB.url, "NO_PROXY": "127.0.0.1,localhost"}
-if "PYTEST_XDIST_WORKER" in os.environ:  # the processes of -n share the cores
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 FullDisk = Callable[[int], AbstractContextManager[None]]
 

@@ -169,7 +169,7 @@ def test_what_the_operations_page_shows_has_the_shapes_it_says() -> None:
 def test_the_readme_begins_with_two_commands_that_set_everything_up() -> None:
     install, test = [block for block in blocks(README) if block.language == "shell"][:2]
     assert install.code == "pip install -e . && siammae demo\n"
-    assert test.code == 'pip install -e ".[dev]" && python -m pytest -n 2 --dist loadfile\n'
+    assert test.code == 'pip install -e ".[dev]" && python -m pytest\n'
 
 
 def test_the_model_table_is_that_of_the_registry() -> None:
